@@ -1,0 +1,65 @@
+//! Why a relay cannot start, or cannot go on.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why a relay cannot start, or cannot go on. The trouble of a single session is never one of these.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the configuration is out of its range.
+    Config(String),
+    /// The upstream is the relay itself, perhaps under another name.
+    Loop {
+        /// Where the relay listens.
+        listening: SocketAddr,
+        /// The upstream address that leads back there.
+        upstream: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The limit of open descriptors leaves no room for one session.
+    Descriptors {
+        /// The limit, RLIMIT_NOFILE.
+        limit: u64,
+    },
+    /// Something the relay needs to start could not be had.
+    Start(io::Error),
+    /// The event queue failed.
+    Wait(io::Error),
+    /// The listener is dead.
+    Accept(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(what) => f.write_str(what),
+            Self::Loop { listening, upstream } => {
+                write!(f, "the upstream {upstream} is this relay itself, which listens on {listening}")
+            }
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Descriptors { limit } => {
+                write!(f, "the limit of {limit} open files leaves no room for a session (raise `ulimit -n`)")
+            }
+            Self::Start(error) => write!(f, "cannot start: {error}"),
+            Self::Wait(error) => write!(f, "cannot wait for events: {error}"),
+            Self::Accept(error) => write!(f, "the listener is dead: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(_) | Self::Loop { .. } | Self::Descriptors { .. } => None,
+            Self::Listen { error, .. } | Self::Start(error) | Self::Wait(error) | Self::Accept(error) => Some(error),
+        }
+    }
+}

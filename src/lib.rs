@@ -1,0 +1,176 @@
+//! A TCP relay that never lies about how a stream ended.
+//!
+//! It listens, connects to an upstream for every client, and moves bytes both ways until both sides are done: one
+//! thread, one [`mio`](https://docs.rs/mio) event loop, a slab of sessions, a fixed buffer for each direction that holds
+//! bytes and none for those that do not.
+//!
+//! ```text
+//!                        ┌──────────────── session ────────────────┐
+//!   client ──► side ──► flow up   [lease] ──► side ──► upstream
+//!   client ◄── side ◄── [lease] flow down ◄── side ◄── upstream
+//! ```
+//!
+//! A FIN is passed on only after the last byte before it, and only for a FIN that came in. Everything else, a reset, a
+//! timeout, a crash of the relay, is seen as a reset by the other side.
+//!
+//! # Example
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{Shutdown, TcpListener, TcpStream};
+//! use tproxy::{Config, Relay};
+//!
+//! // An upstream that says everything back.
+//! let upstream = TcpListener::bind("127.0.0.1:0")?;
+//! let address = upstream.local_addr()?;
+//! std::thread::spawn(move || {
+//!     let (mut stream, _) = upstream.accept().unwrap();
+//!     let mut said = Vec::new();
+//!     stream.read_to_end(&mut said).unwrap();
+//!     stream.write_all(&said).unwrap();
+//! });
+//!
+//! let relay = Relay::bind(Config::new("127.0.0.1:0".parse()?, [address]))?;
+//! let (front, stopper) = (relay.local_addr(), relay.stopper());
+//! let running = std::thread::spawn(|| relay.run());
+//!
+//! let mut client = TcpStream::connect(front)?;
+//! client.write_all(b"hello")?;
+//! client.shutdown(Shutdown::Write)?; // a half-close: the answer is still to come
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "hello");
+//!
+//! stopper.stop();
+//! let totals = running.join().unwrap()?;
+//! assert_eq!((totals.sessions, totals.up, totals.down), (1, 5, 5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Layout
+//!
+//! Arrows point down and never up.
+//!
+//! ```text
+//!  lib: Relay, Config, Stopper, Totals           the public face
+//!    │
+//!  reactor/   the loop, the sessions, their alarms, the gate; the only caller of the seam
+//!    │
+//!    ├── net/     the seam: every kernel call the relay makes, as two traits; net/mio is the real kernel
+//!    │
+//!    └── relay/   pure: pair → flow → pool, side. No mio, no clock, no log
+//! ```
+//!
+//! [`net`], [`relay`] and [`reactor`] are public for readers, tests and benches, and exempt from semver.
+
+#[cfg(not(unix))]
+compile_error!("tproxy needs a Unix: it speaks of descriptors, signals and SO_LINGER");
+
+mod config;
+mod error;
+pub mod net;
+pub mod reactor;
+pub mod relay;
+
+use std::net::SocketAddr;
+
+use fastrand::Rng;
+use log::{info, warn};
+use rustix::process::{Resource, getrlimit};
+
+pub use config::Config;
+pub use error::Error;
+pub use net::Stopper;
+use net::mio::Mio;
+use reactor::Reactor;
+pub use reactor::Totals;
+
+/// Descriptors left alone beside those that are open at start and two for each session: for name lookups, for whatever
+/// the process around us does.
+const SPARE_DESCRIPTORS: usize = 8;
+
+/// A relay that listens. See the [crate's example](crate#example).
+#[derive(Debug)]
+pub struct Relay {
+    reactor: Reactor<Mio>,
+    local_addr: SocketAddr,
+    stopper: Stopper,
+}
+
+impl Relay {
+    /// Listens where `config` says. Clients that connect from now on are served as soon as [`run`](Self::run) is called.
+    ///
+    /// The most sessions at a time follow from the limit of open descriptors (RLIMIT_NOFILE): two for each session.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a field is out of its range, [`Error::Loop`] when the upstream is this relay itself,
+    /// [`Error::Listen`] when the address cannot be listened on, [`Error::Descriptors`] and [`Error::Start`] when the
+    /// process lacks what it takes.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        Self::bind_with(config, Stopper::new().map_err(Error::Start)?)
+    }
+
+    /// As [`bind`](Self::bind), but obeys a stopper that was made before: install it in signal handlers first, and no
+    /// request is lost.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_with(config: Config, stopper: Stopper) -> Result<Self, Error> {
+        config.check()?;
+        let net = Mio::new(stopper.clone()).map_err(Error::Start)?;
+        let cannot_listen = |error| Error::Listen { address: config.from, error };
+        let listener = net.listen(config.from).map_err(cannot_listen)?;
+        let listening = listener.local_addr().map_err(cannot_listen)?;
+        if let Some(&upstream) = config.to.iter().find(|upstream| net::mio::leads_to_itself(listening, **upstream)) {
+            return Err(Error::Loop { listening, upstream });
+        }
+        let limit = sessions_max(config.max_sessions)?;
+        let upstreams: Vec<_> = config.to.iter().map(ToString::to_string).collect();
+        info!("listening on {listening}, relaying to {}, up to {limit} sessions", upstreams.join(", "));
+        let worst = config.buffer_size.saturating_mul(2 * limit) >> 20;
+        info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
+        let reactor = Reactor::new(net, listener, config, limit, Rng::new());
+        Ok(Self { reactor, local_addr: listening, stopper })
+    }
+
+    /// The address it listens on, with the port that the kernel chose if the configuration said 0.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// A handle to stop it with.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Serves until it was asked to stop and its sessions have finished, or were reset.
+    ///
+    /// # Errors
+    /// [`Error::Wait`] and [`Error::Accept`] when the event queue or the listener fails for good; sessions are reset
+    /// then. The trouble of a single session is never an error.
+    pub fn run(self) -> Result<Totals, Error> {
+        self.reactor.run()
+    }
+}
+
+/// How many sessions the limit of open descriptors has room for, and no more than asked for.
+fn sessions_max(asked: Option<usize>) -> Result<usize, Error> {
+    let limit = getrlimit(Resource::Nofile).current;
+    let open = open_descriptors() + SPARE_DESCRIPTORS;
+    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open) / 2;
+    match asked {
+        _ if room == 0 => Err(Error::Descriptors { limit: limit.unwrap_or_default() }),
+        Some(asked) if asked > room => {
+            warn!("the limit of open files has room for {room} sessions, not for {asked} (raise `ulimit -n`)");
+            Ok(room)
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(room),
+    }
+}
+
+/// Descriptors that are open now, or a guess where the kernel does not list them.
+fn open_descriptors() -> usize {
+    // The one that reads the directory is counted too, and closed again.
+    std::fs::read_dir("/dev/fd").map_or(32, |entries| entries.count().saturating_sub(1))
+}

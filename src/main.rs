@@ -1,0 +1,100 @@
+//! The command line of the relay.
+
+mod cli;
+mod logging;
+mod signals;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use log::{error, info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tproxy::{Config, Error, Relay, Stopper, Totals};
+
+/// All sessions finished.
+const DRAINED: u8 = 0;
+/// Something the relay cannot live without failed.
+const FAILED: u8 = 1;
+/// The command line asks for something that cannot be.
+const USAGE: u8 = 2;
+/// The address cannot be listened on.
+const CANNOT_LISTEN: u8 = 3;
+/// Sessions were reset by the drain deadline or a second request to stop.
+const NOT_DRAINED: u8 = 4;
+
+fn main() -> ExitCode {
+    let options = match cli::parse() {
+        Ok(options) => options,
+        Err(cli::Answer::Help(text)) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(cli::Answer::Usage(line)) => return usage(&line),
+    };
+    // Before the signal handlers, so that Ctrl-C works while a name server thinks.
+    let upstreams = match options.to.resolve() {
+        Ok(upstreams) => upstreams,
+        Err(line) => return usage(&line),
+    };
+    let mut config = Config::new(options.from, upstreams);
+    options.apply(&mut config);
+
+    let journal = match logging::start(options.level) {
+        Ok(journal) => journal,
+        Err(error) => return usage_failed(&format!("cannot start the log: {error}")),
+    };
+    options.warnings.iter().for_each(|warning| warn!("{warning}"));
+    raise_descriptor_limit();
+    let code = match serve(config, &journal) {
+        Ok(Totals { drained: 0, .. }) => DRAINED,
+        Ok(Totals { drained, .. }) => {
+            warn!("{drained} sessions had not finished and were reset");
+            NOT_DRAINED
+        }
+        Err(error) => {
+            error!("{error}");
+            match error {
+                Error::Config(_) | Error::Loop { .. } => USAGE,
+                Error::Listen { .. } => CANNOT_LISTEN,
+                _ => FAILED,
+            }
+        }
+    };
+    journal.finish();
+    code.into()
+}
+
+/// Handlers first, then the listener: whoever sees it listening can ask it to stop.
+fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
+    let stopper = Stopper::new().map_err(Error::Start)?;
+    signals::install(&stopper, journal).map_err(Error::Start)?;
+    let totals = Relay::bind_with(config, stopper)?.run()?;
+    let Totals { sessions, up, down, .. } = totals;
+    info!("stopped after {sessions} sessions, up={up} down={down}");
+    Ok(totals)
+}
+
+/// As many sessions as this process may have: a soft limit is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+fn usage(line: &str) -> ExitCode {
+    say(line);
+    USAGE.into()
+}
+
+fn usage_failed(line: &str) -> ExitCode {
+    say(line);
+    FAILED.into()
+}
+
+/// One line, before there is a log.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "tproxy: {line}");
+}

@@ -1,0 +1,135 @@
+//! Connecting to the upstream: every address in turn, a pause, and again.
+//!
+//! ```text
+//!   attempt 1                 attempt 2
+//!   ├ addr 1 ┼ addr 2 ┤ pause ├ addr 1 ┼ addr 2 ┤ ...                  whatever comes first: all attempts, or the timeout
+//! ```
+//! Each address gets an equal share of the time that is left, so one that never answers does not eat the turn of the
+//! next. A shortage of descriptors is nobody's failure: it costs no attempt, and ends the session only with the timeout.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::session::Phase;
+use super::{Cause, Net, Peer, Reactor, Time};
+use crate::net::is_shortage;
+use crate::relay::side::Side;
+
+/// Between attempts.
+const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
+
+/// How long to wait for a descriptor before asking again, if no session's end brings one.
+const STARVED: Duration = Duration::from_millis(100);
+
+impl<N: Net> Reactor<N> {
+    /// Something happened to a session that connects: its upstream is there, or failed, or has had its time; or the
+    /// client went away.
+    pub(super) fn connecting(&mut self, key: u32) {
+        let session = &mut self.sessions[key as usize];
+        let Phase::Connecting(connecting) = &mut session.phase else {
+            return;
+        };
+        // A client that only finished speaking is kept. One that reset its connection is beyond help.
+        connecting.client.ask();
+        if connecting.client.fault().is_some() {
+            return self.doom(key, Some(Cause::ClientGone));
+        }
+        let due = self.now >= connecting.until;
+        let until = connecting.until;
+        match &mut connecting.upstream {
+            Some(upstream) => {
+                let to = self.config.to[usize::from(session.upstream)];
+                match self.net.connected(upstream.stream_mut(), to) {
+                    Ok(true) => return session.connected(self.now),
+                    Ok(false) if !due => return self.arm(key, until),
+                    Ok(false) => connecting.last = Cause::ConnectTimeout,
+                    Err(error) if had_come_about(&error) => {
+                        upstream.blame(&error);
+                        return session.connected(self.now);
+                    }
+                    Err(error) => connecting.last = Cause::of_connect(&error),
+                }
+                connecting.upstream = None;
+                self.dial(key);
+            }
+            None if due || connecting.starved => self.dial(key),
+            None => self.arm(key, until),
+        }
+    }
+
+    /// Begins a connection to the next address that takes one.
+    pub(super) fn dial(&mut self, key: u32) {
+        loop {
+            let serial = self.next_serial();
+            let session = &mut self.sessions[key as usize];
+            let deadline = session.connect_deadline(self.config.connect_timeout);
+            let client = session.token(key, Peer::Client);
+            self.starved.retain(|token| *token != client);
+            let Phase::Connecting(connecting) = &mut session.phase else {
+                return;
+            };
+            connecting.starved = false;
+            if self.now >= deadline {
+                return self.doom(key, None);
+            }
+            let next = usize::from(connecting.next);
+            let left = self.config.to.len() - next;
+            if left == 0 {
+                return self.pause(key, deadline);
+            }
+            session.upstream = connecting.next;
+            session.renumber_upstream(serial);
+            let token = session.token(key, Peer::Upstream);
+            let begun = self.net.connect(self.config.to[next]).and_then(|mut stream| {
+                self.net.register(&mut stream, token)?;
+                Ok(stream)
+            });
+            let Phase::Connecting(connecting) = &mut session.phase else {
+                return;
+            };
+            let until = match begun {
+                Ok(stream) => {
+                    connecting.upstream = Some(Side::new(stream));
+                    connecting.next += 1;
+                    self.now + deadline.since(self.now) / u32::try_from(left).unwrap_or(u32::MAX)
+                }
+                Err(error) if is_shortage(&error) => {
+                    connecting.last = Cause::NoResources;
+                    connecting.starved = true;
+                    self.starved.push(client);
+                    deadline.min(self.now + STARVED)
+                }
+                Err(error) => {
+                    connecting.last = Cause::of_connect(&error);
+                    connecting.next += 1;
+                    continue;
+                }
+            };
+            connecting.until = until;
+            return self.arm(key, until);
+        }
+    }
+
+    /// An attempt is over: another one after a pause, if there is to be one.
+    fn pause(&mut self, key: u32, deadline: Time) {
+        let Phase::Connecting(connecting) = &mut self.sessions[key as usize].phase else {
+            return;
+        };
+        let until = self.now + BACKOFF.pause(connecting.failures, &mut self.rng);
+        connecting.failures += 1;
+        // A pause that outlasts the timeout would only put the bad news off.
+        if connecting.failures >= self.config.connect_attempts || until >= deadline {
+            return self.doom(key, None);
+        }
+        connecting.next = 0;
+        connecting.until = until;
+        self.arm(key, until);
+    }
+}
+
+/// Did the connection fail only after it had come about? A refusal is ECONNREFUSED; only a peer that answered can reset
+/// (`tcp(7)`). What it said before that is still to be delivered.
+fn had_come_about(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}

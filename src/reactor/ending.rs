@@ -1,0 +1,98 @@
+//! Waiting until what was written is acknowledged, before a socket goes.
+//!
+//! A reset throws away what our kernel still holds for the peer (K11), and a container's network vanishes with its last
+//! process. So before every reset, and while draining before every close, we wait: no edge tells when the send queue
+//! is empty (K17), so an alarm asks.
+
+use std::time::Duration;
+
+use crate::net::Time;
+
+/// How often to ask.
+const POLL: Duration = Duration::from_millis(20);
+
+/// However much progress there is, a peer that takes this long to take what it is owed has had its chance.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// How far an ending is.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// When it began, in seconds after the reactor, rounded up: four bytes for 136 years.
+    since_secs: u32,
+    unacked: u32,
+}
+
+/// Is it time?
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Everything arrived, or waiting is no use any more.
+    Over,
+    /// Ask again then.
+    Wait(Time),
+}
+
+impl Ending {
+    /// An ending that begins now, with so many bytes written and not acknowledged.
+    pub(super) fn new(now: Time, unacked: usize) -> Self {
+        let secs = now.as_nanos().div_ceil(NANOS_PER_SEC);
+        Self { since_secs: u32::try_from(secs).unwrap_or(u32::MAX), unacked: saturated(unacked) }
+    }
+
+    /// Were any bytes acknowledged since this was last asked? That is progress, like a byte read or discarded.
+    pub(super) fn acknowledged(&mut self, unacked: usize) -> bool {
+        let unacked = saturated(unacked);
+        std::mem::replace(&mut self.unacked, unacked) > unacked
+    }
+
+    /// Is it time? `flushed` when nothing is left to write, `touched` when there was progress last, or it began.
+    pub(super) fn verdict(&self, flushed: bool, touched: Time, grace: Duration, now: Time) -> Verdict {
+        let patience = Time::from_nanos(u64::from(self.since_secs) * NANOS_PER_SEC) + LIMIT;
+        let quiet = touched + grace;
+        if (flushed && self.unacked == 0) || now >= quiet || now >= patience {
+            Verdict::Over
+        } else {
+            Verdict::Wait((now + POLL).min(quiet).min(patience))
+        }
+    }
+}
+
+fn saturated(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_millis(300);
+
+    fn at(millis: u64) -> Time {
+        Time::START + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn it_is_over_at_once_when_all_is_written_and_acknowledged() {
+        let ending = Ending::new(at(0), 0);
+        assert_eq!(ending.verdict(true, at(0), GRACE, at(0)), Verdict::Over);
+        assert_eq!(ending.verdict(false, at(0), GRACE, at(0)), Verdict::Wait(at(20)));
+    }
+
+    #[test]
+    fn it_gives_up_after_the_grace_without_progress() {
+        let mut ending = Ending::new(at(0), 100);
+        assert_eq!(ending.verdict(true, at(0), GRACE, at(290)), Verdict::Wait(at(300)));
+        assert_eq!(ending.verdict(true, at(0), GRACE, at(300)), Verdict::Over);
+        assert!(ending.acknowledged(99));
+        assert!(!ending.acknowledged(99));
+        assert_eq!(ending.verdict(true, at(200), GRACE, at(300)), Verdict::Wait(at(320)));
+    }
+
+    #[test]
+    fn it_gives_up_after_30_seconds_whatever_the_progress() {
+        let ending = Ending::new(at(500), 100);
+        assert_eq!(ending.verdict(true, at(30_990), GRACE, at(30_990)), Verdict::Wait(at(31_000)));
+        assert_eq!(ending.verdict(true, at(31_000), GRACE, at(31_000)), Verdict::Over);
+    }
+}

@@ -1,0 +1,486 @@
+//! The loop: one thread, one event queue, one table of sessions.
+//!
+//! ```text
+//!   ┌─► wait     sleep until an event or the nearest alarm; not at all while there is work
+//!   │   mark     an event only leaves a note with its session and puts it on `ready`
+//!   │   work     accept; a first slice for every session on `ready`; one slice for one flow of `backlog`
+//!   │   expire   an alarm is a hint like any event; only if nothing moved is the deadline taken
+//!   └── reap     the only place that ends a session and frees its slot
+//! ```
+//! New small work never waits behind a round of bulk, and bulk always moves: `ready` is served whole, then exactly one
+//! flow that had more to do than its first slice.
+//!
+//! This is the only caller of the seam ([`crate::net`]); what bytes do is decided below, in [`crate::relay`].
+
+mod alarms;
+mod backoff;
+mod connect;
+mod ending;
+mod gate;
+mod record;
+mod session;
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+use log::{info, warn};
+use slab::Slab;
+
+use crate::net::{Net, Peer, Ready, Time, Token};
+use crate::relay::pair::Fate;
+use crate::relay::pool::Pool;
+use crate::relay::side::End;
+use crate::{Config, Error};
+use alarms::{Alarm, Alarms};
+use ending::Verdict;
+use gate::Gate;
+pub use record::{Cause, Record, Totals};
+use session::{Phase, Session};
+
+/// Clients accepted in one turn, so that a storm of them does not hold up those that are here.
+const ACCEPTS_PER_TURN: usize = 32;
+
+/// Clients accepted in the turn that begins the drain: one backlog's length.
+const ACCEPTS_AT_LAST: usize = crate::net::mio::LISTEN_BACKLOG as usize;
+
+/// The most one flow of the backlog may read before others get a turn (or one buffer, if that is more).
+const SLICE: usize = 256 << 10;
+
+/// The log's word for all of this.
+const LOG: &str = "tproxy";
+
+/// A relay on any kernel.
+#[derive(Debug)]
+pub struct Reactor<N: Net> {
+    net: N,
+    /// None once draining began.
+    listener: Option<N::Listener>,
+    config: Config,
+    /// The most sessions at a time.
+    limit: usize,
+    sessions: Slab<Session<N::Stream>>,
+    pool: Pool,
+    events: Vec<Ready>,
+    /// Sessions that an event or an alarm pointed at, by their client's token. Each is in it at most once.
+    ready: VecDeque<Token>,
+    /// Flows that had more to do than their slice, by their source's token. Each is in it at most once.
+    backlog: VecDeque<Token>,
+    /// Sessions to be reaped at the end of this turn.
+    doomed: Vec<u32>,
+    /// Sessions that wait for a descriptor. While there is one, nobody else is let in.
+    starved: Vec<Token>,
+    alarms: Alarms,
+    gate: Gate,
+    warned_of_limit: bool,
+    /// Given to the socket before this one.
+    serial: u32,
+    rng: Rng,
+    now: Time,
+    totals: Totals,
+}
+
+/// How much of everything there is, for tests and the curious.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Sessions in the table.
+    pub sessions: usize,
+    /// Buffers that flows hold.
+    pub leases: usize,
+    /// Buffers that wait for a flow.
+    pub spare_leases: usize,
+    /// Entries in the table of alarms.
+    pub alarms: usize,
+    /// Sessions that will run in the next turn.
+    pub ready: usize,
+    /// Flows that wait for another slice.
+    pub backlog: usize,
+}
+
+impl<N: Net> Reactor<N> {
+    /// A reactor that will serve `listener`, with at most `limit` sessions at a time. `config` has been checked.
+    pub fn new(net: N, listener: N::Listener, config: Config, limit: usize, rng: Rng) -> Self {
+        Self {
+            net,
+            listener: Some(listener),
+            limit: limit.min(Token::KEY_MAX as usize),
+            pool: Pool::new(config.buffer_size),
+            config,
+            sessions: Slab::new(),
+            events: Vec::new(),
+            ready: VecDeque::new(),
+            backlog: VecDeque::new(),
+            doomed: Vec::new(),
+            starved: Vec::new(),
+            alarms: Alarms::default(),
+            gate: Gate::default(),
+            warned_of_limit: false,
+            serial: 0,
+            rng,
+            now: Time::START,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Serves until a stop request has been carried out.
+    ///
+    /// # Errors
+    /// When the event queue or the listener fails for good. Sessions are reset then.
+    pub fn run(mut self) -> Result<Totals, Error> {
+        while self.turn()? {}
+        Ok(self.totals)
+    }
+
+    /// One pass of the loop. Is there to be another?
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self) -> Result<bool, Error> {
+        let stop = self.wait()?;
+        self.mark();
+        if stop {
+            self.stop()?;
+        }
+        self.work()?;
+        self.expire();
+        self.reap();
+        Ok(self.listener.is_some() || !self.sessions.is_empty())
+    }
+
+    /// What was done so far.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// How much of everything there is.
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            leases: self.pool.lent(),
+            spare_leases: self.pool.free(),
+            alarms: self.alarms.len(),
+            ready: self.ready.len(),
+            backlog: self.backlog.len(),
+        }
+    }
+
+    /// The kernel it runs on.
+    pub const fn net(&self) -> &N {
+        &self.net
+    }
+
+    /// Sleeps unless there is work. Was a stop asked for?
+    fn wait(&mut self) -> Result<bool, Error> {
+        let idle = self.ready.is_empty() && self.backlog.is_empty() && !self.may_accept();
+        let until = if idle { self.alarms.next() } else { Some(Time::START) };
+        self.events.clear();
+        let turn = self.net.wait(until, &mut self.events).map_err(Error::Wait)?;
+        self.now = turn.now;
+        Ok(turn.stop)
+    }
+
+    /// Leaves a note with whoever an event is for.
+    fn mark(&mut self) {
+        let events = std::mem::take(&mut self.events);
+        for Ready { token, bits } in &events {
+            if *token == Token::LISTENER {
+                self.gate.knock();
+            } else if let Some(key) = self.owner(*token) {
+                self.sessions[key as usize].mark(token.peer(), *bits);
+                self.enqueue(key);
+            }
+        }
+        self.events = events;
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
+        // The sessions first: one that waits for a descriptor has been waiting longer than any new client.
+        for _ in 0..self.ready.len() {
+            if let Some(token) = self.ready.pop_front()
+                && let Some(key) = self.owner(token)
+            {
+                self.sessions[key as usize].ready = false;
+                self.run_session(key);
+            }
+        }
+        self.accept(ACCEPTS_PER_TURN)?;
+        if let Some(token) = self.backlog.pop_front()
+            && let Some(key) = self.owner(token)
+        {
+            self.sessions[key as usize].queued[token.peer() as usize] = false;
+            self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()));
+        }
+        Ok(())
+    }
+
+    /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything.
+    fn expire(&mut self) {
+        while let Some(alarm) = self.alarms.due(self.now) {
+            match alarm {
+                Alarm::Gate => self.gate.reopen(),
+                Alarm::Drain => self.give_up(),
+                Alarm::Session(key) => {
+                    let session = &mut self.sessions[key as usize];
+                    session.alarm = Time::NEVER;
+                    session.nudge();
+                    self.run_session(key);
+                }
+            }
+        }
+    }
+
+    /// Ends what is doomed and frees its slot; nobody else does, so no key is used again within a turn that may still
+    /// name it.
+    fn reap(&mut self) {
+        if self.doomed.is_empty() {
+            return;
+        }
+        let mut doomed = std::mem::take(&mut self.doomed);
+        for key in doomed.drain(..) {
+            let session = self.sessions.remove(key as usize);
+            self.alarms.cancel(session.alarm, Alarm::Session(key));
+            let record = session.end(&self.config.to, self.now, &mut self.pool);
+            self.totals.add(&record);
+            info!(target: LOG, "{record}");
+        }
+        self.doomed = doomed;
+        // Descriptors came free. First for those who have been promised one.
+        for token in std::mem::take(&mut self.starved) {
+            if let Some(key) = self.owner(token) {
+                self.enqueue(key);
+            }
+        }
+        self.reopen_gate();
+    }
+
+    /// A request to stop. The first begins the drain, a later one does not wait.
+    fn stop(&mut self) -> Result<(), Error> {
+        if self.listener.is_none() {
+            self.give_up();
+            return Ok(());
+        }
+        // Who connected before the request is served; who comes after it is refused at once.
+        self.gate.knock();
+        self.accept(ACCEPTS_AT_LAST)?;
+        self.listener = None;
+        self.reopen_gate();
+        let left = self.sessions.len() - self.doomed.len();
+        match self.config.drain_timeout {
+            Some(timeout) if timeout.is_zero() => {
+                info!(target: LOG, "stopping, {left} sessions are reset");
+                self.give_up();
+            }
+            Some(timeout) => {
+                info!(target: LOG, "draining {left} sessions, up to {timeout:?}");
+                self.alarms.set(self.now + timeout, Alarm::Drain);
+            }
+            None => info!(target: LOG, "draining {left} sessions, as long as it takes"),
+        }
+        Ok(())
+    }
+
+    /// Resets whoever is left; nothing is flushed.
+    fn give_up(&mut self) {
+        for (key, session) in &mut self.sessions {
+            if !session.doomed {
+                session.blame(Cause::Drain);
+                session.doomed = true;
+                self.doomed.push(slot(key));
+            }
+        }
+    }
+
+    /// Is there a reason to accept, and room?
+    fn may_accept(&self) -> bool {
+        let room = self.sessions.len() < self.limit && self.starved.is_empty();
+        room && self.gate.is_open() && self.listener.is_some()
+    }
+
+    fn accept(&mut self, clients: usize) -> Result<(), Error> {
+        for _ in 0..clients {
+            if !self.may_accept() {
+                break;
+            }
+            let Some(listener) = &mut self.listener else {
+                break;
+            };
+            match self.net.accept(listener) {
+                Ok((stream, client)) => {
+                    if let Some(pauses) = self.gate.passed() {
+                        info!(target: LOG, "accept: resumed after {pauses} pauses");
+                    }
+                    self.admit(stream, client);
+                }
+                Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
+                    gate::Verdict::Skip => {}
+                    gate::Verdict::Empty => break,
+                    gate::Verdict::Pause { pause, news } => {
+                        self.alarms.set(self.now + pause, Alarm::Gate);
+                        if news {
+                            let remedy = gate::remedy(&error);
+                            warn!(target: LOG, "accept: {remedy}; pausing {}ms: {error}", pause.as_millis());
+                        }
+                        break;
+                    }
+                    gate::Verdict::Dead => return Err(Error::Accept(error)),
+                },
+            }
+        }
+        if self.sessions.len() >= self.limit && !self.warned_of_limit {
+            self.warned_of_limit = true;
+            warn!(target: LOG, "at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
+        }
+        Ok(())
+    }
+
+    /// A new session: its client is watched at once, for it may go away while we connect.
+    fn admit(&mut self, stream: N::Stream, client: std::net::SocketAddr) {
+        let serial = self.next_serial();
+        let key = slot(self.sessions.insert(Session::new(stream, client, serial, self.now)));
+        let session = &mut self.sessions[key as usize];
+        let token = session.token(key, Peer::Client);
+        let Phase::Connecting(connecting) = &mut session.phase else {
+            return;
+        };
+        match self.net.register(connecting.client.stream_mut(), token) {
+            Ok(()) => self.dial(key),
+            Err(_) => self.doom(key, Some(Cause::NoResources)),
+        }
+    }
+
+    /// An event or an alarm pointed at this session: it does what it can.
+    fn run_session(&mut self, key: u32) {
+        if self.sessions[key as usize].doomed {
+            return;
+        }
+        if matches!(self.sessions[key as usize].phase, Phase::Connecting(_)) {
+            self.connecting(key);
+        }
+        self.run_flows(key, &Peer::BOTH, self.pool.size());
+    }
+
+    /// Runs the flows from these peers that are not on the backlog, and sees what that leads to.
+    fn run_flows(&mut self, key: u32, sources: &[Peer], slice: usize) {
+        let session = &mut self.sessions[key as usize];
+        if session.doomed {
+            return;
+        }
+        let tokens = Peer::BOTH.map(|peer| session.token(key, peer));
+        let (Phase::Relaying(pair) | Phase::Ending(pair, _)) = &mut session.phase else {
+            return;
+        };
+        let faults = pair.faults();
+        // What is on the backlog is not idle, it only waits for its turn.
+        let mut progress = session.queued != [false; 2];
+        for source in sources.iter().map(|peer| *peer as usize) {
+            if !session.queued[source] {
+                let pass = pair.run(tokens[source].peer(), slice, &mut self.pool);
+                progress |= pass.progress;
+                if pass.spent {
+                    session.queued[source] = true;
+                    self.backlog.push_back(tokens[source]);
+                }
+            }
+        }
+        let news = pair.faults() > faults;
+        if progress {
+            session.touched = self.now;
+        }
+        if news {
+            // Perhaps the flow that ran first has something to find out, and no event may come to say so.
+            self.enqueue(key);
+        }
+        self.settle(key);
+    }
+
+    /// Draws the conclusions from what the flows did, and sets the alarm for when nothing more happens.
+    fn settle(&mut self, key: u32) {
+        let Config { idle_timeout, half_close_timeout, reset_grace, .. } = self.config;
+        let draining = self.listener.is_none();
+        let session = &mut self.sessions[key as usize];
+        let inactive = session.inactive_at(idle_timeout, half_close_timeout);
+        if let Phase::Relaying(pair) = &mut session.phase {
+            match (pair.fate(), inactive) {
+                (Fate::Relaying, Some((at, cause))) if self.now >= at => {
+                    pair.cut(&mut self.pool);
+                    session.blame(cause);
+                    session.begin_ending(self.now);
+                }
+                (Fate::Relaying, Some((at, _))) => return self.arm(key, at),
+                (Fate::Relaying, None) => return,
+                // Outside the drain an orderly close does not wait: the kernel finishes it.
+                (Fate::Done(End::Fin), _) if !draining => return self.doom(key, None),
+                (Fate::Done(_) | Fate::Doomed, _) => session.begin_ending(self.now),
+            }
+        }
+        let Phase::Ending(pair, ending) = &mut session.phase else {
+            return;
+        };
+        if ending.acknowledged(pair.unacked()) {
+            session.touched = self.now;
+        }
+        let flushed = matches!(pair.fate(), Fate::Done(_));
+        match ending.verdict(flushed, session.touched, reset_grace, self.now) {
+            Verdict::Over => self.doom(key, None),
+            Verdict::Wait(at) => self.arm(key, at),
+        }
+    }
+
+    /// Sets the session's alarm, unless it has an earlier one: that will come back here.
+    fn arm(&mut self, key: u32, at: Time) {
+        let session = &mut self.sessions[key as usize];
+        if at < session.alarm {
+            self.alarms.cancel(session.alarm, Alarm::Session(key));
+            self.alarms.set(at, Alarm::Session(key));
+            session.alarm = at;
+        }
+    }
+
+    /// The session ends with this turn; for this cause, or for what its streams say.
+    fn doom(&mut self, key: u32, cause: Option<Cause>) {
+        let session = &mut self.sessions[key as usize];
+        if let Some(cause) = cause {
+            session.blame(cause);
+        }
+        if !session.doomed {
+            session.doomed = true;
+            self.doomed.push(key);
+        }
+    }
+
+    /// The slot of the session that this token belongs to, if it is still there.
+    fn owner(&self, token: Token) -> Option<u32> {
+        let session = self.sessions.get(token.key())?;
+        (session.serial(token.peer()) == token.serial()).then_some(slot(token.key()))
+    }
+
+    /// Puts the session on the ready queue, at most once.
+    fn enqueue(&mut self, key: u32) {
+        let session = &mut self.sessions[key as usize];
+        if !session.ready {
+            session.ready = true;
+            self.ready.push_back(session.token(key, Peer::Client));
+        }
+    }
+
+    /// Whatever accept was short of may be there again.
+    fn reopen_gate(&mut self) {
+        if let Some(at) = self.gate.paused() {
+            self.alarms.cancel(at, Alarm::Gate);
+            self.gate.reopen();
+        }
+    }
+
+    /// A number no socket had, or not for 4 billion sockets.
+    const fn next_serial(&mut self) -> u32 {
+        self.serial = match self.serial.wrapping_add(1) {
+            0 => 1,
+            serial => serial,
+        };
+        self.serial
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "there are at most Token::KEY_MAX sessions")]
+const fn slot(key: usize) -> u32 {
+    key as u32
+}

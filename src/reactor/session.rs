@@ -1,0 +1,232 @@
+//! One client and its upstream, from accept to reap.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ending::Ending;
+use super::record::{Cause, Record};
+use crate::net::{Bits, Peer, Stream, Time, Token};
+use crate::relay::pair::{Fate, Pair};
+use crate::relay::pool::Pool;
+use crate::relay::side::{End, Side};
+
+/// One accepted client and its upstream connection. At most 160 bytes: an idle session costs nothing else.
+#[derive(Debug)]
+pub(super) struct Session<S> {
+    pub(super) phase: Phase<S>,
+    /// getpeername fails after a reset, so the address is kept.
+    client: SocketAddr,
+    /// Place of the upstream address in use, or last tried, in the configuration.
+    pub(super) upstream: u16,
+    /// The serials of the client's and of the upstream's socket: see [`Token`].
+    serials: [u32; 2],
+    began: Time,
+    /// When a byte or a state last moved.
+    pub(super) touched: Time,
+    /// When its entry in the table of alarms is due; NEVER when it has none.
+    pub(super) alarm: Time,
+    /// When the upstream was connected, in milliseconds after the beginning.
+    connected_ms: u32,
+    /// Set when something other than the streams themselves decides the end.
+    cause: Option<Cause>,
+    /// It is on the ready queue.
+    pub(super) ready: bool,
+    /// Its flows are on the backlog: up, down.
+    pub(super) queued: [bool; 2],
+    /// It waits to be reaped.
+    pub(super) doomed: bool,
+}
+
+/// What a session is doing.
+#[derive(Debug)]
+pub(super) enum Phase<S> {
+    /// Nothing is relayed yet.
+    Connecting(Connecting<S>),
+    /// Bytes move.
+    Relaying(Pair<S>),
+    /// Nothing more will be relayed; what was written is being acknowledged.
+    Ending(Pair<S>, Ending),
+    /// Between two phases, and after the last.
+    Gone,
+}
+
+/// A client that waits for its upstream.
+#[derive(Debug)]
+pub(super) struct Connecting<S> {
+    pub(super) client: Side<S>,
+    /// The connection under way; none in the pause between attempts.
+    pub(super) upstream: Option<Side<S>>,
+    /// The address to be tried next.
+    pub(super) next: u16,
+    /// Attempts that failed.
+    pub(super) failures: u32,
+    /// When the address in use, or the pause, has had its time.
+    pub(super) until: Time,
+    /// Why the last address failed.
+    pub(super) last: Cause,
+    /// It waits for a descriptor, not for the upstream.
+    pub(super) starved: bool,
+}
+
+impl<S: Stream> Session<S> {
+    /// A client that was just accepted.
+    pub(super) fn new(stream: S, client: SocketAddr, serial: u32, now: Time) -> Self {
+        let connecting = Connecting {
+            client: Side::new(stream),
+            upstream: None,
+            next: 0,
+            failures: 0,
+            until: now,
+            last: Cause::ConnectTimeout,
+            starved: false,
+        };
+        Self {
+            phase: Phase::Connecting(connecting),
+            client,
+            upstream: 0,
+            serials: [serial, 0],
+            began: now,
+            touched: now,
+            alarm: Time::NEVER,
+            connected_ms: 0,
+            cause: None,
+            ready: false,
+            queued: [false; 2],
+            doomed: false,
+        }
+    }
+
+    /// The serial of this peer's socket, 0 if it has none yet.
+    pub(super) const fn serial(&self, peer: Peer) -> u32 {
+        self.serials[peer as usize]
+    }
+
+    /// The token of this peer's socket, and of the flow that reads from it.
+    pub(super) const fn token(&self, key: u32, peer: Peer) -> Token {
+        Token::new(self.serial(peer), key, peer)
+    }
+
+    /// A new connection to the upstream goes under this serial; events of the one before it no longer count.
+    pub(super) const fn renumber_upstream(&mut self, serial: u32) {
+        self.serials[Peer::Upstream as usize] = serial;
+    }
+
+    /// When connecting must be over.
+    pub(super) fn connect_deadline(&self, timeout: Duration) -> Time {
+        self.began + timeout
+    }
+
+    /// Remembers an event.
+    pub(super) fn mark(&mut self, peer: Peer, bits: Bits) {
+        match &mut self.phase {
+            Phase::Connecting(connecting) => match peer {
+                Peer::Client => connecting.client.mark(bits),
+                Peer::Upstream => {
+                    if let Some(upstream) = &mut connecting.upstream {
+                        upstream.mark(bits);
+                    }
+                }
+            },
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.mark(peer, bits),
+            Phase::Gone => {}
+        }
+    }
+
+    /// The upstream is there: from connecting to relaying.
+    pub(super) fn connected(&mut self, now: Time) {
+        if let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone)
+            && let Some(upstream) = connecting.upstream
+        {
+            self.touched = now;
+            self.connected_ms = millis(now.since(self.began));
+            self.phase = Phase::Relaying(Pair::new(connecting.client, upstream));
+        }
+    }
+
+    /// Forgets what is known of both sides' readiness: the next run tries everything.
+    pub(super) fn nudge(&mut self) {
+        match &mut self.phase {
+            Phase::Connecting(connecting) => connecting.client.nudge(),
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.nudge(),
+            Phase::Gone => {}
+        }
+    }
+
+    /// From relaying to ending, unless it ends already.
+    pub(super) fn begin_ending(&mut self, now: Time) {
+        match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Relaying(pair) => {
+                self.touched = now;
+                let ending = Ending::new(now, pair.unacked());
+                self.phase = Phase::Ending(pair, ending);
+            }
+            phase @ (Phase::Connecting(_) | Phase::Ending(..) | Phase::Gone) => self.phase = phase,
+        }
+    }
+
+    /// When inactivity is too much, and what it is called.
+    pub(super) fn inactive_at(&self, idle: Option<Duration>, half_close: Option<Duration>) -> Option<(Time, Cause)> {
+        let Phase::Relaying(pair) = &self.phase else {
+            return None;
+        };
+        let half_close = half_close.filter(|_| pair.first_fin().is_some()).map(|wait| (wait, Cause::HalfCloseTimeout));
+        let idle = idle.map(|wait| (wait, Cause::IdleTimeout));
+        let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
+        nearest.map(|(wait, cause)| (self.touched + wait, cause))
+    }
+
+    /// Something other than the streams decides the end. The first cause stays.
+    pub(super) fn blame(&mut self, cause: Cause) {
+        self.cause.get_or_insert(cause);
+    }
+
+    /// Ends the streams and says what there was. Dropping a session without this resets its streams too, but loses count
+    /// of its leases.
+    pub(super) fn end(mut self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool) -> Record {
+        let time = now.since(self.began);
+        let mut record = Record {
+            client: self.client,
+            upstream: upstreams[usize::from(self.upstream)],
+            up: 0,
+            down: 0,
+            time,
+            connect: time,
+            end: Cause::NoResources,
+        };
+        match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => {
+                record.up = pair.flow(Peer::Client).moved();
+                record.down = pair.flow(Peer::Upstream).moved();
+                record.connect = Duration::from_millis(self.connected_ms.into());
+                let fault = pair.first_fault().map(|(peer, fault)| Cause::of_fault(peer, fault));
+                let fin = pair.first_fin().map(Cause::of_fin);
+                // A goodbye only if all was said and nobody forced the end.
+                let end = match pair.fate() {
+                    Fate::Done(end) if self.cause.is_none() => end,
+                    Fate::Done(_) | Fate::Doomed | Fate::Relaying => End::Reset,
+                };
+                let streams = if end == End::Fin { fin } else { fault.or(fin) };
+                record.end = self.cause.or(streams).unwrap_or(record.end);
+                pair.end(end, pool);
+            }
+            Phase::Connecting(connecting) => record.end = self.cause.unwrap_or(connecting.last),
+            Phase::Gone => {}
+        }
+        record
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::mio::Socket;
+
+    #[test]
+    fn a_session_is_at_most_160_bytes() {
+        assert!(size_of::<Session<Socket>>() <= 160, "{}", size_of::<Session<Socket>>());
+    }
+}

@@ -1,0 +1,231 @@
+//! A stream and what we remember of it: the edge-trigger contract lives here, and the first error.
+
+use std::io::{self, ErrorKind};
+
+use crate::net::{Bits, Stream, is_shortage};
+
+/// One stream of a pair.
+///
+/// Readiness arrives once, as an edge, and is remembered until the kernel says WouldBlock. Errors are told once, by
+/// whichever call comes first, and are remembered for good.
+#[derive(Debug)]
+pub struct Side<S> {
+    stream: S,
+    /// What events hinted at, until a call proved otherwise. EAGER stays for good: its edge is spent, so a short count
+    /// proves nothing any more (K6, K15). ERROR is there until SO_ERROR was asked for.
+    hints: Bits,
+    /// Reads are over: the end came, or an error.
+    ended: bool,
+    fault: Option<Fault>,
+}
+
+/// What a socket died of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The peer reset the connection: whatever the kernel says next, its stream was cut (K1).
+    Reset,
+    /// EPIPE: the peer's FIN had come before its reset, so it finished speaking and no longer listens (K16).
+    Closed,
+    /// The peer stopped answering: retransmissions or keepalives ran out, or the network says it is unreachable.
+    Timeout,
+    /// The kernel ran out of memory or buffers.
+    Resources,
+}
+
+impl Fault {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Closed,
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Self::Timeout,
+            _ if is_shortage(error) => Self::Resources,
+            _ => Self::Reset,
+        }
+    }
+
+    /// Is the socket of no use any more, in neither direction? After EPIPE what the peer said can still be read.
+    pub const fn is_fatal(self) -> bool {
+        match self {
+            Self::Reset | Self::Timeout | Self::Resources => true,
+            Self::Closed => false,
+        }
+    }
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Got {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing yet; an event will come.
+    Nothing,
+    /// Nothing, ever: the stream ended like this.
+    End(End),
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a FIN: everything was said.
+    Fin,
+    /// Without one.
+    Reset,
+}
+
+impl<S: Stream> Side<S> {
+    /// A stream that nothing is known of yet. It is taken for writable, since trying tells; that it can be read, an
+    /// event will say.
+    pub const fn new(stream: S) -> Self {
+        Self { stream, hints: Bits::WRITABLE, ended: false, fault: None }
+    }
+
+    /// The stream itself, for the calls that are not about bytes.
+    pub const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Remembers an event. A hang-up or an error says "try both now", never "close".
+    pub fn mark(&mut self, bits: Bits) {
+        self.hints |= bits;
+        if bits.has(Bits::EAGER | Bits::ERROR) {
+            self.hints |= Bits::EAGER;
+            self.nudge();
+        }
+    }
+
+    /// Forgets what was held against this side: whatever its readiness, the next call tries.
+    pub fn nudge(&mut self) {
+        self.hints |= Bits::READABLE | Bits::WRITABLE;
+    }
+
+    /// If an error was announced, asks for it: SO_ERROR is the only way to see a reset while nothing can be read or
+    /// written (K8), or after the FIN (K12).
+    pub fn ask(&mut self) {
+        if self.hints.has(Bits::ERROR) {
+            self.hints.remove(Bits::ERROR);
+            if let Err(error) = self.stream.fault() {
+                self.blame(&error);
+            }
+        }
+    }
+
+    /// The first error of this side, if there was one.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// Remembers what this side died of, if it is the first thing.
+    fn latch(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            self.fault = Some(fault);
+            // What the peer sent before is still there to be read, and how that ends decides what the other side is
+            // told. Perhaps no event will say so.
+            self.nudge();
+        }
+    }
+
+    /// Remembers an error of a call, if it is the first.
+    pub fn blame(&mut self, error: &io::Error) {
+        self.latch(Fault::of(error));
+    }
+
+    /// May a read give something?
+    pub(super) const fn is_readable(&self) -> bool {
+        self.hints.has(Bits::READABLE) && !self.ended
+    }
+
+    /// May a write take something?
+    pub(super) const fn is_writable(&self) -> bool {
+        self.hints.has(Bits::WRITABLE)
+    }
+
+    /// Reads into `room`, which is not empty.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Got {
+        debug_assert!(!room.is_empty(), "0 bytes read without room would look like the end");
+        loop {
+            match self.stream.read(room) {
+                Ok(0) => return Got::End(self.end()),
+                Ok(count) => {
+                    // A short read means empty, unless the FIN came in the same edge (K6) or an urgent mark stopped us
+                    // (K15): then read on.
+                    if count < room.len() && self.short_is_dry() {
+                        self.hints.remove(Bits::READABLE);
+                    }
+                    return Got::Bytes(count);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => {
+                        self.hints.remove(Bits::READABLE);
+                        return Got::Nothing;
+                    }
+                    _ => {
+                        // EPIPE is an answer to writing. Should a read give it, no FIN was read before it.
+                        let fault = Fault::of(&error);
+                        self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
+                        self.end();
+                        return Got::End(End::Reset);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads are over; how?
+    const fn end(&mut self) -> End {
+        self.ended = true;
+        match self.fault {
+            // K16: after EPIPE the end is true, the FIN came first.
+            None | Some(Fault::Closed) => End::Fin,
+            // K1: an error is told once, and what follows only looks like the end.
+            Some(Fault::Reset | Fault::Timeout | Fault::Resources) => End::Reset,
+        }
+    }
+
+    /// Writes the front of `data`, which is not empty, and says how much; nothing when blocked or when it failed.
+    pub(super) fn write(&mut self, data: &[u8]) -> usize {
+        debug_assert!(!data.is_empty());
+        loop {
+            match self.stream.write(data) {
+                // No kernel does this to a stream; were it believed, the loop would spin.
+                Ok(0) => self.latch(Fault::Reset),
+                Ok(count) => {
+                    if count < data.len() && self.short_is_dry() {
+                        self.hints.remove(Bits::WRITABLE);
+                    }
+                    return count;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => self.hints.remove(Bits::WRITABLE),
+                    _ => self.blame(&error),
+                },
+            }
+            return 0;
+        }
+    }
+
+    /// Does a count shorter than asked for prove that an edge will come?
+    const fn short_is_dry(&self) -> bool {
+        S::SHORT_IS_DRY && !self.hints.has(Bits::EAGER)
+    }
+
+    /// Sends a FIN. If that fails, the fault says so.
+    pub(super) fn finish(&mut self) {
+        if let Err(error) = self.stream.finish() {
+            self.blame(&error);
+        }
+    }
+
+    /// What the peer has not acknowledged: nothing when it is dead, something when the kernel cannot say.
+    pub(super) fn unacked(&self) -> usize {
+        match self.fault {
+            None => self.stream.unacked().unwrap_or(1),
+            Some(_) => 0,
+        }
+    }
+
+    /// Says goodbye: what was written arrives, then a FIN. Dropping a side resets it instead.
+    pub(super) fn close(self) {
+        self.stream.close();
+    }
+}
