@@ -154,7 +154,8 @@ impl Net for Mio {
         }
         // Nobody listens there, and the kernel chose that very port for us: SYN met SYN and we would echo the client
         // to itself (K14).
-        if self.ephemeral.contains(&to.port()) && stream.0.local_addr()? == stream.0.peer_addr()? {
+        let met_itself = || matches!((stream.0.local_addr(), stream.0.peer_addr()), (Ok(us), Ok(them)) if us == them);
+        if self.ephemeral.contains(&to.port()) && met_itself() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(true)

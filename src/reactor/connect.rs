@@ -41,12 +41,12 @@ impl<N: Net> Reactor<N> {
             Some(upstream) => {
                 let to = self.config.to[usize::from(session.upstream)];
                 match self.net.connected(upstream.stream_mut(), to) {
-                    Ok(true) => return session.connected(self.now),
+                    Ok(true) => return self.connected(key),
                     Ok(false) if !due => return self.arm(key, until),
                     Ok(false) => connecting.last = Cause::ConnectTimeout,
                     Err(error) if had_come_about(&error) => {
                         upstream.blame(&error);
-                        return session.connected(self.now);
+                        return self.connected(key);
                     }
                     Err(error) => connecting.last = Cause::of_connect(&error),
                 }
@@ -56,6 +56,12 @@ impl<N: Net> Reactor<N> {
             None if due || connecting.starved => self.dial(key),
             None => self.arm(key, until),
         }
+    }
+
+    /// The upstream is there.
+    fn connected(&mut self, key: u32) {
+        self.sessions[key as usize].connected(self.now);
+        self.disarm(key);
     }
 
     /// Begins a connection to the next address that takes one.

@@ -136,3 +136,104 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
         Some(_) | None => "unexpected error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        gate: Gate,
+        rng: Rng,
+    }
+
+    fn bench() -> Bench {
+        let mut gate = Gate::default();
+        gate.knock();
+        Bench { gate, rng: Rng::with_seed(1) }
+    }
+
+    impl Bench {
+        fn failed(&mut self, errno: Errno) -> Verdict {
+            self.gate.failed(&errno.into(), Time::START, &mut self.rng)
+        }
+
+        /// The pause in milliseconds, and whether it was news.
+        fn paused(&mut self, errno: Errno) -> (u128, bool) {
+            let Verdict::Pause { pause, news } = self.failed(errno) else { panic!("{errno:?} should be a pause") };
+            assert_eq!(self.gate.paused(), Some(Time::START + pause));
+            assert!(!self.gate.is_open());
+            (pause.as_millis(), news)
+        }
+    }
+
+    #[test]
+    fn it_is_open_from_an_event_until_the_queue_is_empty() {
+        assert!(!Gate::default().is_open());
+        let mut bench = bench();
+        assert!(bench.gate.is_open());
+        assert_eq!(bench.gate.passed(), None);
+        assert!(bench.gate.is_open());
+        assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty);
+        assert!(!bench.gate.is_open());
+    }
+
+    #[test]
+    fn a_shortage_pauses_longer_and_longer_and_is_news_once() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::IO] {
+            let mut bench = bench();
+            for (failures, expected) in [10, 20, 40, 80, 160, 320, 640, 1000, 1000].into_iter().enumerate() {
+                let (millis, news) = bench.paused(errno);
+                assert!((expected * 3 / 4 - 1..=expected * 5 / 4).contains(&millis), "{errno:?} {failures}: {millis}");
+                assert_eq!(news, failures == 0);
+                bench.gate.reopen();
+                assert!(bench.gate.is_open(), "the backlog's edge is spent, nobody will knock again");
+            }
+            assert_eq!(bench.gate.passed(), Some(9));
+            assert_eq!(bench.gate.passed(), None);
+            let (millis, news) = bench.paused(errno);
+            assert!(news && millis <= 12);
+        }
+    }
+
+    #[test]
+    fn a_lost_client_is_skipped_and_many_in_a_row_are_a_shortage() {
+        for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::TIMEDOUT] {
+            let mut bench = bench();
+            for _ in 0..3 {
+                for _ in 0..SKIPS_MAX - 1 {
+                    assert_eq!(bench.failed(errno), Verdict::Skip);
+                }
+                assert_eq!(bench.gate.passed(), None);
+            }
+            for _ in 0..SKIPS_MAX - 1 {
+                assert_eq!(bench.failed(errno), Verdict::Skip);
+            }
+            bench.paused(errno);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_call_costs_nothing() {
+        let mut bench = bench();
+        for _ in 0..100 {
+            assert_eq!(bench.failed(Errno::INTR), Verdict::Skip);
+        }
+        assert!(bench.gate.is_open());
+    }
+
+    #[test]
+    fn a_listener_that_is_none_is_dead() {
+        for errno in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
+            assert_eq!(bench().failed(errno), Verdict::Dead);
+        }
+    }
+
+    #[test]
+    fn the_remedy_names_what_to_raise() {
+        for (errno, word) in
+            [(Errno::MFILE, "ulimit -n"), (Errno::NFILE, "fs.file-max"), (Errno::NOMEM, "memory"), (Errno::IO, "error")]
+        {
+            assert!(remedy(&errno.into()).contains(word));
+        }
+    }
+}

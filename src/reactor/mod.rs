@@ -435,6 +435,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Takes the session's alarm out: what it was for has come.
+    fn disarm(&mut self, key: u32) {
+        let session = &mut self.sessions[key as usize];
+        self.alarms.cancel(session.alarm, Alarm::Session(key));
+        session.alarm = Time::NEVER;
+    }
+
     /// The session ends with this turn; for this cause, or for what its streams say.
     fn doom(&mut self, key: u32, cause: Option<Cause>) {
         let session = &mut self.sessions[key as usize];

@@ -1,11 +1,9 @@
 //! Two sides and the two flows between them: what one direction's end means for the other.
 
-use super::flow::{Flow, Pass};
+use super::flow::{Flow, Pass, State};
 use super::pool::Pool;
-use super::side::{Fault, Side};
+use super::side::{End, Fault, Side};
 use crate::net::{Bits, Peer, Stream};
-use crate::relay::flow::State;
-use crate::relay::side::End;
 
 /// The streams of a session while it relays.
 ///
@@ -80,12 +78,17 @@ impl<S: Stream> Pair<S> {
             self.side_mut(peer).ask();
             self.remember_fault(peer);
         }
-        let pass = match source {
+        let mut pass = match source {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
         for peer in [source, source.other()] {
             self.remember_fault(peer);
+        }
+        // Throwing away is progress while the peer may yet read its answer. When the other is dead, a reset is all
+        // there is to tell, and a peer that only writes must not put that off.
+        if self.flow(source).state() == State::Cut && self.has_dead_side() {
+            pass.progress = false;
         }
         if self.first_fin.is_none() && matches!(self.flow(source).state(), State::Flushing(End::Fin) | State::Finished)
         {
@@ -100,8 +103,11 @@ impl<S: Stream> Pair<S> {
             let all_said = self.up.state() == State::Finished && self.down.state() == State::Finished;
             return Fate::Done(if all_said { End::Fin } else { End::Reset });
         }
-        let dead = |side: &Side<S>| side.fault().is_some_and(Fault::is_fatal);
-        if dead(&self.client) || dead(&self.upstream) { Fate::Doomed } else { Fate::Relaying }
+        if self.has_dead_side() { Fate::Doomed } else { Fate::Relaying }
+    }
+
+    fn has_dead_side(&self) -> bool {
+        [&self.client, &self.upstream].into_iter().any(|side| side.fault().is_some_and(Fault::is_fatal))
     }
 
     /// Whose FIN came first, if one came.
@@ -153,5 +159,180 @@ impl<S: Stream> Pair<S> {
         if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
             self.first_fault = Some(peer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::super::script::Script;
+    use super::*;
+
+    const SLICE: usize = 64;
+
+    struct Bench {
+        pair: Pair<Script>,
+        pool: Pool,
+        /// What the test does to a peer's stream, and what it sees of it.
+        scripts: [Script; 2],
+    }
+
+    /// Each case runs both ways round: `near` is the peer it is about.
+    fn both_ways(case: impl Fn(Bench, Peer)) {
+        for near in Peer::BOTH {
+            let scripts = [Script::new(), Script::new()];
+            let [client, upstream] = [0, 1].map(|i: usize| Side::new(scripts[i].clone()));
+            case(Bench { pair: Pair::new(client, upstream), pool: Pool::new(8), scripts }, near);
+        }
+    }
+
+    impl Bench {
+        fn script(&self, peer: Peer) -> &Script {
+            &self.scripts[peer as usize]
+        }
+
+        fn event(&mut self, peer: Peer, bits: Bits) {
+            self.pair.mark(peer, bits);
+            self.run();
+        }
+
+        fn run(&mut self) -> bool {
+            Peer::BOTH.map(|peer| self.pair.run(peer, SLICE, &mut self.pool).progress).contains(&true)
+        }
+    }
+
+    #[test]
+    fn both_said_everything_and_both_are_told_goodbye() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(near).reads(b"request").ends();
+            bench.event(near, Bits::READABLE | Bits::EAGER);
+            assert_eq!(bench.pair.fate(), Fate::Relaying);
+            assert_eq!((bench.script(far).written(), bench.script(far).is_finished()), (b"request".to_vec(), true));
+            // The answer comes long after the request's FIN.
+            bench.script(far).reads(b"answer").ends();
+            bench.event(far, Bits::READABLE | Bits::EAGER);
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Fin));
+            assert_eq!(bench.pair.first_fin(), Some(near));
+            assert_eq!(bench.pair.first_fault(), None);
+            bench.pair.end(End::Fin, &mut bench.pool);
+            assert!(bench.scripts.iter().all(Script::is_closed));
+        });
+    }
+
+    #[test]
+    fn a_reset_dooms_the_pair_after_what_came_before_it() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(near).reads(b"last words").fails(ErrorKind::ConnectionReset);
+            bench.script(far).blocks();
+            // The far side is clogged, so nothing is read: only SO_ERROR can tell.
+            bench.script(near).fault(ErrorKind::ConnectionReset);
+            bench.event(near, Bits::READABLE);
+            bench.event(near, Bits::ERROR);
+            assert_eq!(bench.pair.fate(), Fate::Doomed);
+            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Reset)));
+            bench.event(far, Bits::WRITABLE);
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!((bench.script(far).written(), bench.script(far).is_finished()), (b"last words".to_vec(), false));
+            bench.pair.end(End::Reset, &mut bench.pool);
+            assert!(!bench.scripts.iter().any(Script::is_closed));
+            assert_eq!(bench.pool.lent(), 0);
+        });
+    }
+
+    #[test]
+    fn an_early_answer_arrives_although_its_sender_has_hung_up() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(far).reads(b"no thanks").ends();
+            bench.script(far).refuses(ErrorKind::BrokenPipe);
+            bench.script(near).reads(b"upload");
+            bench.event(near, Bits::READABLE);
+            assert_eq!(bench.pair.first_fault(), Some((far, Fault::Closed)));
+            assert_eq!(bench.pair.fate(), Fate::Relaying);
+            // The upload goes on and is thrown away, which is progress: the answer may be read only after it.
+            bench.script(near).reads(b"more of it");
+            bench.pair.mark(near, Bits::READABLE);
+            assert!(bench.run());
+            bench.event(far, Bits::READABLE | Bits::EAGER);
+            assert_eq!((bench.script(near).written(), bench.script(near).is_finished()), (b"no thanks".to_vec(), true));
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!(bench.pair.first_fin(), Some(far));
+            bench.script(near).reads(b"still more");
+            bench.pair.mark(near, Bits::READABLE);
+            assert!(bench.run());
+        });
+    }
+
+    #[test]
+    fn a_peer_that_only_writes_does_not_put_off_its_reset() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(far).fault(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
+            bench.event(far, Bits::ERROR);
+            bench.script(near).reads(b"blah blah");
+            bench.pair.mark(near, Bits::READABLE);
+            assert!(!bench.run());
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+        });
+    }
+
+    #[test]
+    fn a_reset_after_the_fin_is_seen_only_in_so_error_and_cuts_what_is_left() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(near).ends();
+            bench.event(near, Bits::READABLE | Bits::EAGER);
+            assert_eq!(bench.pair.fate(), Fate::Relaying);
+            bench.script(near).fault(ErrorKind::BrokenPipe);
+            bench.event(near, Bits::ERROR);
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Closed)));
+            assert!(bench.script(far).is_finished());
+        });
+    }
+
+    #[test]
+    fn a_fault_found_by_the_second_flow_is_news_for_the_first() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(near).refuses(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
+            bench.script(far).reads(b"answer");
+            bench.pair.mark(far, Bits::READABLE);
+            assert_eq!(bench.pair.faults(), 0);
+            bench.pair.run(near, SLICE, &mut bench.pool);
+            bench.pair.run(far, SLICE, &mut bench.pool);
+            assert_eq!(bench.pair.faults(), 1);
+            // No event came for `near`, and yet its end is found.
+            bench.pair.run(near, SLICE, &mut bench.pool);
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+        });
+    }
+
+    #[test]
+    fn only_the_living_are_waited_for() {
+        both_ways(|mut bench, near| {
+            bench.script(near).unacked(3);
+            bench.script(near.other()).unacked(4);
+            assert_eq!(bench.pair.unacked(), 7);
+            bench.script(near).fault(ErrorKind::TimedOut);
+            bench.event(near, Bits::ERROR);
+            assert_eq!(bench.pair.unacked(), 4);
+            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Timeout)));
+        });
+    }
+
+    #[test]
+    fn a_pair_that_is_cut_is_done_and_holds_nothing() {
+        both_ways(|mut bench, near| {
+            bench.script(near).reads(b"stuck");
+            bench.script(near.other()).blocks();
+            bench.event(near, Bits::READABLE);
+            assert_eq!(bench.pool.lent(), 1);
+            bench.pair.cut(&mut bench.pool);
+            assert_eq!((bench.pair.fate(), bench.pool.lent()), (Fate::Done(End::Reset), 0));
+        });
     }
 }

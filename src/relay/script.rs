@@ -1,2 +1,180 @@
-#[allow(dead_code)]
-fn f() {}
+//! A stream that does as it is told, for the tests of this folder.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use crate::net::Stream;
+
+/// A scripted stream. Clones are the same stream: one goes into the side, the other stays with the test.
+///
+/// A read with no script left blocks, a write with none takes everything.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Script<const DRY: bool = true> {
+    play: Rc<RefCell<Play>>,
+}
+
+#[derive(Debug, Default)]
+struct Play {
+    reads: VecDeque<Read>,
+    writes: VecDeque<Write>,
+    fault: Option<ErrorKind>,
+    finish: Option<ErrorKind>,
+    unacked: usize,
+    written: Vec<u8>,
+    read_calls: usize,
+    write_calls: usize,
+    finished: bool,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Read {
+    Bytes(Vec<u8>),
+    End,
+    Fails(ErrorKind),
+}
+
+#[derive(Debug)]
+enum Write {
+    Takes(usize),
+    Fails(ErrorKind),
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<const DRY: bool> Script<DRY> {
+    fn with(&self, act: impl FnOnce(&mut Play)) -> &Self {
+        act(&mut self.play.borrow_mut());
+        self
+    }
+
+    /// One read gives these bytes, or as many as there is room for, and the next the rest.
+    pub(super) fn reads(&self, bytes: &[u8]) -> &Self {
+        self.with(|play| play.reads.push_back(Read::Bytes(bytes.to_vec())))
+    }
+
+    /// From there on, reads give 0.
+    pub(super) fn ends(&self) -> &Self {
+        self.with(|play| play.reads.push_back(Read::End))
+    }
+
+    /// One read fails.
+    pub(super) fn fails(&self, kind: ErrorKind) -> &Self {
+        self.with(|play| play.reads.push_back(Read::Fails(kind)))
+    }
+
+    /// One write takes no more than so many bytes.
+    pub(super) fn takes(&self, count: usize) -> &Self {
+        self.with(|play| play.writes.push_back(Write::Takes(count)))
+    }
+
+    /// One write fails.
+    pub(super) fn refuses(&self, kind: ErrorKind) -> &Self {
+        self.with(|play| play.writes.push_back(Write::Fails(kind)))
+    }
+
+    /// One write finds no room.
+    pub(super) fn blocks(&self) -> &Self {
+        self.refuses(ErrorKind::WouldBlock)
+    }
+
+    /// SO_ERROR holds this, once.
+    pub(super) fn fault(&self, kind: ErrorKind) -> &Self {
+        self.with(|play| play.fault = Some(kind))
+    }
+
+    /// The FIN cannot be sent.
+    pub(super) fn cannot_finish(&self, kind: ErrorKind) -> &Self {
+        self.with(|play| play.finish = Some(kind))
+    }
+
+    /// The peer has still to acknowledge so much.
+    pub(super) fn unacked(&self, count: usize) -> &Self {
+        self.with(|play| play.unacked = count)
+    }
+
+    pub(super) fn written(&self) -> Vec<u8> {
+        self.play.borrow().written.clone()
+    }
+
+    pub(super) fn read_calls(&self) -> usize {
+        self.play.borrow().read_calls
+    }
+
+    pub(super) fn write_calls(&self) -> usize {
+        self.play.borrow().write_calls
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.play.borrow().finished
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.play.borrow().closed
+    }
+}
+
+impl<const DRY: bool> Stream for Script<DRY> {
+    const SHORT_IS_DRY: bool = DRY;
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let mut play = self.play.borrow_mut();
+        play.read_calls += 1;
+        match play.reads.pop_front() {
+            None => Err(ErrorKind::WouldBlock.into()),
+            Some(Read::Fails(kind)) => Err(kind.into()),
+            Some(Read::End) => {
+                play.reads.push_front(Read::End);
+                Ok(0)
+            }
+            Some(Read::Bytes(mut bytes)) => {
+                let count = room.len().min(bytes.len());
+                room[..count].copy_from_slice(&bytes[..count]);
+                bytes.drain(..count);
+                if !bytes.is_empty() {
+                    play.reads.push_front(Read::Bytes(bytes));
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let mut play = self.play.borrow_mut();
+        assert!(!play.finished, "nothing is written after the FIN");
+        play.write_calls += 1;
+        match play.writes.pop_front() {
+            Some(Write::Fails(kind)) => Err(kind.into()),
+            step => {
+                let count = if let Some(Write::Takes(most)) = step { most.min(data.len()) } else { data.len() };
+                play.written.extend_from_slice(&data[..count]);
+                Ok(count)
+            }
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let mut play = self.play.borrow_mut();
+        assert!(!play.finished, "a FIN is sent once");
+        play.finished = true;
+        play.finish.take().map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn fault(&mut self) -> io::Result<()> {
+        self.play.borrow_mut().fault.take().map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn unacked(&self) -> io::Result<usize> {
+        Ok(self.play.borrow().unacked)
+    }
+
+    fn close(self) {
+        self.play.borrow_mut().closed = true;
+    }
+}
