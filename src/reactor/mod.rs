@@ -370,7 +370,8 @@ impl<N: Net> Reactor<N> {
         };
         let faults = pair.faults();
         // What is on the backlog is not idle, it only waits for its turn.
-        let mut progress = session.queued != [false; 2];
+        let queued = session.queued;
+        let mut progress = Peer::BOTH.into_iter().any(|peer| queued[peer as usize] && pair.is_progress(peer));
         for source in sources.iter().map(|peer| *peer as usize) {
             if !session.queued[source] {
                 let pass = pair.run(tokens[source].peer(), slice, &mut self.pool);

@@ -85,11 +85,7 @@ impl<S: Stream> Pair<S> {
         for peer in [source, source.other()] {
             self.remember_fault(peer);
         }
-        // Throwing away is progress while the peer may yet read its answer. When the other is dead, a reset is all
-        // there is to tell, and a peer that only writes must not put that off.
-        if self.flow(source).state() == State::Cut && self.has_dead_side() {
-            pass.progress = false;
-        }
+        pass.progress &= self.is_progress(source);
         if self.first_fin.is_none() && matches!(self.flow(source).state(), State::Flushing(End::Fin) | State::Finished)
         {
             self.first_fin = Some(source);
@@ -104,6 +100,12 @@ impl<S: Stream> Pair<S> {
             return Fate::Done(if all_said { End::Fin } else { End::Reset });
         }
         if self.has_dead_side() { Fate::Doomed } else { Fate::Relaying }
+    }
+
+    /// Is what the flow from this peer does progress? Throwing away is, while the peer may yet read its answer. When the
+    /// other is dead, a reset is all there is to tell, and a peer that only writes must not put that off.
+    pub fn is_progress(&self, source: Peer) -> bool {
+        self.flow(source).state() != State::Cut || !self.has_dead_side()
     }
 
     fn has_dead_side(&self) -> bool {

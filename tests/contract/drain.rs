@@ -1,0 +1,137 @@
+//! Rule 14: who is here may finish, who comes later is refused, and it ends.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::*;
+
+#[test]
+fn sessions_finish_and_new_clients_are_refused() {
+    let bench = bench(|_| {});
+    let (client, upstream) = bench.session();
+    bench.relay.stopper.stop();
+    until("the listener is gone", || is_refused_or_reset(&bench));
+    say(&client, b"request");
+    finish(&client);
+    assert_eq!(read_all(&upstream), (b"request".to_vec(), Ended::Fin));
+    assert!(bench.relay.is_still_running());
+    say(&upstream, b"answer");
+    finish(&upstream);
+    assert_eq!(read_all(&client), (b"answer".to_vec(), Ended::Fin));
+    let totals = bench.relay.totals();
+    assert_eq!((totals.up, totals.down, totals.drained), (7, 6, 0));
+}
+
+fn is_refused_or_reset(bench: &Bench) -> bool {
+    TcpStream::connect_timeout(&bench.relay.address, LIMIT).is_err()
+}
+
+#[test]
+fn with_no_sessions_it_ends_at_once() {
+    let bench = bench(|_| {});
+    assert_eq!(bench.relay.stop().sessions, 0);
+    assert!(is_refused(bench.relay.address));
+}
+
+#[test]
+fn who_connected_before_the_request_is_served() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = tproxy::Relay::bind(config([upstream.local_addr().unwrap()])).unwrap();
+    // More than are accepted in one turn, all of them in the kernel's queue before the relay runs or can be asked.
+    let clients = (0..100).map(|_| {
+        let client = limited(TcpStream::connect(relay.local_addr()).unwrap());
+        say(&client, b"in time");
+        finish(&client);
+        client
+    });
+    let clients: Vec<_> = clients.collect();
+    relay.stopper().stop();
+    let running = thread::spawn(move || relay.run().unwrap());
+    for _ in 0..100 {
+        let stream = limited(upstream.accept().unwrap().0);
+        assert_eq!(read_all(&stream), (b"in time".to_vec(), Ended::Fin));
+        say(&stream, b"served");
+    }
+    for client in clients {
+        assert_eq!(read_all(&client), (b"served".to_vec(), Ended::Fin));
+    }
+    let totals = running.join().unwrap();
+    assert_eq!((totals.sessions, totals.drained), (100, 0));
+}
+
+#[test]
+fn what_is_left_at_the_deadline_is_reset() {
+    let bench = bench(|config| config.drain_timeout = Some(Duration::from_millis(200)));
+    let (client, upstream) = bench.session();
+    let (totals, took) = timed(|| bench.relay.stop());
+    assert_eq!((totals.sessions, totals.drained), (1, 1));
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
+}
+
+#[test]
+fn a_second_request_does_not_wait() {
+    let bench = bench(|config| config.drain_timeout = None);
+    let (client, upstream) = bench.session();
+    bench.relay.stopper.stop();
+    until("the drain has begun", || is_refused_or_reset(&bench));
+    let totals = bench.relay.stop();
+    assert_eq!((totals.sessions, totals.drained), (1, 1));
+    assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
+}
+
+#[test]
+fn requests_found_together_are_one() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = tproxy::Relay::bind(config([upstream.local_addr().unwrap()])).unwrap();
+    let client = limited(TcpStream::connect(relay.local_addr()).unwrap());
+    for _ in 0..3 {
+        relay.stopper().stop();
+    }
+    let running = thread::spawn(move || relay.run().unwrap());
+    let stream = limited(upstream.accept().unwrap().0);
+    say(&client, b"hello");
+    assert_eq!(read_exactly(&stream, 5), b"hello");
+    drop(client);
+    drop(stream);
+    assert_eq!(running.join().unwrap().drained, 0);
+}
+
+#[test]
+fn with_a_timeout_of_zero_nothing_is_waited_for() {
+    let bench = bench(|config| config.drain_timeout = Some(Duration::ZERO));
+    let (client, upstream) = bench.session();
+    say(&client, b"hello");
+    read_exactly(&upstream, 5);
+    let (totals, took) = timed(|| bench.relay.stop());
+    assert_eq!(totals.drained, 1);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
+}
+
+/// A container's network vanishes with its last process: what was written must have arrived by then.
+#[test]
+fn the_end_of_the_drain_waits_until_the_last_byte_was_acknowledged() {
+    both_ways_stopped(|bench, Ends { near, far }| {
+        let answer = keyed(11, 1 << 20);
+        say(&near, &answer);
+        finish(&near);
+        finish(&far);
+        assert_eq!(end_of(&near), Ended::Fin);
+        bench.relay.stopper.stop();
+        // Both sides have finished, but the far one reads late: the relay is still there for it.
+        assert!(read_all(&far) == (answer, Ended::Fin));
+    });
+}
+
+fn both_ways_stopped(case: impl Fn(&Bench, Ends)) {
+    for swap in [false, true] {
+        let bench = bench(|_| {});
+        let (client, upstream) = bench.session();
+        let ends = if swap { Ends { near: upstream, far: client } } else { Ends { near: client, far: upstream } };
+        case(&bench, ends);
+        bench.relay.stopper.stop();
+        assert_eq!(bench.relay.totals().drained, 0);
+    }
+}

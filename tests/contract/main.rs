@@ -1,0 +1,13 @@
+//! The contract of the relay, rule by rule, on real sockets of the loopback interface. Each case that has two sides
+//! runs both ways round.
+//!
+//! What a person sees of the binary (exit codes, signals, the log, descriptors) is in `tests/binary`.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod connecting;
+mod drain;
+mod ends;
+mod integrity;
+mod support;
+mod waiting;

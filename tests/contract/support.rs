@@ -1,0 +1,314 @@
+//! A relay in this process, peers at both ends of it, and what they can do and see. Every wait has a limit.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
+use tproxy::{Config, Relay, Stopper, Totals};
+
+/// The longest a test waits for anything before it fails.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// A relay that runs in its own thread, and is stopped with the test.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) stopper: Stopper,
+    totals: Receiver<Totals>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the configuration of a relay is before a test changes it.
+pub(crate) fn config(to: impl IntoIterator<Item = SocketAddr>) -> Config {
+    Config::new(([127, 0, 0, 1], 0).into(), to)
+}
+
+/// Binds a relay, lets `before` happen while nobody serves, and runs it.
+pub(crate) fn start_after(config: Config, before: impl FnOnce(SocketAddr)) -> Running {
+    let relay = Relay::bind(config).unwrap();
+    let (address, stopper) = (relay.local_addr(), relay.stopper());
+    before(address);
+    let (tell, totals) = sync_channel(1);
+    let thread = std::thread::spawn(move || tell.send(relay.run().unwrap()).unwrap());
+    Running { address, stopper, totals, thread: Some(thread) }
+}
+
+pub(crate) fn start(config: Config) -> Running {
+    start_after(config, |_| {})
+}
+
+impl Running {
+    /// A client of this relay.
+    pub(crate) fn client(&self) -> TcpStream {
+        limited(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// Waits for the end.
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals.recv_timeout(LIMIT).expect("the relay should have ended")
+    }
+
+    /// Has it not ended, for a moment?
+    pub(crate) fn is_still_running(&self) -> bool {
+        self.totals.recv_timeout(Duration::from_millis(50)).is_err()
+    }
+
+    /// Asks for a stop and waits for the end.
+    pub(crate) fn stop(&self) -> Totals {
+        self.stopper.stop();
+        self.totals()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The second request does not wait, if it is found in a later turn; a dropped test has no sessions left to keep.
+        let thread = self.thread.take().unwrap();
+        let gave_up = Instant::now_by(LIMIT);
+        while !thread.is_finished() && !gave_up() {
+            self.stopper.stop();
+            pause();
+        }
+        if !std::thread::panicking() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// A clock that says when a limit has passed.
+trait Limits {
+    fn now_by(limit: Duration) -> impl Fn() -> bool;
+}
+
+impl Limits for Instant {
+    #[expect(clippy::disallowed_methods, reason = "a test has no turn to take the time from")]
+    fn now_by(limit: Duration) -> impl Fn() -> bool {
+        let began = Self::now();
+        move || began.elapsed() >= limit
+    }
+}
+
+/// How long something took.
+#[expect(clippy::disallowed_methods, reason = "a test has no turn to take the time from")]
+pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    (act(), began.elapsed())
+}
+
+/// Lets others run for a moment, between two looks at a condition.
+#[expect(clippy::disallowed_methods, reason = "no event tells of the other side's kernel; the caller has a limit")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// Waits until a condition holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let gave_up = Instant::now_by(LIMIT);
+    while !holds() {
+        assert!(!gave_up(), "waited in vain until {what}");
+        pause();
+    }
+}
+
+/// Both ends of a session: `near` does something, `far` sees it.
+pub(crate) struct Ends {
+    pub(crate) near: TcpStream,
+    pub(crate) far: TcpStream,
+}
+
+/// A relay with an upstream that accepts when told to.
+pub(crate) struct Bench {
+    pub(crate) relay: Running,
+    pub(crate) upstream: TcpListener,
+}
+
+pub(crate) fn bench(change: impl FnOnce(&mut Config)) -> Bench {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config([upstream.local_addr().unwrap()]);
+    change(&mut config);
+    Bench { relay: start(config), upstream }
+}
+
+impl Bench {
+    /// A session: the client's stream and the upstream's.
+    pub(crate) fn session(&self) -> (TcpStream, TcpStream) {
+        let client = self.relay.client();
+        (client, limited(self.upstream.accept().unwrap().0))
+    }
+}
+
+/// Runs a case with the client as the near end, then with the upstream as the near end.
+pub(crate) fn both_ways(change: impl Fn(&mut Config), case: impl Fn(Ends)) {
+    let bench = bench(change);
+    let (client, upstream) = bench.session();
+    case(Ends { near: client, far: upstream });
+    let (client, upstream) = bench.session();
+    case(Ends { near: upstream, far: client });
+}
+
+/// No call on this stream takes longer than the limit.
+pub(crate) fn limited(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+/// How a stream ended, for who reads it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Fin,
+    Reset,
+}
+
+/// Everything there is to read, and how it ended.
+pub(crate) fn read_all(stream: &TcpStream) -> (Vec<u8>, Ended) {
+    let mut all = Vec::new();
+    let mut stream = stream;
+    let ended = match stream.read_to_end(&mut all) {
+        Ok(_) => Ended::Fin,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ended::Reset,
+        Err(error) => panic!("after {} bytes: {error}", all.len()),
+    };
+    (all, ended)
+}
+
+/// How it ends, after nothing.
+pub(crate) fn end_of(stream: &TcpStream) -> Ended {
+    let (rest, ended) = read_all(stream);
+    assert_eq!(rest.len(), 0, "nothing was to come but the end");
+    ended
+}
+
+/// How it ends, whatever comes before.
+pub(crate) fn throw_away(mut stream: &TcpStream) -> Ended {
+    match io::copy(&mut stream, &mut io::sink()) {
+        Ok(_) => Ended::Fin,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+            Ended::Reset
+        }
+    }
+}
+
+pub(crate) fn read_exactly(mut stream: &TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn say(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+}
+
+/// A FIN.
+pub(crate) fn finish(stream: &TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+/// A reset.
+pub(crate) fn reset(stream: TcpStream) {
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// An urgent byte.
+pub(crate) fn say_urgently(stream: &TcpStream, byte: u8) {
+    assert_eq!(rustix::net::send(stream, &[byte], SendFlags::OOB).unwrap(), 1);
+}
+
+/// Writes until nobody takes anything any more, for a moment. How much was taken?
+pub(crate) fn clog(mut stream: &TcpStream) -> u64 {
+    stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let chunk = vec![0xC1; 256 << 10];
+    let mut taken = 0;
+    let error = loop {
+        match stream.write(&chunk) {
+            Ok(count) => taken += count as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    taken
+}
+
+/// Waits until the relay's kernel has acknowledged all that this end wrote.
+pub(crate) fn delivered(stream: &TcpStream) {
+    until("all is acknowledged", || unacked(stream) == 0);
+}
+
+/// Bytes this end wrote that were not acknowledged, read off the kernel's table of sockets.
+fn unacked(stream: &TcpStream) -> u64 {
+    let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from(*v4.ip()).swap_bytes(), v4.port()),
+        SocketAddr::V6(_) => panic!("these tests use IPv4"),
+    };
+    let line = table.lines().find(|line| line.contains(&format!("{} {}", hex(local), hex(remote))));
+    let queue = line.and_then(|line| line.split_whitespace().nth(4)?.split(':').next()).expect("the socket is listed");
+    u64::from_str_radix(queue, 16).unwrap()
+}
+
+/// Byte `i` of the stream `key`: any loss, repetition or mix-up shows.
+pub(crate) fn keyed(key: u64, length: usize) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(key);
+    let mut bytes = vec![0; length];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+/// An address that answers no SYN: its queue of one is full (K7). The sockets keep it so.
+pub(crate) struct BlackHole {
+    pub(crate) address: SocketAddr,
+    _sockets: Vec<rustix::fd::OwnedFd>,
+}
+
+pub(crate) fn black_hole() -> BlackHole {
+    let socket = |nonblocking| {
+        let flags = if nonblocking { rustix::net::SocketFlags::NONBLOCK } else { rustix::net::SocketFlags::empty() };
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap()
+    };
+    let listener = socket(false);
+    rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
+    let fillers = (0..3).map(|_| {
+        let filler = socket(true);
+        let begun = rustix::net::connect(&filler, &address);
+        assert!(matches!(begun, Ok(()) | Err(rustix::io::Errno::INPROGRESS)));
+        filler
+    });
+    let mut sockets: Vec<_> = fillers.collect();
+    sockets.push(listener);
+    BlackHole { address, _sockets: sockets }
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Is a new client refused?
+pub(crate) fn is_refused(address: SocketAddr) -> bool {
+    match TcpStream::connect_timeout(&address, LIMIT) {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+            true
+        }
+    }
+}
+
+/// The error of a call that should fail.
+pub(crate) fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+/// Takes its time, as a slow reader does: this is what the test is about and waits for nothing.
+#[expect(clippy::disallowed_methods, reason = "slowness is the subject here, not a way to wait")]
+pub(crate) fn linger() {
+    std::thread::sleep(Duration::from_millis(10));
+}
