@@ -154,8 +154,11 @@ impl Net for Mio {
         }
         // Nobody listens there, and the kernel chose that very port for us: SYN met SYN and we would echo the client
         // to itself (K14).
-        let met_itself = || matches!((stream.0.local_addr(), stream.0.peer_addr()), (Ok(us), Ok(them)) if us == them);
-        if self.ephemeral.contains(&to.port()) && met_itself() {
+        if self.ephemeral.contains(&to.port())
+            && let Ok(us) = stream.0.local_addr()
+            && us.port() == to.port()
+            && stream.0.peer_addr().is_ok_and(|them| us == them)
+        {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(true)
