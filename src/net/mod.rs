@@ -240,9 +240,10 @@ pub trait Net {
     /// Begins to connect, options set first; under way is Ok.
     fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Stream>;
 
-    /// Has the connection to `to` come about? Ok(false) means it is still under way. A socket connected to itself
-    /// (K14) is ConnectionRefused.
-    fn connected(&mut self, stream: &mut Self::Stream, to: SocketAddr) -> io::Result<bool>;
+    /// Has the connection come about? Ok(false) means it is still under way. A socket connected to itself (K14) is
+    /// ConnectionRefused. ConnectionReset means that it had come about and is gone again: what the peer said can still
+    /// be read.
+    fn connected(&mut self, stream: &mut Self::Stream) -> io::Result<bool>;
 
     /// Asks for every event of this stream under this token: once, never changed, undone only by dropping the stream.
     /// What is ready already raises an event too.

@@ -39,8 +39,7 @@ impl<N: Net> Reactor<N> {
         let until = connecting.until;
         match &mut connecting.upstream {
             Some(upstream) => {
-                let to = self.config.to[usize::from(session.upstream)];
-                match self.net.connected(upstream.stream_mut(), to) {
+                match self.net.connected(upstream.stream_mut()) {
                     Ok(true) => return self.connected(key),
                     Ok(false) if !due => return self.arm(key, until),
                     Ok(false) => connecting.last = Cause::ConnectTimeout,

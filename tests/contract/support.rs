@@ -239,17 +239,30 @@ pub(crate) fn delivered(stream: &TcpStream) {
     until("all is acknowledged", || unacked(stream) == 0);
 }
 
-/// Bytes this end wrote that were not acknowledged, read off the kernel's table of sockets.
+/// Bytes this end wrote that were not acknowledged.
 fn unacked(stream: &TcpStream) -> u64 {
-    let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    let queues = socket_table(stream.local_addr().unwrap(), &hex(stream.peer_addr().unwrap()), 4);
+    u64::from_str_radix(queues.expect("the socket is listed").split(':').next().unwrap(), 16).unwrap()
+}
+
+/// Does anybody listen there? Asking by connecting would make a session of the question.
+pub(crate) fn listens(address: SocketAddr) -> bool {
+    socket_table(address, "00000000:0000", 3).as_deref() == Some("0A")
+}
+
+/// A field of the kernel's table of sockets (`proc_pid_net(5)`), for the socket with these ends.
+fn socket_table(local: SocketAddr, remote: &str, field: usize) -> Option<String> {
+    let ends = format!(" {} {remote} ", hex(local));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let hex = |address: SocketAddr| match address {
+    let line = table.lines().find(|line| line.contains(&ends))?;
+    line.split_whitespace().nth(field).map(str::to_owned)
+}
+
+fn hex(address: SocketAddr) -> String {
+    match address {
         SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from(*v4.ip()).swap_bytes(), v4.port()),
         SocketAddr::V6(_) => panic!("these tests use IPv4"),
-    };
-    let line = table.lines().find(|line| line.contains(&format!("{} {}", hex(local), hex(remote))));
-    let queue = line.and_then(|line| line.split_whitespace().nth(4)?.split(':').next()).expect("the socket is listed");
-    u64::from_str_radix(queue, 16).unwrap()
+    }
 }
 
 /// Byte `i` of the stream `key`: any loss, repetition or mix-up shows.
