@@ -1,0 +1,112 @@
+//! The museum: bugs that relays have had, each a patch to ours, and the simulation that has to find them.
+//!
+//! ```console
+//! $ cargo test --test museum -- --ignored --nocapture
+//! $ TPROXY_MUSEUM=reset cargo test --test museum -- --ignored --nocapture     # those whose name contains it
+//! ```
+//! Each `NAME.patch` in this folder begins with what the bug is. It is applied to a copy of the sources, which is built
+//! and run through at most 10,000 seeds. A bug that is not found is a hole in the simulation; a patch that does not apply
+//! any more, or does not compile, is a failure too.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const SEEDS: u32 = 10_000;
+
+#[test]
+#[ignore = "builds the project once for each bug: see the head of this file"]
+fn every_known_bug_is_caught() {
+    let wanted = std::env::var("TPROXY_MUSEUM").unwrap_or_default();
+    let bugs: Vec<_> = patches().into_iter().filter(|patch| name(patch).contains(&wanted)).collect();
+    let copy = tempfile::tempdir().unwrap();
+    let mut missed = Vec::new();
+    for patch in &bugs {
+        match examine(copy.path(), patch) {
+            Ok(found) => eprintln!("caught  {:42} {found}", name(patch)),
+            Err(why) => {
+                eprintln!("MISSED  {:42} {why}", name(patch));
+                missed.push(name(patch));
+            }
+        }
+    }
+    eprintln!("{} of {} bugs caught", bugs.len() - missed.len(), bugs.len());
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+    assert!(!bugs.is_empty(), "no bug is named like {wanted:?}");
+}
+
+/// Builds the copy with this bug and runs the seeds. Which one found it?
+fn examine(copy: &Path, patch: &Path) -> Result<String, String> {
+    restore(copy);
+    let applied = run(Command::new("git").arg("apply").arg(patch).current_dir(copy));
+    if !applied.status.success() {
+        return Err(format!("the patch does not apply: {}", text(&applied.stderr)));
+    }
+    let built = run(simulation(copy).arg("--no-run"));
+    if !built.status.success() {
+        return Err(format!("it does not compile: {}", text(&built.stderr)));
+    }
+    let seeds = run(simulation(copy).arg("random_seeds_hold"));
+    if seeds.status.success() {
+        return Err(format!("{SEEDS} seeds have seen nothing"));
+    }
+    // The simulation says how to replay what it found.
+    let said = text(&seeds.stdout) + &text(&seeds.stderr);
+    let replay = said.split_whitespace().find(|word| word.starts_with("TPROXY_SIM_SEED="));
+    replay.map(str::to_owned).ok_or_else(|| format!("it failed, but not at a seed: {said}"))
+}
+
+/// The simulation in the copy, with a target folder that all bugs share, so that the dependencies are built once.
+fn simulation(copy: &Path) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(copy).env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("museum"));
+    cargo.env("TPROXY_SIM_SEEDS", SEEDS.to_string()).env_remove("TPROXY_SIM_SEED");
+    cargo.env("RUSTFLAGS", "-Awarnings").env("RUST_BACKTRACE", "0");
+    cargo.args(["test", "--quiet", "--locked", "--test", "sim"]);
+    cargo
+}
+
+/// Puts the sources and the simulation into the copy as they are here.
+fn restore(copy: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
+        fs::copy(root.join(file), copy.join(file)).unwrap();
+    }
+    for folder in ["src", "tests/sim"] {
+        let _ = fs::remove_dir_all(copy.join(folder));
+        copy_folder(&root.join(folder), &copy.join(folder));
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+fn patches() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/museum");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut patches: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "patch")).collect();
+    patches.sort();
+    patches
+}
+
+fn name(patch: &Path) -> String {
+    patch.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
