@@ -32,7 +32,7 @@ fn shortage(free: usize) {
     idles_and_lets_nobody_in(&relay, &upstream, &clients);
     // The first pause, not each that followed it.
     assert!(relay.log.with("; pausing ").len() <= 1, "{:?}", relay.log.lines());
-    serve_all(&upstream, served, clients);
+    serve_all(&upstream, served, &clients);
     relay.log.wait_for_sessions(CLIENTS);
     assert_eq!(relay.stop(), 0);
     // One line for each change: it pauses, it resumes, it pauses. The last client may have left it paused: the kernel
@@ -44,6 +44,26 @@ fn shortage(free: usize) {
 }
 
 #[test]
+fn accepting_resumes_by_itself_when_the_limit_is_raised() {
+    // Whether the first who waits is in the kernel's queue or has been accepted and lacks a descriptor for its upstream.
+    for free in [4, 5] {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).with(["--connect-timeout", "1m"]).start();
+        let limit = relay.descriptor_limit();
+        relay.leave_descriptors(free);
+        let clients: Vec<_> = (0..5).map(|key| speaker(&relay, key)).collect();
+        let mut served: VecDeque<_> = (0..2).map(|_| upstream.accept()).collect();
+        assert!(upstream.is_left_alone());
+        relay.limit_descriptors(limit);
+        // No session has ended: only an alarm tells the relay to try again.
+        served.extend((2..5).map(|_| upstream.accept()));
+        serve_all(&upstream, served, &clients);
+        relay.log.wait_for_sessions(5);
+        assert_eq!(relay.stop(), 0);
+    }
+}
+
+#[test]
 fn clients_beyond_max_sessions_wait_and_are_served_later() {
     let upstream = Upstream::new();
     let mut relay = relay_to(upstream.address).with(["--max-sessions", "2"]).start();
@@ -51,7 +71,7 @@ fn clients_beyond_max_sessions_wait_and_are_served_later() {
     let served: VecDeque<_> = (0..2).map(|_| upstream.accept()).collect();
     relay.log.wait_for(" WARN  [tproxy] at the limit of 2 sessions; new clients wait in the kernel's queue");
     idles_and_lets_nobody_in(&relay, &upstream, &clients);
-    serve_all(&upstream, served, clients);
+    serve_all(&upstream, served, &clients);
     relay.log.wait_for_sessions(5);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.with("at the limit of").len(), 1);
@@ -77,7 +97,7 @@ fn as_many_sessions_as_were_promised_are_served_at_a_time() {
     let served: VecDeque<_> = (0..limit).map(|_| upstream.accept()).collect();
     relay.log.wait_for(&format!("at the limit of {limit} sessions"));
     assert!(upstream.is_left_alone());
-    serve_all(&upstream, served, clients);
+    serve_all(&upstream, served, &clients);
     relay.log.wait_for_sessions(limit + 3);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.with("too many open files").len(), 0);
@@ -111,7 +131,7 @@ fn idles_and_lets_nobody_in(relay: &Relay, upstream: &Upstream, clients: &[TcpSt
 }
 
 /// Answers those who are served, and then those who come when they are gone.
-fn serve_all(upstream: &Upstream, mut served: VecDeque<TcpStream>, clients: Vec<TcpStream>) {
+fn serve_all(upstream: &Upstream, mut served: VecDeque<TcpStream>, clients: &[TcpStream]) {
     for _ in 0..clients.len() {
         answer(served.pop_front().unwrap_or_else(|| upstream.accept()));
     }

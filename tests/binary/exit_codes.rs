@@ -23,8 +23,7 @@ fn a_dead_listener_ends_the_relay_with_1_and_resets_its_sessions() {
     let mut relay = relay_to(upstream.address).start();
     let (client, server) = upstream.session(&relay);
     let Some(listener) = relay.listener() else {
-        skipped("this kernel does not let a parent have its child's descriptors");
-        return;
+        return skipped("this kernel does not let a parent have its child's descriptors");
     };
     // A listening socket that was shut down gives EINVAL to accept.
     rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();

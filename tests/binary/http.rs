@@ -12,8 +12,7 @@ use crate::process::{Process, relay_to};
 #[test]
 fn curl_gets_from_a_python_server_what_is_there() {
     if !["python3", "curl"].into_iter().all(is_there) {
-        skipped("this takes python3 and curl");
-        return;
+        return skipped("this takes python3 and curl");
     }
     let directory = tempfile::tempdir().unwrap();
     let page = bytes(1, 3_000_017);

@@ -72,6 +72,11 @@ impl Upstream {
     }
 }
 
+/// Has this machine IPv6? Some containers have not.
+pub(crate) fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
 /// Reads all there is, says it back and closes.
 pub(crate) fn answer(mut stream: TcpStream) {
     let (said, ended) = read_all(&stream);

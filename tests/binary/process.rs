@@ -104,8 +104,8 @@ impl Plan {
                 shell
             }
         };
-        command.args(["--from", &self.from, "--to", &self.to]).args(&self.arguments).env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--from", &self.from, "--to", &self.to]).args(&self.arguments);
+        undisturbed(&mut command).stdout(Stdio::null());
         if let Some(level) = self.rust_log {
             command.env("RUST_LOG", level);
         }
@@ -127,8 +127,8 @@ pub(crate) struct Finished {
 /// Runs `tproxy` with exactly these arguments to its end, which is expected soon.
 pub(crate) fn tproxy(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
     let mut command = Command::new(TPROXY);
-    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
-    let mut process = Process { child: command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap() };
+    undisturbed(command.args(arguments)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process { child: command.spawn().unwrap() };
     let mut log = Journal::of(process.child.stderr.take().unwrap());
     let code = process.code();
     log.finish();
@@ -136,6 +136,11 @@ pub(crate) fn tproxy(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> 
     // It fits into the pipe, or the process would not have ended.
     process.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     Finished { code, stdout, stderr: log.lines() }
+}
+
+/// Keeps away what the machine around the tests may have set, and bounds what a name server that is silent may take.
+fn undisturbed(command: &mut Command) -> &mut Command {
+    command.env_remove("RUST_LOG").env("RES_OPTIONS", "timeout:1 attempts:1").stdin(Stdio::null())
 }
 
 /// A child that is gone when this is.
@@ -249,8 +254,11 @@ impl Relay {
         let open = self.descriptors();
         let limit = (0..).filter(|number| !open.contains(number)).nth(free).unwrap() as u64;
         let maximum = self.descriptor_limit().maximum;
-        let lowered = Rlimit { current: Some(limit), maximum };
-        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, lowered).unwrap();
+        self.limit_descriptors(Rlimit { current: Some(limit), maximum });
+    }
+
+    pub(crate) fn limit_descriptors(&self, limit: Rlimit) {
+        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
     /// Its limit of open descriptors.
