@@ -1,0 +1,147 @@
+//! Too few descriptors, and a limit of sessions: clients wait in the kernel's queue, nobody is reset, all are served.
+
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::patience::a_while;
+use crate::peers::{Ended, Upstream, answer, bytes, client, finish, is_quiet, read_all, say};
+use crate::process::{Relay, relay_to};
+
+#[test]
+fn an_even_number_of_descriptors_is_used_up_and_everybody_is_served() {
+    shortage(4);
+}
+
+#[test]
+fn an_odd_number_of_descriptors_is_used_up_and_everybody_is_served() {
+    shortage(5);
+}
+
+/// A relay that lost descriptors it counted on: so many are left, and more clients come than they are enough for.
+fn shortage(free: usize) {
+    const CLIENTS: usize = 8;
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).with(["--connect-timeout", "1m"]).start();
+    relay.leave_descriptors(free);
+    let clients: Vec<_> = (0..CLIENTS).map(|key| speaker(&relay, key)).collect();
+    let served: VecDeque<_> = (0..free / 2).map(|_| upstream.accept()).collect();
+    if free.is_multiple_of(2) {
+        relay.log.wait_for("accept: too many open files (raise `ulimit -n`); pausing ");
+    }
+    idles_and_lets_nobody_in(&relay, &upstream, &clients);
+    // The first pause, not each that followed it.
+    assert!(relay.log.with("; pausing ").len() <= 1, "{:?}", relay.log.lines());
+    serve_all(&upstream, served, &clients);
+    relay.log.wait_for_sessions(CLIENTS);
+    assert_eq!(relay.stop(), 0);
+    // One line for each change: it pauses, it resumes, it pauses. The last client may have left it paused: the kernel
+    // wants a free descriptor before it looks whether anybody waits.
+    let changes: Vec<_> = relay.log.with(" accept: ").iter().map(|line| line.contains("; pausing ")).collect();
+    let alternate: Vec<_> = (0..changes.len()).map(|index| index % 2 == 0).collect();
+    assert_eq!(changes, alternate, "{:?}", relay.log.lines());
+    assert!(relay.log.sessions().iter().all(|session| session.end == "client-eof"));
+}
+
+#[test]
+fn accepting_resumes_by_itself_when_the_limit_is_raised() {
+    // Whether the first who waits is in the kernel's queue or has been accepted and lacks a descriptor for its upstream.
+    for free in [4, 5] {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).with(["--connect-timeout", "1m"]).start();
+        let limit = relay.descriptor_limit();
+        relay.leave_descriptors(free);
+        let clients: Vec<_> = (0..5).map(|key| speaker(&relay, key)).collect();
+        let mut served: VecDeque<_> = (0..2).map(|_| upstream.accept()).collect();
+        assert!(upstream.is_left_alone());
+        relay.limit_descriptors(limit);
+        // No session has ended: only an alarm tells the relay to try again.
+        served.extend((2..5).map(|_| upstream.accept()));
+        serve_all(&upstream, served, &clients);
+        relay.log.wait_for_sessions(5);
+        assert_eq!(relay.stop(), 0);
+    }
+}
+
+#[test]
+fn clients_beyond_max_sessions_wait_and_are_served_later() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).with(["--max-sessions", "2"]).start();
+    let clients: Vec<_> = (0..5).map(|key| speaker(&relay, key)).collect();
+    let served: VecDeque<_> = (0..2).map(|_| upstream.accept()).collect();
+    relay.log.wait_for(" WARN  [tproxy] at the limit of 2 sessions; new clients wait in the kernel's queue");
+    idles_and_lets_nobody_in(&relay, &upstream, &clients);
+    serve_all(&upstream, served, &clients);
+    relay.log.wait_for_sessions(5);
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.with("at the limit of").len(), 1);
+}
+
+#[test]
+fn more_sessions_than_descriptors_allow_are_a_warning() {
+    let mut relay = relay_to("127.0.0.1:9").after_shell("ulimit -n 100").with(["--max-sessions", "4000000000"]).start();
+    let line = relay.log.wait_for(" WARN  [tproxy] the limit of open files has room for ");
+    assert!(line.ends_with(" sessions, not for 4000000000 (raise `ulimit -n`)"), "{line}");
+    let limit = sessions_max(&relay);
+    assert!(line.contains(&format!("room for {limit} sessions")), "{line}");
+    assert!((20..50).contains(&limit), "{limit}");
+    assert_eq!(relay.stop(), 0);
+}
+
+#[test]
+fn as_many_sessions_as_were_promised_are_served_at_a_time() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).after_shell("ulimit -n 60").start();
+    let limit = sessions_max(&relay);
+    let clients: Vec<_> = (0..limit + 3).map(|key| speaker(&relay, key)).collect();
+    let served: VecDeque<_> = (0..limit).map(|_| upstream.accept()).collect();
+    relay.log.wait_for(&format!("at the limit of {limit} sessions"));
+    assert!(upstream.is_left_alone());
+    serve_all(&upstream, served, &clients);
+    relay.log.wait_for_sessions(limit + 3);
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.with("too many open files").len(), 0);
+}
+
+#[test]
+fn a_soft_limit_of_files_is_raised_to_the_hard_one() {
+    let relay = relay_to("127.0.0.1:9").after_shell("ulimit -n 80; ulimit -S -n 40").start();
+    let limit = relay.descriptor_limit();
+    assert_eq!((limit.current, limit.maximum), (Some(80), Some(80)));
+    assert!(sessions_max(&relay) > 20);
+}
+
+/// A client that has said all it has to say.
+fn speaker(relay: &Relay, key: usize) -> TcpStream {
+    let client = client(relay.address);
+    say(&client, &bytes(key as u64, 1000));
+    finish(&client);
+    client
+}
+
+/// Those who wait are neither let in nor reset, and waiting for descriptors takes no processor time worth mentioning.
+fn idles_and_lets_nobody_in(relay: &Relay, upstream: &Upstream, clients: &[TcpStream]) {
+    let before = relay.processor_time();
+    assert!(upstream.is_left_alone());
+    a_while();
+    // A loop that spins would have used all of the time that went by, or half of it on a busy machine.
+    let used = relay.processor_time() - before;
+    assert!(used < Duration::from_millis(100), "{used:?}");
+    assert!(clients.iter().all(is_quiet));
+}
+
+/// Answers those who are served, and then those who come when they are gone.
+fn serve_all(upstream: &Upstream, mut served: VecDeque<TcpStream>, clients: &[TcpStream]) {
+    for _ in 0..clients.len() {
+        answer(served.pop_front().unwrap_or_else(|| upstream.accept()));
+    }
+    for (key, client) in clients.iter().enumerate() {
+        assert_eq!(read_all(client), (bytes(key as u64, 1000), Ended::Fin));
+    }
+}
+
+/// What the relay says it can serve at a time.
+fn sessions_max(relay: &Relay) -> usize {
+    let line = relay.log.wait_for("listening on");
+    line.strip_suffix(" sessions").unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
+}

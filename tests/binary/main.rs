@@ -1,0 +1,23 @@
+//! The binary as a person meets it: exit codes, signals, the log, descriptors, what it says to bad input.
+//!
+//! What it does with bytes is in `tests/contract`. Linux only: these tests look into `/proc`.
+
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod journal;
+mod patience;
+mod peers;
+mod process;
+
+mod bad_input;
+mod descriptors;
+mod ends;
+mod exit_codes;
+mod http;
+mod idle;
+mod kill;
+mod log;
+mod options;
+mod signals;
+mod stderr;

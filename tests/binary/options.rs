@@ -1,0 +1,126 @@
+//! Each option arrives where it has an effect.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::patience::{skipped, timed, until};
+use crate::peers::{
+    BlackHole, Ended, Nobody, Upstream, answer, bytes, client, clog, end_of, fate_of_a_client, finish, has_ipv6,
+    read_all, relayed, reset, say,
+};
+use crate::process::relay_to;
+
+#[test]
+fn connect_timeout_bounds_the_connecting_to_a_black_hole() {
+    let hole = BlackHole::new();
+    let relay = relay_to(hole.address).with(["--connect-timeout", "300ms", "--connect-attempts", "1000"]).start();
+    let client = client(relay.address);
+    say(&client, b"is anybody there?");
+    assert_eq!(end_of(&client), Ended::Reset);
+    let session = relay.log.wait_for_session();
+    // The default is 5 s.
+    assert!((0.3..4.0).contains(&session.time), "{session:?}");
+}
+
+#[test]
+fn connect_attempts_are_made_until_somebody_listens() {
+    let nobody = Nobody::new();
+    let relay = relay_to(nobody.address).with(["--connect-attempts", "1000", "--connect-timeout", "1m"]).start();
+    let before = relay.descriptors().len();
+    let client = client(relay.address);
+    say(&client, b"hello");
+    finish(&client);
+    // The attempt's descriptor is gone, the client's is left, and nothing is being done: that is the pause.
+    until("the first attempt to fail", || (relay.descriptors().len() == before + 1 && relay.is_asleep()).then_some(()));
+    let upstream = nobody.listen();
+    answer(upstream.accept());
+    assert_eq!(read_all(&client), (b"hello".to_vec(), Ended::Fin));
+    let session = relay.log.wait_for_session();
+    assert_eq!(session.end, "client-eof");
+    assert!(session.connect >= 0.05, "after a pause: {session:?}");
+}
+
+#[test]
+fn connect_attempts_are_so_many_with_pauses_between() {
+    let nobody = Nobody::new();
+    let [hasty, patient] = ["1", "3"].map(|attempts| {
+        let relay = relay_to(nobody.address).with(["--connect-attempts", attempts]).start();
+        assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+        relay.log.wait_for_session()
+    });
+    assert_eq!((hasty.end.as_str(), patient.end.as_str()), ("refused", "refused"));
+    // Two pauses, of at least 50 and 100 ms.
+    assert!(hasty.time < patient.time && patient.time >= 0.15, "{hasty:?} {patient:?}");
+}
+
+#[test]
+fn every_address_of_a_name_is_used() {
+    let addresses: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().unwrap().collect();
+    for address in addresses.into_iter().filter(|address| address.is_ipv4() || has_ipv6()) {
+        // Somebody listens on this one only.
+        let upstream = Upstream::on(address);
+        let relay = relay_to(format!("localhost:{}", upstream.address.port())).start();
+        assert!(relay.log.wait_for("relaying to").contains(&upstream.address.to_string()));
+        upstream.brief_session(&relay);
+        assert_eq!(relay.log.wait_for_session().upstream, upstream.address);
+    }
+}
+
+#[test]
+fn an_ipv6_wildcard_takes_clients_of_both_families() {
+    if !has_ipv6() {
+        return skipped("this machine has no IPv6");
+    }
+    let upstream = Upstream::new();
+    let relay = relay_to(upstream.address).from("[::]:0").start();
+    assert!(relay.log.wait_for("listening on").contains(&format!("listening on [::]:{}", relay.address.port())));
+    for ip in ["127.0.0.1", "::1"] {
+        let client = client(SocketAddr::new(ip.parse().unwrap(), relay.address.port()));
+        finish(&client);
+        answer(upstream.accept());
+        assert_eq!(end_of(&client), Ended::Fin);
+        // Not ::ffff:127.0.0.1.
+        relay.log.wait_for(&format!("session client={}", client.local_addr().unwrap()));
+    }
+    relay.log.wait_for_sessions(2);
+}
+
+#[test]
+fn an_ipv6_upstream_is_reached() {
+    if !has_ipv6() {
+        return skipped("this machine has no IPv6");
+    }
+    let upstream = Upstream::on("[::1]:0".parse().unwrap());
+    let relay = relay_to(upstream.address).from("[::1]:0").start();
+    upstream.brief_session(&relay);
+    assert_eq!(relay.log.wait_for_session().upstream, upstream.address);
+}
+
+#[test]
+fn buffers_have_the_size_that_was_asked_for() {
+    for (size, said) in [("4k", "buffers of 4 KiB"), ("4096", "buffers of 4 KiB"), ("1M", "buffers of 1024 KiB")] {
+        let upstream = Upstream::new();
+        let relay = relay_to(upstream.address).with(["--buffer-size", size]).start();
+        relay.log.wait_for(said);
+        let (client, server) = upstream.session(&relay);
+        relayed(&client, &server, &bytes(1, 100_003));
+        relayed(&server, &client, &bytes(2, 100_003));
+    }
+}
+
+#[test]
+fn reset_grace_is_how_long_a_peer_that_takes_nothing_is_waited_for() {
+    let upstream = Upstream::new();
+    let relay = relay_to(upstream.address).with(["--reset-grace", "700ms"]).start();
+    let (client, server) = upstream.session(&relay);
+    // More than all the kernels take, so that something is left that the client does not acknowledge.
+    clog(&server);
+    let (session, took) = timed(|| {
+        reset(server);
+        relay.log.wait_for_session()
+    });
+    assert_eq!(session.end, "upstream-reset");
+    // The default is 300 ms.
+    assert!(took >= Duration::from_millis(700), "{took:?}");
+    drop(client);
+}

@@ -1,0 +1,350 @@
+//! A relay as a process of its own, which ends with its test.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+use crate::journal::Journal;
+use crate::patience::until;
+
+const TPROXY: &str = env!("CARGO_BIN_EXE_tproxy");
+
+/// What a process looks like before it starts.
+pub(crate) struct Plan {
+    from: String,
+    to: String,
+    arguments: Vec<String>,
+    /// What a shell does before it becomes the relay.
+    shell: Option<&'static str>,
+    rust_log: Option<&'static str>,
+    stderr: Option<Stdio>,
+}
+
+/// A relay that listens.
+pub(crate) struct Relay {
+    process: Process,
+    /// Where it listens; of a wildcard, the loopback address of the same family.
+    pub(crate) address: SocketAddr,
+    pub(crate) log: Journal,
+}
+
+/// A relay that leads there, its port chosen by the kernel.
+pub(crate) fn relay_to(to: impl ToString) -> Plan {
+    let from = "127.0.0.1:0".to_owned();
+    Plan { from, to: to.to_string(), arguments: Vec::new(), shell: None, rust_log: None, stderr: None }
+}
+
+impl Plan {
+    pub(crate) fn from(mut self, from: impl ToString) -> Self {
+        self.from = from.to_string();
+        self
+    }
+
+    pub(crate) fn with<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.arguments.extend(arguments.map(str::to_owned));
+        self
+    }
+
+    pub(crate) fn after_shell(mut self, commands: &'static str) -> Self {
+        self.shell = Some(commands);
+        self
+    }
+
+    pub(crate) fn rust_log(mut self, level: &'static str) -> Self {
+        self.rust_log = Some(level);
+        self
+    }
+
+    /// Its stderr goes there, and the journal stays empty.
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(self) -> Relay {
+        let ip = self.from.parse::<SocketAddr>().unwrap().ip();
+        let (process, log) = self.spawn();
+        // A relay that died before it listened says why when it is dropped.
+        let mut relay = Relay { process, address: SocketAddr::new(ip, 0), log };
+        let port = until("the relay to listen", || {
+            assert_eq!(relay.process.child.try_wait().unwrap(), None, "it should listen");
+            listening_port(relay.process.child.id())
+        });
+        let reachable = match ip {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        relay.address = SocketAddr::new(reachable, port);
+        relay
+    }
+
+    /// Runs it to its end, which is expected soon.
+    pub(crate) fn run(self) -> Finished {
+        let (mut process, mut log) = self.spawn();
+        let code = process.code();
+        log.finish();
+        Finished { code, stdout: String::new(), stderr: log.lines() }
+    }
+
+    fn spawn(self) -> (Process, Journal) {
+        let mut command = match self.shell {
+            None => Command::new(TPROXY),
+            Some(commands) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\"")).arg(TPROXY);
+                shell
+            }
+        };
+        command.args(["--from", &self.from, "--to", &self.to]).args(&self.arguments);
+        undisturbed(&mut command).stdout(Stdio::null());
+        if let Some(level) = self.rust_log {
+            command.env("RUST_LOG", level);
+        }
+        command.stderr(self.stderr.unwrap_or_else(Stdio::piped));
+        let mut child = command.spawn().unwrap();
+        let log = child.stderr.take().map_or_else(Journal::elsewhere, Journal::of);
+        (Process { child }, log)
+    }
+}
+
+/// A process that has ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: Vec<String>,
+}
+
+/// Runs `tproxy` with exactly these arguments to its end, which is expected soon.
+pub(crate) fn tproxy(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+    let mut command = Command::new(TPROXY);
+    undisturbed(command.args(arguments)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process { child: command.spawn().unwrap() };
+    let mut log = Journal::of(process.child.stderr.take().unwrap());
+    let code = process.code();
+    log.finish();
+    let mut stdout = String::new();
+    // It fits into the pipe, or the process would not have ended.
+    process.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    Finished { code, stdout, stderr: log.lines() }
+}
+
+/// Keeps away what the machine around the tests may have set, and bounds what a name server that is silent may take.
+fn undisturbed(command: &mut Command) -> &mut Command {
+    command.env_remove("RUST_LOG").env("RES_OPTIONS", "timeout:1 attempts:1").stdin(Stdio::null())
+}
+
+/// A child that is gone when this is.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+}
+
+impl Process {
+    fn status(&mut self) -> ExitStatus {
+        until("the process to end", || self.child.try_wait().unwrap())
+    }
+
+    fn code(&mut self) -> i32 {
+        let status = self.status();
+        status.code().unwrap_or_else(|| panic!("it should have exited, not died of signal {:?}", status.signal()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // By its own id, which is ours until it is waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.print();
+        }
+    }
+}
+
+impl Relay {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process.child)
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.process.child.id())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Holds the process still while several things happen to it, which it then finds together.
+    pub(crate) fn while_it_stands_still<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        until("the process to stand still", || self.states().all(|state| state == 'T').then_some(()));
+        let result = act();
+        self.signal(Signal::CONT);
+        result
+    }
+
+    /// Has it nothing to do at this moment?
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.states().all(|state| state == 'S')
+    }
+
+    /// What each of its threads is doing.
+    fn states(&self) -> impl Iterator<Item = char> {
+        let threads: Vec<_> = fs::read_dir(self.proc("task")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        threads.into_iter().map(|thread| {
+            let stat = fs::read_to_string(thread.join("stat")).unwrap();
+            // The name before it is in parentheses.
+            stat.rsplit_once(')').unwrap().1.trim_start().chars().next().unwrap()
+        })
+    }
+
+    /// Waits until it has ended, and for all it said.
+    pub(crate) fn code(&mut self) -> i32 {
+        let code = self.process.code();
+        self.log.finish();
+        code
+    }
+
+    /// Waits until it has ended of a signal.
+    pub(crate) fn signalled(&mut self) -> i32 {
+        self.process.status().signal().expect("it should have died of a signal")
+    }
+
+    /// Asks for a stop and waits for the end.
+    pub(crate) fn stop(&mut self) -> i32 {
+        self.signal(Signal::TERM);
+        self.code()
+    }
+
+    /// The numbers of its open descriptors.
+    pub(crate) fn descriptors(&self) -> BTreeSet<usize> {
+        let entries = fs::read_dir(self.proc("fd")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// Its listening socket, shared with it. None where the kernel does not let a parent do that.
+    pub(crate) fn listener(&self) -> Option<rustix::fd::OwnedFd> {
+        use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).ok()?;
+        for number in self.descriptors() {
+            let shared = pidfd_getfd(&process, i32::try_from(number).unwrap(), PidfdGetfdFlags::empty()).ok()?;
+            if rustix::net::sockopt::socket_acceptconn(&shared) == Ok(true) {
+                return Some(shared);
+            }
+        }
+        panic!("it listens, so one of its descriptors does");
+    }
+
+    /// Lowers its limit of open descriptors so that exactly so many more can be opened.
+    pub(crate) fn leave_descriptors(&self, free: usize) {
+        let open = self.descriptors();
+        let limit = (0..).filter(|number| !open.contains(number)).nth(free).unwrap() as u64;
+        let maximum = self.descriptor_limit().maximum;
+        self.limit_descriptors(Rlimit { current: Some(limit), maximum });
+    }
+
+    pub(crate) fn limit_descriptors(&self, limit: Rlimit) {
+        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
+    /// Its limit of open descriptors.
+    pub(crate) fn descriptor_limit(&self) -> Rlimit {
+        let limits = fs::read_to_string(self.proc("limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(|word| word.parse().ok());
+        Rlimit { current: words.next().unwrap(), maximum: words.next().unwrap() }
+    }
+
+    /// Processor time it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap();
+        // utime and stime, the 14th and 15th field (`proc(5)`), in hundredths of a second.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// How often its threads went to sleep. One that is woken and sleeps again has made a system call.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let threads = fs::read_dir(self.proc("task")).unwrap().map(|entry| entry.unwrap().path());
+        let sleeps = threads.map(|thread| {
+            let status = fs::read_to_string(thread.join("status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse::<u64>().unwrap()
+        });
+        sleeps.sum()
+    }
+}
+
+/// A relay that may not listen yet.
+pub(crate) struct Newborn {
+    process: Process,
+}
+
+impl Newborn {
+    pub(crate) fn of(plan: Plan) -> Self {
+        Self { process: plan.stderr(Stdio::null()).spawn().0 }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
+    /// Has it a handler for this signal?
+    pub(crate) fn catches(&self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+    }
+
+    pub(crate) fn code(&mut self) -> i32 {
+        self.process.code()
+    }
+}
+
+/// The port of the TCP socket on which this process listens, if it does yet.
+fn listening_port(pid: u32) -> Option<u16> {
+    const LISTEN: &str = "0A";
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let names = links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()));
+    let inodes: BTreeSet<_> = names.collect();
+    // `proc_pid_net(5)`: sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode. What listens is first.
+    ["tcp", "tcp6"].iter().find_map(|table| {
+        let table = BufReader::new(fs::File::open(format!("/proc/{pid}/net/{table}")).ok()?);
+        let rows = table.lines().skip(1).map_while(Result::ok);
+        let rows = rows.map(|row| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let mut listening = rows.take_while(|row| row[3] == LISTEN);
+        let ours = listening.find(|row| inodes.contains(&row[9]))?;
+        u16::from_str_radix(ours[1].rsplit_once(':')?.1, 16).ok()
+    })
+}
+
+/// Descriptors beyond stdio that every child of this process starts with, because whoever started the tests left them
+/// open. There should be none; a terminal or a build server may see it otherwise.
+pub(crate) fn inherited_descriptors() -> usize {
+    const CLOEXEC: u32 = 0o2_000_000;
+    let passed_on = |entry: fs::DirEntry| {
+        let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+        // One that was closed meanwhile was not inherited.
+        let info = fs::read_to_string(entry.path()).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+        (number > 2 && flags & CLOEXEC == 0).then_some(())
+    };
+    fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| passed_on(entry.ok()?)).count()
+}

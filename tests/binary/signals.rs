@@ -1,0 +1,167 @@
+//! SIGINT and SIGTERM stop it, the others do not.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::patience::{timed, until};
+use crate::peers::{Ended, Upstream, answer, bytes, client, end_of, finish, is_refused, read_all, relayed, say};
+use crate::process::{Newborn, relay_to};
+
+const STOPS: [Signal; 2] = [Signal::INT, Signal::TERM];
+
+#[test]
+fn a_session_in_flight_finishes_with_all_its_bytes() {
+    for signal in STOPS {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).start();
+        let (client, server) = upstream.session(&relay);
+        let (request, answer) = (bytes(1, 300_007), bytes(2, 2_000_003));
+        relayed(&client, &server, &request[..100_000]);
+        relay.signal(signal);
+        relay.log.wait_for("draining 1 sessions, up to 15s");
+        relayed(&client, &server, &request[100_000..]);
+        finish(&client);
+        assert_eq!(end_of(&server), Ended::Fin);
+        relayed(&server, &client, &answer);
+        finish(&server);
+        assert_eq!(end_of(&client), Ended::Fin);
+        assert_eq!(relay.code(), 0, "{signal:?}");
+        let session = relay.log.wait_for_session();
+        assert_eq!((session.up, session.down, session.end.as_str()), (300_007, 2_000_003, "client-eof"));
+    }
+}
+
+#[test]
+fn a_client_that_comes_after_the_signal_is_refused_at_once() {
+    for signal in STOPS {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).start();
+        let (client, server) = upstream.session(&relay);
+        relay.signal(signal);
+        relay.log.wait_for("draining 1 sessions");
+        assert!(is_refused(relay.address));
+        finish(&client);
+        finish(&server);
+        assert_eq!(relay.code(), 0);
+    }
+}
+
+#[test]
+fn clients_in_the_kernels_queue_before_the_signal_are_served() {
+    // More than are accepted in one turn.
+    const CLIENTS: usize = 50;
+    for signal in STOPS {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).start();
+        let clients: Vec<_> = relay.while_it_stands_still(|| {
+            let clients = (0..CLIENTS).map(|_| client(relay.address)).collect();
+            relay.signal(signal);
+            clients
+        });
+        for (key, client) in clients.iter().enumerate() {
+            say(client, &bytes(key as u64, 1000));
+            finish(client);
+        }
+        (0..CLIENTS).for_each(|_| answer(upstream.accept()));
+        for (key, client) in clients.iter().enumerate() {
+            assert_eq!(read_all(client), (bytes(key as u64, 1000), Ended::Fin));
+        }
+        assert_eq!(relay.code(), 0);
+        assert_eq!(relay.log.sessions().len(), CLIENTS);
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    for signals in [[Signal::INT, Signal::INT], [Signal::INT, Signal::TERM], [Signal::TERM, Signal::INT]] {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).with(["--drain-timeout", "off"]).start();
+        let (client, server) = upstream.session(&relay);
+        relay.signal(signals[0]);
+        relay.log.wait_for("draining 1 sessions, as long as it takes");
+        let (code, took) = timed(|| {
+            relay.signal(signals[1]);
+            assert_eq!((end_of(&client), end_of(&server)), (Ended::Reset, Ended::Reset));
+            relay.code()
+        });
+        assert_eq!(code, 4);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}
+
+/// Of one kind, that is: the kernel may give two kinds to two threads, and then the relay may well find them one after
+/// the other.
+#[test]
+fn many_signals_at_once_are_one_request() {
+    for signal in STOPS {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).start();
+        let (client, server) = upstream.session(&relay);
+        relay.while_it_stands_still(|| (0..20).for_each(|_| relay.signal(signal)));
+        relay.log.wait_for("draining 1 sessions");
+        say(&client, b"still here");
+        finish(&client);
+        answer(server);
+        assert_eq!(read_all(&client), (b"still here".to_vec(), Ended::Fin));
+        assert_eq!(relay.code(), 0);
+    }
+}
+
+#[test]
+fn sigpipe_is_harmless() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).start();
+    let (client, server) = upstream.session(&relay);
+    relay.signal(Signal::PIPE);
+    upstream.brief_session(&relay);
+    relayed(&client, &server, b"hello");
+    finish(&client);
+    finish(&server);
+    relay.log.wait_for_sessions(2);
+    assert_eq!(relay.stop(), 0);
+}
+
+#[test]
+fn sighup_and_sigusr1_are_ignored_and_mentioned_once_each() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).start();
+    let (client, server) = upstream.session(&relay);
+    for signal in [Signal::HUP, Signal::USR1] {
+        let line = format!("{} is ignored", if signal == Signal::HUP { "SIGHUP" } else { "SIGUSR1" });
+        for _ in 0..10 {
+            relay.signal(signal);
+            // Its handler has run before the log says so, and before this session's end at the latest.
+            relay.log.wait_for(&line);
+            upstream.brief_session(&relay);
+        }
+    }
+    relayed(&client, &server, b"hello");
+    finish(&client);
+    finish(&server);
+    relay.log.wait_for_sessions(21);
+    assert_eq!(relay.stop(), 0);
+    let mentioned: Vec<_> = ["SIGHUP is ignored", "SIGUSR1 is ignored"].map(|line| relay.log.with(line).len()).into();
+    assert_eq!(mentioned, [1, 1], "{:?}", relay.log.lines());
+}
+
+#[test]
+fn a_signal_right_after_the_handlers_are_there_is_not_lost() {
+    for round in 0..20 {
+        let mut relay = Newborn::of(relay_to("127.0.0.1:9"));
+        let signal = STOPS[round % 2];
+        // Handlers come before the listener, so this is at the earliest moment of a relay's life.
+        until("the handlers", || STOPS.iter().all(|stop| relay.catches(*stop)).then_some(()));
+        relay.signal(signal);
+        assert_eq!(relay.code(), 0);
+    }
+}
+
+#[test]
+fn a_signal_right_after_it_listens_is_not_lost() {
+    for round in 0..20 {
+        let mut relay = relay_to("127.0.0.1:9").start();
+        relay.signal(STOPS[round % 2]);
+        assert_eq!(relay.code(), 0);
+    }
+}
