@@ -105,7 +105,12 @@ impl Journal {
     /// The thread: sleeps until the bell rings, then writes until the queue is empty.
     fn write_lines(&self, mut door: UnixStream, sink: &SimpleLogger) {
         let mut rings = [0; 64];
-        while matches!(door.read(&mut rings), Ok(1..)) {
+        loop {
+            match door.read(&mut rings) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) | Ok(0) => return,
+                Ok(1..) => {}
+            }
             let mut watchers = std::mem::take(&mut self.queue().watchers);
             let news: Vec<_> = watchers.iter_mut().filter_map(|watcher| watcher()).collect();
             self.queue().watchers.append(&mut watchers);

@@ -53,10 +53,13 @@ impl Stopper {
         let mut asked = false;
         let mut room = [0; 64];
         // Until it is dry: readiness is edge-triggered. Both ends live in `self`, so 0 cannot come.
-        while let Ok(1..) = (&self.door.inside).read(&mut room) {
-            asked = true;
+        loop {
+            match (&self.door.inside).read(&mut room) {
+                Ok(1..) => asked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return asked,
+            }
         }
-        asked
     }
 }
 

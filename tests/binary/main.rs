@@ -16,6 +16,7 @@ mod ends;
 mod exit_codes;
 mod http;
 mod idle;
+mod injected;
 mod kill;
 mod log;
 mod options;

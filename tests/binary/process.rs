@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     /// What a shell does before it becomes the relay.
     shell: Option<&'static str>,
     rust_log: Option<&'static str>,
+    /// What strace makes its system calls return.
+    injected: Option<&'static str>,
     stderr: Option<Stdio>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) struct Relay {
 /// A relay that leads there, its port chosen by the kernel.
 pub(crate) fn relay_to(to: impl ToString) -> Plan {
     let from = "127.0.0.1:0".to_owned();
-    Plan { from, to: to.to_string(), arguments: Vec::new(), shell: None, rust_log: None, stderr: None }
+    Plan { from, to: to.to_string(), arguments: Vec::new(), shell: None, rust_log: None, injected: None, stderr: None }
 }
 
 impl Plan {
@@ -59,6 +61,12 @@ impl Plan {
 
     pub(crate) fn rust_log(mut self, level: &'static str) -> Self {
         self.rust_log = Some(level);
+        self
+    }
+
+    /// A system call fails as this says (`strace(1)`, inject).
+    pub(crate) fn injecting(mut self, fault: &'static str) -> Self {
+        self.injected = Some(fault);
         self
     }
 
@@ -96,9 +104,17 @@ impl Plan {
     }
 
     fn spawn(self) -> (Process, Journal) {
-        let mut command = match self.shell {
-            None => Command::new(TPROXY),
-            Some(commands) => {
+        let mut command = match (self.shell, self.injected) {
+            (None, None) => Command::new(TPROXY),
+            (None, Some(fault)) => {
+                let mut strace = Command::new("strace");
+                // -D: the relay is our child, and the tracer its.
+                let call = fault.split(':').next().unwrap_or(fault);
+                strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+                strace.args(["-e", &format!("inject={fault}"), TPROXY]);
+                strace
+            }
+            (Some(commands), _) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\"")).arg(TPROXY);
                 shell

@@ -1,0 +1,179 @@
+//! System calls that fail as the kernel may let them fail, one test for each answer: strace injects the error.
+//!
+//! Where there is no strace, or it may not trace, these tests say so and are skipped.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use crate::peers::{Ended, Upstream, client, end_of, fate_of_a_client, finish, hear, read_all, say};
+use crate::process::{Plan, Relay, relay_to};
+
+/// A relay whose system calls fail like this, or none where that cannot be had.
+fn relay_with(upstream: &Upstream, fault: &'static str) -> Option<Relay> {
+    plan(upstream, fault).map(Plan::start)
+}
+
+#[expect(clippy::print_stderr, reason = "a test that did nothing has to say so")]
+fn plan(upstream: &Upstream, fault: &'static str) -> Option<Plan> {
+    let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    match works {
+        Ok(status) if status.success() => Some(relay_to(upstream.address).injecting(fault)),
+        Ok(_) => {
+            eprintln!("skipped: strace may not trace here");
+            None
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            eprintln!("skipped: there is no strace");
+            None
+        }
+    }
+}
+
+/// A request and its answer, each with its FIN.
+fn is_served(upstream: &Upstream, relay: &Relay) {
+    let near = client(relay.address);
+    say(&near, b"request");
+    finish(&near);
+    let far = upstream.accept();
+    assert_eq!(read_all(&far), (b"request".to_vec(), Ended::Fin));
+    say(&far, b"answer");
+    drop(far);
+    assert_eq!(read_all(&near), (b"answer".to_vec(), Ended::Fin));
+}
+
+/// Everybody is served although this call fails now and then, and the relay ends well.
+fn is_survived(fault: &'static str) -> Option<Relay> {
+    let upstream = Upstream::new();
+    let mut relay = relay_with(&upstream, fault)?;
+    for _ in 0..5 {
+        is_served(&upstream, &relay);
+    }
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.sessions().len(), 5);
+    assert!(relay.log.sessions().iter().all(|session| session.end == "client-eof"));
+    Some(relay)
+}
+
+#[test]
+fn a_shortage_of_descriptors_in_accept_is_waited_out() {
+    for fault in ["accept4:error=EMFILE:when=1..3", "accept4:error=ENFILE:when=1..3", "accept4:error=ENOMEM:when=1..3"]
+    {
+        let Some(relay) = is_survived(fault) else { return };
+        assert_eq!(relay.log.with("WARN").len(), 1, "one line for one shortage");
+        assert_eq!(relay.log.with("resumed").len(), 1);
+    }
+}
+
+#[test]
+fn a_client_lost_before_it_was_accepted_costs_nothing() {
+    for fault in
+        ["accept4:error=ECONNABORTED:when=1..3", "accept4:error=EPROTO:when=2+3", "accept4:error=EINTR:when=1+2"]
+    {
+        let Some(relay) = is_survived(fault) else { return };
+        assert_eq!(relay.log.with("WARN").len(), 0);
+    }
+}
+
+#[test]
+fn a_dead_listener_ends_the_relay_with_1() {
+    let upstream = Upstream::new();
+    for fault in ["accept4:error=EINVAL:when=1", "accept4:error=EBADF:when=1", "accept4:error=ENOTSOCK:when=1"] {
+        let Some(mut relay) = relay_with(&upstream, fault) else { return };
+        assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+        assert_eq!(relay.code(), 1);
+        assert_eq!(relay.log.with("the listener is dead").len(), 1);
+    }
+}
+
+#[test]
+fn a_failed_wait_ends_the_relay_with_1_and_an_interrupted_one_does_not() {
+    let upstream = Upstream::new();
+    let Some(mut relay) = relay_with(&upstream, "epoll_wait:error=EBADF:when=3") else { return };
+    // Each is an event; who comes when it is over is refused.
+    let _clients = [(); 3].map(|()| TcpStream::connect(relay.address));
+    assert_eq!(relay.code(), 1);
+    assert_eq!(relay.log.with("cannot wait for events").len(), 1);
+    is_survived("epoll_wait:error=EINTR:when=1+2");
+}
+
+#[test]
+fn an_upstream_that_refuses_once_is_tried_again() {
+    is_survived("connect:error=ECONNREFUSED:when=1");
+    is_survived("connect:error=ENETUNREACH:when=1+3");
+}
+
+#[test]
+fn a_shortage_while_connecting_is_waited_out() {
+    // The first socket is the listener's.
+    is_survived("socket:error=EMFILE:when=2..4");
+    is_survived("socket:error=ENOBUFS:when=3");
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_resets_its_client() {
+    let upstream = Upstream::new();
+    for (fault, end) in [
+        ("connect:error=ECONNREFUSED", "refused"),
+        ("connect:error=EHOSTUNREACH", "unreachable"),
+        ("connect:error=EACCES", "unreachable"),
+        ("connect:error=EADDRNOTAVAIL", "no-resources"),
+    ] {
+        let Some(mut relay) = relay_with(&upstream, fault) else { return };
+        assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+        assert_eq!(relay.stop(), 0);
+        assert_eq!(relay.log.sessions()[0].end, end);
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_be_watched_ends_its_session_only() {
+    let upstream = Upstream::new();
+    // The first two registrations are the stopper's and the listener's, the third is the first client's.
+    let Some(mut relay) = relay_with(&upstream, "epoll_ctl:error=ENOSPC:when=3") else { return };
+    assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+    is_served(&upstream, &relay);
+    assert_eq!(relay.stop(), 0);
+    let ends: Vec<_> = relay.log.sessions().into_iter().map(|session| session.end).collect();
+    assert_eq!(ends, ["no-resources", "client-eof"]);
+}
+
+#[test]
+fn interrupted_reads_and_writes_lose_nothing() {
+    is_survived("recvfrom:error=EINTR:when=1+2");
+    // A signal's handler sends too, and has no second try: so no signal here.
+    let upstream = Upstream::new();
+    let Some(relay) = relay_with(&upstream, "sendto:error=EINTR:when=1+2") else { return };
+    for _ in 0..5 {
+        is_served(&upstream, &relay);
+    }
+}
+
+#[test]
+fn a_fin_to_nobody_is_no_error() {
+    let upstream = Upstream::new();
+    let Some(mut relay) = relay_with(&upstream, "shutdown:error=ENOTCONN") else { return };
+    // The FINs are those of the close, once both sides have finished.
+    let near = client(relay.address);
+    let far = upstream.accept();
+    say(&near, b"request");
+    finish(&near);
+    assert_eq!(hear(&far, 7), b"request");
+    finish(&far);
+    assert_eq!([end_of(&near), end_of(&far)], [Ended::Fin, Ended::Fin]);
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.sessions()[0].end, "client-eof");
+}
+
+#[test]
+fn a_fin_that_cannot_be_sent_is_a_reset() {
+    let upstream = Upstream::new();
+    let Some(mut relay) = relay_with(&upstream, "shutdown:error=ENOBUFS:when=1") else { return };
+    let near = client(relay.address);
+    let far = upstream.accept();
+    finish(&near);
+    assert_eq!([end_of(&far), end_of(&near)], [Ended::Reset, Ended::Reset]);
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.sessions()[0].end, "no-resources");
+}
