@@ -27,9 +27,9 @@ pub(super) struct Ending {
 /// Is it time?
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Everything arrived, or waiting is no use any more.
+    /// Everything arrived.
     Over,
-    /// Ask again then.
+    /// Ask again then; a moment that has come says that waiting is no use any more.
     Wait(Time),
 }
 
@@ -50,11 +50,7 @@ impl Ending {
     pub(super) fn verdict(&self, flushed: bool, touched: Time, grace: Duration, now: Time) -> Verdict {
         let patience = Time::from_nanos(u64::from(self.since_secs) * NANOS_PER_SEC) + LIMIT;
         let quiet = touched + grace;
-        if (flushed && self.unacked == 0) || now >= quiet || now >= patience {
-            Verdict::Over
-        } else {
-            Verdict::Wait((now + POLL).min(quiet).min(patience))
-        }
+        if flushed && self.unacked == 0 { Verdict::Over } else { Verdict::Wait((now + POLL).min(quiet).min(patience)) }
     }
 }
 
@@ -83,7 +79,7 @@ mod tests {
     fn it_gives_up_after_the_grace_without_progress() {
         let mut ending = Ending::new(at(0), 100);
         assert_eq!(ending.verdict(true, at(0), GRACE, at(290)), Verdict::Wait(at(300)));
-        assert_eq!(ending.verdict(true, at(0), GRACE, at(300)), Verdict::Over);
+        assert_eq!(ending.verdict(true, at(0), GRACE, at(301)), Verdict::Wait(at(300)));
         assert!(ending.acknowledged(99));
         assert!(!ending.acknowledged(99));
         assert_eq!(ending.verdict(true, at(200), GRACE, at(300)), Verdict::Wait(at(320)));
@@ -93,6 +89,6 @@ mod tests {
     fn it_gives_up_after_30_seconds_whatever_the_progress() {
         let ending = Ending::new(at(500), 100);
         assert_eq!(ending.verdict(true, at(30_990), GRACE, at(30_990)), Verdict::Wait(at(31_000)));
-        assert_eq!(ending.verdict(true, at(31_000), GRACE, at(31_000)), Verdict::Over);
+        assert_eq!(ending.verdict(true, at(31_000), GRACE, at(31_001)), Verdict::Wait(at(31_000)));
     }
 }

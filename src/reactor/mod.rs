@@ -79,6 +79,15 @@ pub struct Reactor<N: Net> {
     totals: Totals,
 }
 
+/// What made a session run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// An event of one of its sides, or what is left of one.
+    Event,
+    /// Its alarm: both sides try everything, and if nothing comes of it, its time is up.
+    Alarm,
+}
+
 /// How much of everything there is, for tests and the curious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
@@ -199,7 +208,7 @@ impl<N: Net> Reactor<N> {
                 && let Some(key) = self.owner(token)
             {
                 self.sessions[key as usize].ready = false;
-                self.run_session(key);
+                self.run_session(key, Why::Event);
             }
         }
         self.accept(ACCEPTS_PER_TURN)?;
@@ -207,7 +216,7 @@ impl<N: Net> Reactor<N> {
             && let Some(key) = self.owner(token)
         {
             self.sessions[key as usize].queued[token.peer() as usize] = false;
-            self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()));
+            self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()), Why::Event);
         }
         Ok(())
     }
@@ -222,7 +231,7 @@ impl<N: Net> Reactor<N> {
                     let session = &mut self.sessions[key as usize];
                     session.alarm = Time::NEVER;
                     session.nudge();
-                    self.run_session(key);
+                    self.run_session(key, Why::Alarm);
                 }
             }
         }
@@ -348,18 +357,18 @@ impl<N: Net> Reactor<N> {
     }
 
     /// An event or an alarm pointed at this session: it does what it can.
-    fn run_session(&mut self, key: u32) {
+    fn run_session(&mut self, key: u32, why: Why) {
         if self.sessions[key as usize].doomed {
             return;
         }
         if matches!(self.sessions[key as usize].phase, Phase::Connecting(_)) {
             self.connecting(key);
         }
-        self.run_flows(key, &Peer::BOTH, self.pool.size());
+        self.run_flows(key, &Peer::BOTH, self.pool.size(), why);
     }
 
     /// Runs the flows from these peers that are not on the backlog, and sees what that leads to.
-    fn run_flows(&mut self, key: u32, sources: &[Peer], slice: usize) {
+    fn run_flows(&mut self, key: u32, sources: &[Peer], slice: usize, why: Why) {
         let session = &mut self.sessions[key as usize];
         if session.doomed {
             return;
@@ -390,18 +399,21 @@ impl<N: Net> Reactor<N> {
             // Perhaps the flow that ran first has something to find out, and no event may come to say so.
             self.enqueue(key);
         }
-        self.settle(key);
+        self.settle(key, why);
     }
 
     /// Draws the conclusions from what the flows did, and sets the alarm for when nothing more happens.
-    fn settle(&mut self, key: u32) {
+    ///
+    /// Only an alarm takes a deadline: it has made both sides try first. An event speaks for one side, and that of the
+    /// other may be in the next batch.
+    fn settle(&mut self, key: u32, why: Why) {
         let Config { idle_timeout, half_close_timeout, reset_grace, .. } = self.config;
         let draining = self.listener.is_none();
         let session = &mut self.sessions[key as usize];
         let inactive = session.inactive_at(idle_timeout, half_close_timeout);
         if let Phase::Relaying(pair) = &mut session.phase {
             match (pair.fate(), inactive) {
-                (Fate::Relaying, Some((at, cause))) if self.now >= at => {
+                (Fate::Relaying, Some((at, cause))) if self.now >= at && why == Why::Alarm => {
                     pair.cut(&mut self.pool);
                     session.blame(cause);
                     session.begin_ending(self.now);
@@ -422,6 +434,7 @@ impl<N: Net> Reactor<N> {
         let flushed = matches!(pair.fate(), Fate::Done(_));
         match ending.verdict(flushed, session.touched, reset_grace, self.now) {
             Verdict::Over => self.doom(key, None),
+            Verdict::Wait(at) if self.now >= at && why == Why::Alarm => self.doom(key, None),
             Verdict::Wait(at) => self.arm(key, at),
         }
     }

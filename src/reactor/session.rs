@@ -169,7 +169,7 @@ impl<S: Stream> Session<S> {
         let Phase::Relaying(pair) = &self.phase else {
             return None;
         };
-        let half_close = half_close.filter(|_| pair.first_fin().is_some()).map(|wait| (wait, Cause::HalfCloseTimeout));
+        let half_close = half_close.filter(|_| pair.is_half_closed()).map(|wait| (wait, Cause::HalfCloseTimeout));
         let idle = idle.map(|wait| (wait, Cause::IdleTimeout));
         let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
         nearest.map(|(wait, cause)| (self.touched + wait, cause))

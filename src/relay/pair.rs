@@ -82,7 +82,8 @@ impl<S: Stream> Pair<S> {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
-        for peer in [source, source.other()] {
+        // If both failed in this run, the target did so first: a flow asks nothing of it once its source has failed.
+        for peer in [source.other(), source] {
             self.remember_fault(peer);
         }
         pass.progress &= self.is_progress(source);
@@ -110,6 +111,12 @@ impl<S: Stream> Pair<S> {
 
     fn has_dead_side(&self) -> bool {
         [&self.client, &self.upstream].into_iter().any(|side| side.fault().is_some_and(Fault::is_fatal))
+    }
+
+    /// Has one of the two finished speaking? A fault says so too, before its FIN is read: what still relays has only
+    /// seen EPIPE.
+    pub const fn is_half_closed(&self) -> bool {
+        self.first_fin.is_some() || self.first_fault.is_some()
     }
 
     /// Whose FIN came first, if one came.
