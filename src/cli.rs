@@ -188,7 +188,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         _ if text.parse::<Ipv6Addr>().is_ok() => {
             format!("an IPv6 address goes in brackets, with a port: [{text}]:6101")
         }
-        Some((_, port)) if port.parse::<u16>().is_err() => {
+        Some((_, port)) if port_number(port).is_none() => {
             format!("{port:?} is not a port; write 0 to 65535")
         }
         Some(("", port)) => {
@@ -208,6 +208,10 @@ fn target(text: &str) -> Result<Target, String> {
             _ => Ok(Target::Address(address)),
         };
     }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let rest = rest.split('/').next().unwrap_or(rest);
+        return Err(format!("{scheme}:// is not part of it; write {rest}"));
+    }
     let (name, port) = match text.rsplit_once(':') {
         _ if text.parse::<Ipv6Addr>().is_ok() => {
             return Err(format!("an IPv6 address goes in brackets, with a port: [{text}]:8888"));
@@ -217,15 +221,20 @@ fn target(text: &str) -> Result<Target, String> {
         }
         Some(parts) => parts,
     };
-    match port.parse::<u16>() {
-        Err(_) => Err(format!("{port:?} is not a port; write 1 to 65535")),
-        Ok(0) => Err("nobody can be reached at port 0; write 1 to 65535".to_owned()),
-        Ok(port) if name.is_empty() => Err(format!("the address is missing; write 127.0.0.1:{port} or a name")),
-        Ok(port) if name.contains([':', '[', ']', '/', '@', ' ']) => Err(format!(
-            "{name:?} is neither an address nor a name; write one, such as localhost:{port} or [::1]:{port}"
-        )),
-        Ok(port) => Ok(Target::Name(name.to_owned(), port)),
+    match port_number(port) {
+        None => Err(format!("{port:?} is not a port; write 1 to 65535")),
+        Some(0) => Err("nobody can be reached at port 0; write 1 to 65535".to_owned()),
+        Some(port) if name.is_empty() => Err(format!("the address is missing; write 127.0.0.1:{port} or a name")),
+        Some(port) if name.contains(|c: char| c.is_control() || c.is_whitespace() || ":[]/@".contains(c)) => Err(
+            format!("{name:?} is neither an address nor a name; write one, such as localhost:{port} or [::1]:{port}"),
+        ),
+        Some(port) => Ok(Target::Name(name.to_owned(), port)),
     }
+}
+
+/// A port is digits: no sign, no name of a service.
+fn port_number(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// The example in a complaint, with what was written if that makes sense.
@@ -244,9 +253,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed = if digits { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
     match parsed {
         Some(duration) if (Duration::from_millis(1)..=YEAR).contains(&duration) => Ok(duration),
-        Some(_) => Err("a time is between 1ms and 365 days".to_owned()),
-        None if digits => Err("a time is between 1ms and 365 days".to_owned()),
-        None => Err("not a time; write 5s, 1m30s or 250ms (plain digits are seconds)".to_owned()),
+        Some(_) | None => {
+            Err("write a time from 1ms to 365 days, such as 5s, 1m30s or 250ms (plain digits are seconds)".to_owned())
+        }
     }
 }
 
@@ -369,6 +378,7 @@ mod tests {
             ("8080", "127.0.0.1:8080"),
             ("::1", "[::1]:6101"),
             ("127.0.0.1:http", "0 to 65535"),
+            ("127.0.0.1:+80", "0 to 65535"),
             ("127.0.0.1:65536", "0 to 65535"),
             ("127.0.0.1:", "0 to 65535"),
             ("", "127.0.0.1:6101"),
@@ -392,7 +402,9 @@ mod tests {
             ("::1", "[::1]:8888"),
             ("localhost:http", "1 to 65535"),
             ("localhost:99999", "1 to 65535"),
-            ("http://localhost:80", "localhost:80"),
+            ("http://localhost:80/index.html", "write localhost:80"),
+            ("127.0.0.1:+80", "1 to 65535"),
+            ("a\nb:80", "localhost:80"),
             ("[::1:80", "[::1]:80"),
             ("", "127.0.0.1:8888"),
         ] {

@@ -42,7 +42,10 @@ impl fmt::Display for Error {
         match self {
             Self::Config(what) => f.write_str(what),
             Self::Loop { listening, upstream } => {
-                write!(f, "the upstream {upstream} is this relay itself, which listens on {listening}")
+                write!(
+                    f,
+                    "the upstream {upstream} is this relay itself, which listens on {listening}; choose another address or port"
+                )
             }
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Descriptors { limit } => {

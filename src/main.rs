@@ -52,7 +52,10 @@ fn main() -> ExitCode {
             NOT_DRAINED
         }
         Err(error) => {
-            error!("{error}");
+            match &error {
+                Error::Loop { .. } => error!("--to: {error}"),
+                _ => error!("{error}"),
+            }
             match error {
                 Error::Config(_) | Error::Loop { .. } => USAGE,
                 Error::Listen { .. } => CANNOT_LISTEN,

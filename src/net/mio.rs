@@ -182,7 +182,7 @@ impl Stream for Socket {
 
     fn finish(&mut self) -> io::Result<()> {
         match self.0.shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => self.fault(),
             result => result,
         }
     }
@@ -217,6 +217,9 @@ fn bits(event: &Event) -> Bits {
         (event.is_readable(), Bits::READABLE),
         (event.is_writable(), Bits::WRITABLE),
         (event.is_read_closed() || event.is_write_closed() || is_urgent(event), Bits::EAGER),
+        // A reset sets SO_ERROR before it shuts both directions down (`tcp_reset` and the barrier in `tcp_poll`), so an
+        // end of input without an error was a FIN, or an error that a call has been told of already.
+        (event.is_read_closed() && !event.is_error(), Bits::FIN),
         (event.is_error(), Bits::ERROR),
     ];
     hints.into_iter().filter(|(seen, _)| *seen).fold(Bits::default(), |bits, (_, bit)| bits | bit)
@@ -292,10 +295,17 @@ pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
     listening.port() == there.port() && (here == there.ip() || (takes_all && is_ours(there)))
 }
 
-/// Is this address one of this machine's? Only then can a socket be bound to it (K18).
-fn is_ours(mut address: SocketAddr) -> bool {
-    address.set_port(0);
-    UdpSocket::bind(address).is_ok()
+/// Is this address one of this machine's? Then a socket can be bound to it (K18); and since the sysctl
+/// `net.ipv4.ip_nonlocal_bind` lets a socket be bound to any, what is sent there would also come from there.
+fn is_ours(address: SocketAddr) -> bool {
+    let mut anywhere = address;
+    anywhere.set_port(0);
+    let comes_from_there = |socket: UdpSocket| {
+        socket.connect(address).is_ok() && socket.local_addr().is_ok_and(|from| from.ip() == address.ip())
+    };
+    let unbound = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    UdpSocket::bind(anywhere).is_ok()
+        && (address.ip().is_loopback() || UdpSocket::bind(unbound).is_ok_and(comes_from_there))
 }
 
 #[cfg(test)]

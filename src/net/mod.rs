@@ -142,6 +142,9 @@ impl Bits {
     pub const WRITABLE: Self = Self(2);
     /// A FIN, a hang-up or an urgent mark was seen: from now on only WouldBlock proves this socket dry (K6, K15).
     pub const EAGER: Self = Self(4);
+    /// The peer's FIN has come: everything it sent before can be read, and the end of that will be true, whatever the
+    /// socket dies of afterwards. Never together with ERROR, for a reset hangs up both directions as well.
+    pub const FIN: Self = Self(16);
     /// An error waits in SO_ERROR. It is one-shot: whoever asks must remember the answer.
     pub const ERROR: Self = Self(8);
 
@@ -172,7 +175,8 @@ impl BitOrAssign for Bits {
 
 impl fmt::Debug for Bits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(Self::READABLE, 'r'), (Self::WRITABLE, 'w'), (Self::EAGER, 'e'), (Self::ERROR, '!')];
+        let names =
+            [(Self::READABLE, 'r'), (Self::WRITABLE, 'w'), (Self::EAGER, 'e'), (Self::FIN, 'f'), (Self::ERROR, '!')];
         names.into_iter().filter(|(bit, _)| self.has(*bit)).try_for_each(|(_, name)| write!(f, "{name}"))
     }
 }
@@ -186,7 +190,7 @@ pub struct Ready {
     pub bits: Bits,
 }
 
-/// What a wait brought beside the events. It is the only source of time: the clock is read once per turn by construction.
+/// What a wait brought beside the events. It is the only source of time: within a turn, it stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     /// When the wait ended.
@@ -210,7 +214,8 @@ pub trait Stream: Sized {
     /// Writes the front of `data`, which is not empty, and says how much. Raises no SIGPIPE.
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
 
-    /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN is Ok, for then nobody is left to hear it.
+    /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN says that nobody is left to hear it; then SO_ERROR
+    /// decides, for it may hold the reset that answered the last write.
     fn finish(&mut self) -> io::Result<()>;
 
     /// SO_ERROR as a result. One-shot: the kernel forgets it.
@@ -241,8 +246,8 @@ pub trait Net {
     fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Stream>;
 
     /// Has the connection come about? Ok(false) means it is still under way. A socket connected to itself (K14) is
-    /// ConnectionRefused. ConnectionReset means that it had come about and is gone again: what the peer said can still
-    /// be read.
+    /// ConnectionRefused. ConnectionReset and BrokenPipe mean that it had come about and is gone again: what the peer
+    /// said can still be read.
     fn connected(&mut self, stream: &mut Self::Stream) -> io::Result<bool>;
 
     /// Asks for every event of this stream under this token: once, never changed, undone only by dropping the stream.
@@ -279,7 +284,7 @@ mod tests {
 
     #[test]
     fn bits_are_told_apart() {
-        let all = [Bits::READABLE, Bits::WRITABLE, Bits::EAGER, Bits::ERROR];
+        let all = [Bits::READABLE, Bits::WRITABLE, Bits::EAGER, Bits::FIN, Bits::ERROR];
         for (i, one) in all.into_iter().enumerate() {
             for (j, two) in all.into_iter().enumerate() {
                 assert_eq!(one.has(two), i == j);

@@ -10,9 +10,11 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use log::{debug, warn};
+
 use super::backoff::Backoff;
 use super::session::Phase;
-use super::{Cause, Net, Peer, Reactor, Time};
+use super::{Cause, LOG, Net, Peer, Reactor, Time, gate};
 use crate::net::is_shortage;
 use crate::relay::side::Side;
 
@@ -37,24 +39,23 @@ impl<N: Net> Reactor<N> {
         }
         let due = self.now >= connecting.until;
         let until = connecting.until;
-        match &mut connecting.upstream {
-            Some(upstream) => {
-                match self.net.connected(upstream.stream_mut()) {
-                    Ok(true) => return self.connected(key),
-                    Ok(false) if !due => return self.arm(key, until),
-                    Ok(false) => connecting.last = Cause::ConnectTimeout,
-                    Err(error) if had_come_about(&error) => {
-                        upstream.blame(&error);
-                        return self.connected(key);
-                    }
-                    Err(error) => connecting.last = Cause::of_connect(&error),
-                }
-                connecting.upstream = None;
-                self.dial(key);
+        let Some(upstream) = &mut connecting.upstream else {
+            return if due || connecting.starved { self.dial(key) } else { self.arm(key, until) };
+        };
+        let error = match self.net.connected(upstream.stream_mut()) {
+            Ok(true) => return self.connected(key),
+            Ok(false) if !due => return self.arm(key, until),
+            Ok(false) => ErrorKind::TimedOut.into(),
+            Err(error) if had_come_about(&error) => {
+                upstream.blame(&error);
+                return self.connected(key);
             }
-            None if due || connecting.starved => self.dial(key),
-            None => self.arm(key, until),
-        }
+            Err(error) => error,
+        };
+        debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[usize::from(session.upstream)]);
+        connecting.last = Cause::of_connect(&error);
+        connecting.upstream = None;
+        self.dial(key);
     }
 
     /// The upstream is there.
@@ -100,12 +101,17 @@ impl<N: Net> Reactor<N> {
                     self.now + deadline.since(self.now) / u32::try_from(left).unwrap_or(u32::MAX)
                 }
                 Err(error) if is_shortage(&error) => {
+                    if self.gate.run_short() {
+                        let complaint = gate::complaint(&error, "new clients wait");
+                        warn!(target: LOG, "connect: {complaint}");
+                    }
                     connecting.last = Cause::NoResources;
                     connecting.starved = true;
                     self.starved.push(client);
                     deadline.min(self.now + STARVED)
                 }
                 Err(error) => {
+                    debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[next]);
                     connecting.last = Cause::of_connect(&error);
                     connecting.next += 1;
                     continue;

@@ -27,16 +27,19 @@ pub(super) struct Gate {
     /// Clients may be waiting in the kernel's queue.
     waiting: bool,
     paused: Option<Time>,
-    /// Pauses since the last client; one shortage, however long.
+    /// Pauses since the last client.
     pauses: u32,
+    /// A shortage was told of, and is not over until the queue was found empty: while it lasts, every client that comes
+    /// through is followed by the next pause.
+    short: bool,
     skips: u32,
 }
 
 /// What to make of an error of accept.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The queue is empty.
-    Empty,
+    /// The queue is empty; `news` if that ends a shortage.
+    Empty { news: bool },
     /// That client is lost, try the next.
     Skip,
     /// Accepting pauses for this long; `news` if it did not before.
@@ -66,11 +69,14 @@ impl Gate {
         self.paused = None;
     }
 
-    /// A client came through. Was that the end of a shortage, and of how many pauses?
-    pub(super) const fn passed(&mut self) -> Option<u32> {
-        let pauses = self.pauses;
+    /// A client came through.
+    pub(super) const fn passed(&mut self) {
         (self.pauses, self.skips) = (0, 0);
-        if pauses > 0 { Some(pauses) } else { None }
+    }
+
+    /// Something is short. Is that news?
+    pub(super) const fn run_short(&mut self) -> bool {
+        !std::mem::replace(&mut self.short, true)
     }
 
     /// accept(2) gave an error.
@@ -78,7 +84,7 @@ impl Gate {
         match error.kind() {
             ErrorKind::WouldBlock => {
                 self.waiting = false;
-                return Verdict::Empty;
+                return Verdict::Empty { news: std::mem::take(&mut self.short) };
             }
             ErrorKind::Interrupted => return Verdict::Skip,
             _ => {}
@@ -101,7 +107,7 @@ impl Gate {
     fn pause(&mut self, now: Time, rng: &mut Rng) -> Verdict {
         // Clients stay in the kernel's queue and raise no further edge: the alarm brings us back.
         let pause = BACKOFF.pause(self.pauses, rng);
-        let news = self.pauses == 0;
+        let news = self.run_short();
         self.pauses = self.pauses.saturating_add(1);
         self.paused = Some(now + pause);
         Verdict::Pause { pause, news }
@@ -127,13 +133,13 @@ const fn is_one_clients(errno: Errno) -> bool {
     )
 }
 
-/// What an operator can do about it.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
+/// A shortage in words: what is short, what is done about it, and what an operator can do.
+pub(super) fn complaint(error: &io::Error, measure: &str) -> String {
     match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => "too many open files (raise `ulimit -n`)",
-        Some(Errno::NFILE) => "too many open files on this machine (raise `sysctl fs.file-max`)",
-        Some(_) | None if is_shortage(error) => "out of memory (free some, or lower `--max-sessions`)",
-        Some(_) | None => "unexpected error",
+        Some(Errno::MFILE) => format!("too many open files; {measure} (raise `ulimit -n`)"),
+        Some(Errno::NFILE) => format!("too many open files on this machine; {measure} (raise `sysctl fs.file-max`)"),
+        Some(_) | None if is_shortage(error) => format!("{error}; {measure} (free memory, or lower `--max-sessions`)"),
+        Some(_) | None => format!("{error}; {measure}"),
     }
 }
 
@@ -171,9 +177,9 @@ mod tests {
         assert!(!Gate::default().is_open());
         let mut bench = bench();
         assert!(bench.gate.is_open());
-        assert_eq!(bench.gate.passed(), None);
+        bench.gate.passed();
         assert!(bench.gate.is_open());
-        assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty);
+        assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: false });
         assert!(!bench.gate.is_open());
     }
 
@@ -188,22 +194,38 @@ mod tests {
                 bench.gate.reopen();
                 assert!(bench.gate.is_open(), "the backlog's edge is spent, nobody will knock again");
             }
-            assert_eq!(bench.gate.passed(), Some(9));
-            assert_eq!(bench.gate.passed(), None);
+            // One client comes through and the next does not: that is still the same shortage.
+            bench.gate.passed();
             let (millis, news) = bench.paused(errno);
-            assert!(news && millis <= 12);
+            assert!(!news && millis <= 12);
+            bench.gate.reopen();
+            assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: true });
+            assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: false });
+            assert!(bench.paused(errno).1);
         }
     }
 
     #[test]
     fn a_lost_client_is_skipped_and_many_in_a_row_are_a_shortage() {
-        for errno in [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::TIMEDOUT] {
+        for errno in [
+            Errno::CONNABORTED,
+            Errno::PROTO,
+            Errno::PERM,
+            Errno::NETDOWN,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::TIMEDOUT,
+            Errno::CONNRESET,
+        ] {
             let mut bench = bench();
             for _ in 0..3 {
                 for _ in 0..SKIPS_MAX - 1 {
                     assert_eq!(bench.failed(errno), Verdict::Skip);
                 }
-                assert_eq!(bench.gate.passed(), None);
+                bench.gate.passed();
             }
             for _ in 0..SKIPS_MAX - 1 {
                 assert_eq!(bench.failed(errno), Verdict::Skip);
@@ -229,11 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_names_what_to_raise() {
-        for (errno, word) in
-            [(Errno::MFILE, "ulimit -n"), (Errno::NFILE, "fs.file-max"), (Errno::NOMEM, "memory"), (Errno::IO, "error")]
-        {
-            assert!(remedy(&errno.into()).contains(word));
+    fn the_complaint_names_what_to_raise() {
+        for (errno, words) in [
+            (Errno::MFILE, "too many open files; pausing 9ms (raise `ulimit -n`)"),
+            (Errno::NFILE, "too many open files on this machine; pausing 9ms (raise `sysctl fs.file-max`)"),
+            (Errno::NOMEM, "; pausing 9ms (free memory, or lower `--max-sessions`)"),
+            (Errno::IO, "; pausing 9ms"),
+        ] {
+            assert!(complaint(&errno.into(), "pausing 9ms").ends_with(words));
         }
     }
 }

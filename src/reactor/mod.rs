@@ -23,7 +23,7 @@ mod session;
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use log::{info, warn};
+use log::{info, trace, warn};
 use slab::Slab;
 
 use crate::net::{Net, Peer, Ready, Time, Token};
@@ -184,6 +184,8 @@ impl<N: Net> Reactor<N> {
         self.events.clear();
         let turn = self.net.wait(until, &mut self.events).map_err(Error::Wait)?;
         self.now = turn.now;
+        let (events, ready, backlog) = (self.events.len(), self.ready.len(), self.backlog.len());
+        trace!(target: LOG, "turn: {events} events, {ready} ready, {backlog} on the backlog");
         Ok(turn.stop)
     }
 
@@ -212,11 +214,13 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.accept(ACCEPTS_PER_TURN)?;
-        if let Some(token) = self.backlog.pop_front()
-            && let Some(key) = self.owner(token)
-        {
-            self.sessions[key as usize].queued[token.peer() as usize] = false;
-            self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()), Why::Event);
+        while let Some(token) = self.backlog.pop_front() {
+            // Whose session has ended does not use up the slice.
+            if let Some(key) = self.owner(token) {
+                self.sessions[key as usize].queued[token.peer() as usize] = false;
+                self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()), Why::Event);
+                break;
+            }
         }
         Ok(())
     }
@@ -292,6 +296,7 @@ impl<N: Net> Reactor<N> {
         for (key, session) in &mut self.sessions {
             if !session.doomed {
                 session.blame(Cause::Drain);
+                session.drained = true;
                 session.doomed = true;
                 self.doomed.push(slot(key));
             }
@@ -314,19 +319,22 @@ impl<N: Net> Reactor<N> {
             };
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
-                    if let Some(pauses) = self.gate.passed() {
-                        info!(target: LOG, "accept: resumed after {pauses} pauses");
-                    }
+                    self.gate.passed();
                     self.admit(stream, client);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
                     gate::Verdict::Skip => {}
-                    gate::Verdict::Empty => break,
+                    gate::Verdict::Empty { news } => {
+                        if news {
+                            info!(target: LOG, "accept: resumed, nobody waits any more");
+                        }
+                        break;
+                    }
                     gate::Verdict::Pause { pause, news } => {
                         self.alarms.set(self.now + pause, Alarm::Gate);
                         if news {
-                            let remedy = gate::remedy(&error);
-                            warn!(target: LOG, "accept: {remedy}; pausing {}ms: {error}", pause.as_millis());
+                            let measure = format!("pausing {}ms", pause.as_millis());
+                            warn!(target: LOG, "accept: {}", gate::complaint(&error, &measure));
                         }
                         break;
                     }
@@ -381,13 +389,13 @@ impl<N: Net> Reactor<N> {
         // What is on the backlog is not idle, it only waits for its turn.
         let queued = session.queued;
         let mut progress = Peer::BOTH.into_iter().any(|peer| queued[peer as usize] && pair.is_progress(peer));
-        for source in sources.iter().map(|peer| *peer as usize) {
-            if !session.queued[source] {
-                let pass = pair.run(tokens[source].peer(), slice, &mut self.pool);
+        for &source in sources {
+            if !queued[source as usize] {
+                let pass = pair.run(source, slice, &mut self.pool);
                 progress |= pass.progress;
                 if pass.spent {
-                    session.queued[source] = true;
-                    self.backlog.push_back(tokens[source]);
+                    session.queued[source as usize] = true;
+                    self.backlog.push_back(tokens[source as usize]);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! How a session ended: the closed vocabulary of causes, the one log line, the totals.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -91,15 +92,16 @@ impl Cause {
     }
 
     /// connect(2) gave this error.
-    pub(super) fn of_connect(error: &std::io::Error) -> Self {
+    pub(super) fn of_connect(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::CONNREFUSED) => Self::Refused,
             Some(Errno::TIMEDOUT) => Self::ConnectTimeout,
             // No port is left to connect from; some kernels say EAGAIN (`connect(2)`).
             Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => Self::NoResources,
             Some(_) | None if is_shortage(error) => Self::NoResources,
-            // Self-connect has no errno of its own.
-            None if error.kind() == std::io::ErrorKind::ConnectionRefused => Self::Refused,
+            // Self-connect and our own time-out have no errno.
+            None if error.kind() == ErrorKind::ConnectionRefused => Self::Refused,
+            None if error.kind() == ErrorKind::TimedOut => Self::ConnectTimeout,
             Some(_) | None => Self::Unreachable,
         }
     }
@@ -122,11 +124,13 @@ pub struct Record {
     pub connect: Duration,
     /// Why it ended.
     pub end: Cause,
+    /// It had not finished when the relay was to stop, and was reset.
+    pub drained: bool,
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, upstream, up, down, time, connect, end } = self;
+        let Self { client, upstream, up, down, time, connect, end, drained: _ } = self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
         write!(f, "session client={client} upstream={upstream} up={up} down={down} ")?;
         write!(f, "time={time:.3}s connect={connect:.3}s end={end}")
@@ -152,7 +156,7 @@ impl Totals {
         self.sessions += 1;
         self.up += record.up;
         self.down += record.down;
-        if matches!(record.end, Cause::Drain) {
+        if record.drained {
             self.drained += 1;
         }
     }
@@ -160,8 +164,6 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -174,6 +176,7 @@ mod tests {
             time: Duration::from_micros(3_214_499),
             connect: Duration::from_micros(1500),
             end: Cause::ClientEof,
+            drained: false,
         };
         assert_eq!(
             record.to_string(),
@@ -198,7 +201,8 @@ mod tests {
         ] {
             assert_eq!(Cause::of_connect(&io::Error::from(errno)).word(), word, "{errno:?}");
         }
-        assert_eq!(Cause::of_connect(&io::ErrorKind::ConnectionRefused.into()), Cause::Refused);
+        assert_eq!(Cause::of_connect(&ErrorKind::ConnectionRefused.into()), Cause::Refused);
+        assert_eq!(Cause::of_connect(&ErrorKind::TimedOut.into()), Cause::ConnectTimeout);
     }
 
     #[test]
@@ -206,9 +210,9 @@ mod tests {
         let mut totals = Totals::default();
         let address = "127.0.0.1:1".parse().unwrap();
         let (time, connect) = (Duration::ZERO, Duration::ZERO);
-        for end in [Cause::Drain, Cause::ClientEof] {
-            totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end });
+        for (end, drained) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
+            totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end, drained });
         }
-        assert_eq!(totals, Totals { sessions: 2, up: 6, down: 8, drained: 1 });
+        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, drained: 2 });
     }
 }

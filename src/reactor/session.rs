@@ -35,6 +35,8 @@ pub(super) struct Session<S> {
     pub(super) queued: [bool; 2],
     /// It waits to be reaped.
     pub(super) doomed: bool,
+    /// Because it had not finished when the relay was to stop.
+    pub(super) drained: bool,
 }
 
 /// What a session is doing.
@@ -93,6 +95,7 @@ impl<S: Stream> Session<S> {
             ready: false,
             queued: [false; 2],
             doomed: false,
+            drained: false,
         }
     }
 
@@ -175,8 +178,13 @@ impl<S: Stream> Session<S> {
         nearest.map(|(wait, cause)| (self.touched + wait, cause))
     }
 
-    /// Something other than the streams decides the end. The first cause stays.
+    /// Something other than the streams decides the end. The first cause stays, also if it was a stream's.
     pub(super) fn blame(&mut self, cause: Cause) {
+        let earlier = match &self.phase {
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.first_fault(),
+            Phase::Connecting(_) | Phase::Gone => None,
+        };
+        let cause = earlier.map_or(cause, |(peer, fault)| Cause::of_fault(peer, fault));
         self.cause.get_or_insert(cause);
     }
 
@@ -192,6 +200,7 @@ impl<S: Stream> Session<S> {
             time,
             connect: time,
             end: Cause::NoResources,
+            drained: self.drained,
         };
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Relaying(pair) | Phase::Ending(pair, _) => {

@@ -74,21 +74,21 @@ impl<S: Stream> Pair<S> {
     /// Moves what can be moved now from `source` to the other side, reading at most `slice` bytes and the rest of one
     /// buffer.
     pub fn run(&mut self, source: Peer, slice: usize, pool: &mut Pool) -> Pass {
-        for peer in Peer::BOTH {
-            self.side_mut(peer).ask();
-            self.remember_fault(peer);
-        }
         let mut pass = match source {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
-        // If both failed in this run, the target did so first: a flow asks nothing of it once its source has failed.
+        // Reading and writing tell of errors themselves, and a read knows whether the FIN came first; so SO_ERROR is
+        // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once its
+        // source has failed.
         for peer in [source.other(), source] {
-            self.remember_fault(peer);
+            self.side_mut(peer).ask();
+            if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
+                self.first_fault = Some(peer);
+            }
         }
         pass.progress &= self.is_progress(source);
-        if self.first_fin.is_none() && matches!(self.flow(source).state(), State::Flushing(End::Fin) | State::Finished)
-        {
+        if self.first_fin.is_none() && self.side_mut(source).has_finished() {
             self.first_fin = Some(source);
         }
         pass
@@ -103,14 +103,16 @@ impl<S: Stream> Pair<S> {
         if self.has_dead_side() { Fate::Doomed } else { Fate::Relaying }
     }
 
-    /// Is what the flow from this peer does progress? Throwing away is, while the peer may yet read its answer. When the
-    /// other is dead, a reset is all there is to tell, and a peer that only writes must not put that off.
+    /// Is what the flow from this peer does progress? Throwing away is, while its source may yet get an answer: so not
+    /// when the other flow is cut too, nor when a side is dead. A reset is all there is to tell then, and a peer that only
+    /// writes must not put that off.
     pub fn is_progress(&self, source: Peer) -> bool {
-        self.flow(source).state() != State::Cut || !self.has_dead_side()
+        let cut = |peer| self.flow(peer).state() == State::Cut;
+        !cut(source) || !(cut(source.other()) || self.has_dead_side())
     }
 
     fn has_dead_side(&self) -> bool {
-        [&self.client, &self.upstream].into_iter().any(|side| side.fault().is_some_and(Fault::is_fatal))
+        self.client.is_dead() || self.upstream.is_dead()
     }
 
     /// Has one of the two finished speaking? A fault says so too, before its FIN is read: what still relays has only
@@ -163,12 +165,6 @@ impl<S: Stream> Pair<S> {
             End::Reset => {}
         }
     }
-
-    fn remember_fault(&mut self, peer: Peer) {
-        if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
-            self.first_fault = Some(peer);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -206,8 +202,11 @@ mod tests {
             self.run();
         }
 
+        /// Both flows, and again if a side was found to have failed, as the reactor does.
         fn run(&mut self) -> bool {
-            Peer::BOTH.map(|peer| self.pair.run(peer, SLICE, &mut self.pool).progress).contains(&true)
+            let faults = self.pair.faults();
+            let progress = Peer::BOTH.map(|peer| self.pair.run(peer, SLICE, &mut self.pool).progress).contains(&true);
+            (self.pair.faults() > faults && self.run()) || progress
         }
     }
 
@@ -300,6 +299,60 @@ mod tests {
             assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
             assert_eq!(bench.pair.first_fault(), Some((near, Fault::Closed)));
             assert!(bench.script(far).is_finished());
+        });
+    }
+
+    /// Once both FINs are on their way, the kernel says ECONNRESET and not EPIPE. What came before the peer's is whole.
+    #[test]
+    fn a_reset_after_a_fin_that_was_seen_takes_nothing_back() {
+        both_ways(|mut bench, near| {
+            let far = near.other();
+            bench.script(near).ends();
+            bench.event(near, Bits::READABLE | Bits::EAGER);
+            // The answer is all here, its FIN was seen, and the near end reads slowly.
+            bench.script(far).reads(b"the whole answer").ends();
+            bench.script(near).takes(1).blocks();
+            bench.event(far, Bits::READABLE | Bits::EAGER | Bits::FIN);
+            bench.script(far).fault(ErrorKind::ConnectionReset);
+            bench.event(far, Bits::ERROR | Bits::EAGER);
+            assert_eq!(bench.pair.fate(), Fate::Relaying);
+            bench.event(near, Bits::WRITABLE);
+            assert_eq!(bench.script(near).written(), b"the whole answer");
+            assert!(bench.script(near).is_finished());
+            assert_eq!(bench.pair.first_fault(), Some((far, Fault::Closed)));
+        });
+    }
+
+    #[test]
+    fn an_end_of_input_beside_an_error_is_no_fin() {
+        both_ways(|mut bench, near| {
+            bench.script(near).fault(ErrorKind::ConnectionReset).ends();
+            bench.pair.side_mut(near).mark(Bits::ERROR | Bits::FIN);
+            bench.pair.side_mut(near).ask();
+            bench.pair.side_mut(near).mark(Bits::FIN);
+            bench.run();
+            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            assert!(!bench.script(near.other()).is_finished());
+        });
+    }
+
+    #[test]
+    fn a_pair_cut_by_a_time_out_makes_no_progress_by_throwing_away() {
+        both_ways(|mut bench, near| {
+            bench.pair.cut(&mut bench.pool);
+            bench.script(near).reads(b"blah blah");
+            bench.pair.mark(near, Bits::READABLE);
+            assert!(!bench.run());
+        });
+    }
+
+    #[test]
+    fn a_fin_read_by_a_flow_that_is_cut_counts() {
+        both_ways(|mut bench, near| {
+            bench.script(near.other()).refuses(ErrorKind::BrokenPipe);
+            bench.script(near).reads(b"upload").ends();
+            bench.event(near, Bits::READABLE | Bits::EAGER);
+            assert_eq!(bench.pair.first_fin(), Some(near));
         });
     }
 

@@ -59,6 +59,8 @@ impl Pool {
 ///   0       start        end      size
 ///   ├─ gone ──┼── held ────┼─ room ─┤
 /// ```
+///
+/// A box around what has a box already: a flow holds one or none, and is to be small when it holds none.
 pub struct Lease(Box<Buffer>);
 
 struct Buffer {

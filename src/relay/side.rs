@@ -12,7 +12,8 @@ use crate::net::{Bits, Stream, is_shortage};
 pub struct Side<S> {
     stream: S,
     /// What events hinted at, until a call proved otherwise. EAGER stays for good: its edge is spent, so a short count
-    /// proves nothing any more (K6, K15). ERROR is there until SO_ERROR was asked for.
+    /// proves nothing any more (K6, K15). So does FIN, once it was seen or read. ERROR is there until SO_ERROR was asked
+    /// for.
     hints: Bits,
     /// Reads are over: the end came, or an error.
     ended: bool,
@@ -42,8 +43,8 @@ impl Fault {
         }
     }
 
-    /// Is the socket of no use any more, in neither direction? After EPIPE what the peer said can still be read.
-    pub const fn is_fatal(self) -> bool {
+    /// Does it end both directions? After EPIPE what the peer said can still be read.
+    const fn is_fatal(self) -> bool {
         match self {
             Self::Reset | Self::Timeout | Self::Resources => true,
             Self::Closed => false,
@@ -84,9 +85,13 @@ impl<S: Stream> Side<S> {
     }
 
     /// Remembers an event. A hang-up or an error says "try both now", never "close".
-    pub fn mark(&mut self, bits: Bits) {
+    pub fn mark(&mut self, mut bits: Bits) {
+        if self.fault.is_some() || bits.has(Bits::ERROR) {
+            // A reset looks like the end of input too.
+            bits.remove(Bits::FIN);
+        }
         self.hints |= bits;
-        if bits.has(Bits::EAGER | Bits::ERROR) {
+        if bits.has(Bits::EAGER | Bits::FIN | Bits::ERROR) {
             self.hints |= Bits::EAGER;
             self.nudge();
         }
@@ -113,10 +118,22 @@ impl<S: Stream> Side<S> {
         self.fault
     }
 
+    /// Is the socket of no use any more, in neither direction? Not if the peer had finished speaking before.
+    pub(super) fn is_dead(&self) -> bool {
+        self.fault.is_some_and(Fault::is_fatal) && !self.hints.has(Bits::FIN)
+    }
+
+    /// Did the peer finish speaking, and have we read that?
+    pub(super) const fn has_finished(&self) -> bool {
+        self.ended && self.hints.has(Bits::FIN)
+    }
+
     /// Remembers what this side died of, if it is the first thing.
     fn latch(&mut self, fault: Fault) {
         if self.fault.is_none() {
-            self.fault = Some(fault);
+            // Once we have sent a FIN too, the kernel says ECONNRESET where it would have said EPIPE.
+            let hung_up = fault == Fault::Reset && self.hints.has(Bits::FIN);
+            self.fault = Some(if hung_up { Fault::Closed } else { fault });
             // What the peer sent before is still there to be read, and how that ends decides what the other side is
             // told. Perhaps no event will say so.
             self.nudge();
@@ -162,7 +179,7 @@ impl<S: Stream> Side<S> {
                         // EPIPE is an answer to writing. Should a read give it, no FIN was read before it.
                         let fault = Fault::of(&error);
                         self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
-                        self.end();
+                        self.ended = true;
                         return Got::End(End::Reset);
                     }
                 },
@@ -171,13 +188,16 @@ impl<S: Stream> Side<S> {
     }
 
     /// Reads are over; how?
-    const fn end(&mut self) -> End {
+    fn end(&mut self) -> End {
         self.ended = true;
         match self.fault {
+            // K1: an error is told once, and what follows only looks like the end, unless the FIN was seen before.
+            Some(Fault::Reset | Fault::Timeout | Fault::Resources) if !self.hints.has(Bits::FIN) => End::Reset,
             // K16: after EPIPE the end is true, the FIN came first.
-            None | Some(Fault::Closed) => End::Fin,
-            // K1: an error is told once, and what follows only looks like the end.
-            Some(Fault::Reset | Fault::Timeout | Fault::Resources) => End::Reset,
+            Some(_) | None => {
+                self.hints |= Bits::FIN;
+                End::Fin
+            }
         }
     }
 

@@ -152,6 +152,27 @@ fn an_early_answer_arrives_whole_although_the_upload_goes_on() {
     );
 }
 
+/// The answer and its FIN were there before the reset, and only our own FIN made the kernel say ECONNRESET for EPIPE.
+#[test]
+fn an_answer_that_was_finished_is_not_taken_back_by_a_reset() {
+    both_ways(
+        |_| {},
+        |Ends { near, far }| {
+            // It reads late, so the answer is still in the relay's kernel when the reset comes.
+            let answer = keyed(12, 3 << 20);
+            say(&far, &answer);
+            finish(&far);
+            delivered(&far);
+            say(&near, &keyed(13, 64 << 10));
+            finish(&near);
+            until("the upload is there", || far.peek(&mut [0; 1 << 16]).is_ok_and(|count| count == 1 << 16));
+            // Closing over it is a reset, behind the FIN.
+            drop(far);
+            assert!(read_all(&near) == (answer, Ended::Fin));
+        },
+    );
+}
+
 #[test]
 fn who_goes_on_writing_to_a_closed_peer_is_told() {
     both_ways(

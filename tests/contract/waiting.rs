@@ -70,6 +70,21 @@ fn an_idle_session_ends_for_both() {
     );
 }
 
+/// What it writes is thrown away once the time is up, which must not put the reset off.
+#[test]
+fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
+    both_ways(
+        |config| config.idle_timeout = Some(SHORT),
+        |Ends { near, far: _far }| {
+            clog(&near);
+            // Nothing moves until the time is up, and then it goes on writing.
+            let chunk = vec![0; 64 << 10];
+            let ((), took) = timed(|| while std::io::Write::write(&mut &near, &chunk).is_ok() {});
+            assert!(took < Duration::from_secs(2), "{took:?}");
+        },
+    );
+}
+
 #[test]
 fn a_byte_either_way_keeps_a_session_from_being_idle() {
     both_ways(
