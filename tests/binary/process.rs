@@ -76,7 +76,7 @@ impl Plan {
         self
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it listens and has nothing left to do.
     pub(crate) fn start(self) -> Relay {
         let ip = self.from.parse::<SocketAddr>().unwrap().ip();
         let (process, log) = self.spawn();
@@ -92,6 +92,8 @@ impl Plan {
             ip => ip,
         };
         relay.address = SocketAddr::new(reachable, port);
+        // Between listening and serving it counts its descriptors, which takes one.
+        until("the relay to be ready", || relay.is_asleep().then_some(()));
         relay
     }
 
@@ -318,6 +320,11 @@ impl Newborn {
 
     pub(crate) fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
+    /// Does it listen yet?
+    pub(crate) fn listens(&self) -> bool {
+        listening_port(self.process.child.id()).is_some()
     }
 
     /// Has it a handler for this signal?
