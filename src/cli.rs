@@ -254,7 +254,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     match parsed {
         Some(duration) if (Duration::from_millis(1)..=YEAR).contains(&duration) => Ok(duration),
         Some(_) | None => {
-            Err("write a time from 1ms to 365 days, such as 5s, 1m30s or 250ms (plain digits are seconds)".to_owned())
+            Err("write a time between 1ms and 365 days, such as 5s, 1m30s or 250ms (plain digits are seconds)"
+                .to_owned())
         }
     }
 }

@@ -102,6 +102,21 @@ fn upstream_closed_when_there_is_more_for_an_upstream_that_hung_up() {
     assert_eq!(error_of_writing(&client), ErrorKind::BrokenPipe);
 }
 
+/// Bytes and FIN arrive together, and the reset that answers the bytes comes before the FIN can be passed on.
+#[test]
+fn closed_also_when_the_last_that_is_said_to_who_hung_up_comes_with_a_fin() {
+    for (swap, end) in [(false, "upstream-closed"), (true, "client-closed")] {
+        let Bench { relay, client, server } = bench([]);
+        let (near, far) = if swap { (server, client) } else { (client, server) };
+        drop(far);
+        assert_eq!(end_of(&near), Ended::Fin);
+        rustix::net::send(&near, b"too late", rustix::net::SendFlags::MORE).unwrap();
+        finish(&near);
+        let counts = if swap { (3, 12) } else { (11, 4) };
+        ended(&relay, end, counts.0, counts.1);
+    }
+}
+
 #[test]
 fn idle_timeout_when_nothing_moved_for_long() {
     let Bench { relay, client, server } = bench(["--idle-timeout", "100ms"]);
@@ -168,6 +183,7 @@ fn no_resources_when_there_is_no_descriptor_for_the_upstream() {
     let relay = relay_to(upstream.address).with(["--connect-timeout", "200ms"]).start();
     relay.leave_descriptors(1);
     assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+    assert_eq!(relay.log.with("connect: too many open files").len(), 1);
     let session = ended(&relay, "no-resources", 0, 0);
     assert_eq!(session.upstream, upstream.address);
 }
