@@ -29,7 +29,7 @@ fn an_upstream_needs_an_address_and_a_port() {
         ("-t ::1", &["--to", "brackets", "[::1]:8888"]),
         ("-t 127.0.0.1:65536", &["--to", "65536", "not a port", "1 to 65535"]),
         ("-t 127.0.0.1:http", &["--to", "http", "not a port", "1 to 65535"]),
-        ("-t http://localhost:80", &["--to", "neither an address nor a name", "localhost:80"]),
+        ("-t http://localhost:80", &["--to", "write localhost:80"]),
         ("-t -1", &["--to", "the port is missing"]),
         ("-f 127.0.0.1:0", &["--to <ADDR>", "required"]),
     ]);

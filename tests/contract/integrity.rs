@@ -27,6 +27,27 @@ fn every_byte_arrives_both_ways_at_once() {
 }
 
 #[test]
+fn a_gibibyte_arrives_whole() {
+    const CHUNK: usize = 1 << 20;
+    both_ways(
+        |_| {},
+        |Ends { near, far }| {
+            // A prime's worth of noise: a chunk that is lost, repeated or moved does not fit where it ends up.
+            let noise = keyed(14, CHUNK + 1021);
+            let chunk = |i: usize| &noise[i % 1021..][..CHUNK];
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    (0..1024).for_each(|i| say(&near, chunk(i)));
+                    finish(&near);
+                });
+                (0..1024).for_each(|i| assert!(read_exactly(&far, CHUNK) == chunk(i), "MiB {i}"));
+                assert_eq!(end_of(&far), Ended::Fin);
+            });
+        },
+    );
+}
+
+#[test]
 fn many_sessions_do_not_mix() {
     let bench = bench(|_| {});
     for round in 0..8 {
