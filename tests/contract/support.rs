@@ -240,7 +240,7 @@ pub(crate) fn delivered(stream: &TcpStream) {
 }
 
 /// Bytes this end wrote that were not acknowledged.
-fn unacked(stream: &TcpStream) -> u64 {
+pub(crate) fn unacked(stream: &TcpStream) -> u64 {
     let queues = socket_table(stream.local_addr().unwrap(), &hex(stream.peer_addr().unwrap()), 4);
     u64::from_str_radix(queues.expect("the socket is listed").split(':').next().unwrap(), 16).unwrap()
 }

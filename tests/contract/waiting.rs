@@ -76,11 +76,10 @@ fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
     both_ways(
         |config| config.idle_timeout = Some(SHORT),
         |Ends { near, far: _far }| {
-            clog(&near);
-            // Nothing moves until the time is up, and then it goes on writing.
+            // Once the path is full nothing moves until the time is up; then it goes on writing.
             let chunk = vec![0; 64 << 10];
             let ((), took) = timed(|| while std::io::Write::write(&mut &near, &chunk).is_ok() {});
-            assert!(took < Duration::from_secs(2), "{took:?}");
+            assert!(took < Duration::from_secs(4), "{took:?}");
         },
     );
 }
