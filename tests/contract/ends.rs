@@ -162,7 +162,7 @@ fn an_answer_that_was_finished_is_not_taken_back_by_a_reset() {
             let answer = clog(&far) as usize;
             let mut heard = 0;
             while unacked(&far) > 0 {
-                heard += read_exactly(&near, 16 << 10).len();
+                heard += read_exactly(&near, 256 << 10).len();
             }
             finish(&far);
             delivered(&far);
