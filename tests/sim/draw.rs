@@ -19,6 +19,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let count = match rng.u8(..16) {
         0 => rng.usize(8..=24),
         1..=4 => 1,
+        // More than one turn lets in.
+        5 if one_in(rng, 8) => rng.usize(33..=80),
         _ => rng.usize(2..=5),
     };
     let delay = [(0, 0), (0, 1_000), (1_000, 100_000), (100_000, 2_000_000), (1_000_000, 50_000_000)];
@@ -112,7 +114,7 @@ fn noise(rng: &mut Rng) -> Noise {
     let (spurious, stale, shuffle, late) = (some(128), some(128), some(255), some(128));
     let (stall, tick) = (some(200), some(255));
     let batch = if one_in(rng, 3) { rng.usize(1..=8) } else { 1024 };
-    Noise { spurious, stale, shuffle, batch, late, stall, tick }
+    Noise { spurious, stale, shuffle, batch, late, stall, tick, grain: Duration::ZERO }
 }
 
 /// Two peers who make some sense together.

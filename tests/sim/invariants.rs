@@ -38,6 +38,11 @@ impl World {
     /// Whose call is this? Only a session's stream may be read and written.
     fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
+        if let Some((session, _)) = owner
+            && self.shadow.called.as_ref().is_some_and(|called| !called.contains(&session))
+        {
+            self.violation(format!("session {session}: {what}, although nothing was said of it"));
+        }
         match owner {
             Some((session, _)) if self.shadow.sessions[session].connected.is_none() => {
                 self.violation(format!("{what} on connection {conn} before its session was connected"));
@@ -72,6 +77,8 @@ impl World {
                 it.flow(peer).moved = true;
             }
             Ok(count) => {
+                let target = peer.other() as usize;
+                let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
                 it.flow(peer).read += count as u64;
                 it.flow(peer).moved = true;
                 // Throwing away is progress only while the peer may yet get its answer.
@@ -81,6 +88,9 @@ impl World {
                 }
                 if !cut(peer.other()) {
                     it.last_moved = now;
+                }
+                if clogged {
+                    self.violation(format!("session {session}: {count} bytes read, although their target is blocked"));
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => return self.shadow.vain_calls += 1,
@@ -99,6 +109,10 @@ impl World {
         let now = self.shadow.now;
         let it = &mut self.shadow.sessions[session];
         let told = it.told[peer as usize];
+        // An alarm makes its session try everything, whatever was said before.
+        let alarm = self.shadow.alarm;
+        let it = &mut self.shadow.sessions[session];
+        it.blocked[peer as usize] = false;
         let flow = it.flow(peer.other());
         let finished = flow.finished;
         match result {
@@ -113,7 +127,10 @@ impl World {
                     self.violation(format!("session {session}: {written} bytes written of {read} read"));
                 }
             }
-            Err(Errno::AGAIN | Errno::INTR) => self.shadow.vain_calls += 1,
+            Err(error @ (Errno::AGAIN | Errno::INTR)) => {
+                it.blocked[peer as usize] = error == Errno::AGAIN && !alarm;
+                self.shadow.vain_calls += 1;
+            }
             Err(error) => self.shadow.told(conn, error),
         }
         if finished {
@@ -174,6 +191,8 @@ impl World {
                 it.ended = Some(now);
                 it.ended_late = armed && given_up;
                 self.shadow.live.retain(|live| *live != session);
+                // Whoever waits for a descriptor, in the queue or to connect, is asked again.
+                (self.shadow.shortage, self.shadow.freed) = (None, true);
                 self.shadow.ended_this_turn += 1;
             }
             Peer::Upstream if !connected => {
@@ -247,6 +266,12 @@ impl World {
             }
             self.check_deadline(session, until);
         }
+        let alone = self.plan.config.to.len() == 1 && self.plan.config.connect_attempts == 1;
+        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
+        let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
+        if alone && waits && self.shadow.freed {
+            self.violation("a session waits for a descriptor, one came free, and nobody dials");
+        }
         let full = self.shadow.live.len() >= self.plan.limit;
         // Someone waits for a descriptor: then nobody else is let in.
         let connecting = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
@@ -254,6 +279,15 @@ impl World {
         let patient = (self.shadow.shortage.is_some() || starved) && until.is_some();
         if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
             self.violation(format!("{} clients wait to be accepted, and nobody will", self.kernel.queue.len()));
+        }
+    }
+
+    /// The listener goes: who waited in its queue when the drain began has been let in, if there was room.
+    pub(crate) fn check_door(&mut self, waiting: usize) {
+        let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
+        let starved = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
+        if waiting > 0 && room && !starved && !self.shadow.fatal {
+            self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }
     }
 

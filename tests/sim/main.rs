@@ -23,7 +23,7 @@
 //! the log says what happened. And the same seed does the same.
 //!
 //! **How it is driven.** `seeds.rs` random schedules, `sweep.rs` one fault at a time in every call of some fifty
-//! scenarios. `conformance.rs` holds the simulated kernel against the real
+//! scenarios, `exhaustive.rs` every order of a few events. `conformance.rs` holds the simulated kernel against the real
 //! one, for a simulator that disagrees with the kernel proves nothing.
 //!
 //! ```console
@@ -45,6 +45,7 @@ mod conformance;
 mod conn;
 mod draw;
 mod drive;
+mod exhaustive;
 mod faults;
 mod invariants;
 mod kernel;

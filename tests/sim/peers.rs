@@ -184,6 +184,10 @@ impl Peer {
                     self.speaks_at = kernel.now + wait;
                     kernel.after(wait, Due::Wake { peer: me });
                 }
+                Act::At(moment) => {
+                    self.speaks_at = Time::START + moment;
+                    kernel.at(self.speaks_at, Due::Wake { peer: me });
+                }
                 Act::AwaitBytes(count) if self.received < count && self.ended.is_none() => break,
                 Act::AwaitEnd if self.ended.is_none() => break,
                 Act::AwaitBytes(_) | Act::AwaitEnd => {}

@@ -80,6 +80,8 @@ pub(crate) enum Act {
     Urgent,
     /// Does nothing for a while.
     Pause(Duration),
+    /// Waits for this moment.
+    At(Duration),
     /// Waits until so many bytes have come, or the end.
     AwaitBytes(u64),
     /// Waits for the end of what comes.
@@ -143,9 +145,12 @@ pub(crate) struct Noise {
     pub(crate) stall: u8,
     /// Time passes between two calls.
     pub(crate) tick: u8,
+    /// A wait that has something to say goes on to the next multiple of this, if it is not zero.
+    pub(crate) grain: Duration,
 }
 
 impl Noise {
     /// A kind kernel.
-    pub(crate) const NONE: Self = Self { spurious: 0, stale: 0, shuffle: 0, batch: 1024, late: 0, stall: 0, tick: 0 };
+    pub(crate) const NONE: Self =
+        Self { spurious: 0, stale: 0, shuffle: 0, batch: 1024, late: 0, stall: 0, tick: 0, grain: Duration::ZERO };
 }

@@ -14,16 +14,21 @@ const AGES: Duration = Duration::from_secs(24 * 3600);
 /// A schedule with its name.
 pub(crate) type Scenario = (&'static str, Plan);
 
-/// One session, kind peers, wide queues, no timeouts.
-fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
-    let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
-    let sessions = vec![SessionPlan { start: Duration::ZERO, client: peer(client), upstream: peer(upstream) }];
-    let mut plan = Plan { sessions, ..Plan::empty() };
+/// No timeouts, a small buffer, nobody yet.
+pub(crate) fn quiet() -> Plan {
+    let mut plan = Plan::empty();
     plan.config.buffer_size = 16;
     plan.config.connect_timeout = AGES;
     plan.config.connect_attempts = 1;
     plan.config.half_close_timeout = None;
     plan
+}
+
+/// One session, kind peers, wide queues.
+fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
+    let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
+    let session = SessionPlan { start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
+    Plan { sessions: vec![session], ..quiet() }
 }
 
 fn with(mut plan: Plan, change: impl FnOnce(&mut Plan)) -> Plan {

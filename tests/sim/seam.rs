@@ -227,6 +227,7 @@ impl Drop for SimListener {
         let mut world = self.0.borrow_mut();
         world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
         let waiting: Vec<_> = world.kernel.queue.iter().copied().collect();
+        world.check_door(waiting.len());
         waiting.into_iter().for_each(|conn| world.shadow.aborted(conn));
         world.kernel.stop_listening();
         world.settle();

@@ -45,6 +45,8 @@ pub(crate) struct Session {
     pub(crate) tokens: [Option<Token>; 2],
     /// It is known that this peer has finished speaking.
     pub(crate) saw_fin: [bool; 2],
+    /// The last write found no room, and nothing has said since that there is some.
+    pub(crate) blocked: [bool; 2],
     /// The first error that a call on this side told.
     pub(crate) told: [Option<Errno>; 2],
     pub(crate) first_told: Option<(Peer, Errno)>,
@@ -129,6 +131,12 @@ pub(crate) struct Shadow {
     /// The loop ended with an error, as it should.
     pub(crate) fatal: bool,
     pub(crate) ended_this_turn: usize,
+    /// Whose events this turn brought; none when something else may make a session run too.
+    pub(crate) called: Option<Vec<usize>>,
+    /// An alarm may go off in this turn.
+    pub(crate) alarm: bool,
+    /// A descriptor came free, and nobody has dialled since.
+    pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
 }
@@ -156,6 +164,9 @@ impl Shadow {
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,
+            called: None,
+            alarm: false,
+            freed: false,
             vain_calls: 0,
         }
     }
@@ -198,17 +209,19 @@ impl Shadow {
 
     // ---- events ----
 
-    /// An event tells of a FIN: what comes before it is whole, whatever the connection dies of.
+    /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
     pub(crate) fn saw(&mut self, event: Ready) {
-        let slot = self.slots.get(event.token.key()).copied().flatten();
-        let Some(session) = slot.filter(|_| event.bits.has(Bits::FIN) && !event.bits.has(Bits::ERROR)) else {
+        let (token, bits, peer) = (event.token, event.bits, event.token.peer() as usize);
+        let slot = self.slots.get(token.key()).copied().flatten();
+        let Some(session) = slot.filter(|session| self.sessions[*session].tokens[peer] == Some(token)) else {
             return;
         };
-        let peer = event.token.peer();
-        let it = &mut self.sessions[session];
-        if it.tokens[peer as usize] == Some(event.token) && it.told[peer as usize].is_none() {
-            it.saw_fin[peer as usize] = true;
+        if let Some(called) = &mut self.called {
+            called.push(session);
         }
+        let it = &mut self.sessions[session];
+        it.saw_fin[peer] |= bits.has(Bits::FIN) && !bits.has(Bits::ERROR) && it.told[peer].is_none();
+        it.blocked[peer] &= !bits.has(Bits::WRITABLE | Bits::EAGER | Bits::FIN | Bits::ERROR);
     }
 
     // ---- calls ----
@@ -231,6 +244,7 @@ impl Shadow {
                     flows: [Flow::default(); 2],
                     tokens: [None; 2],
                     saw_fin: [false; 2],
+                    blocked: [false; 2],
                     told: [None; 2],
                     first_told: None,
                     told_at: None,
@@ -266,7 +280,7 @@ impl Shadow {
     }
 
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
-        self.progress = true;
+        (self.progress, self.freed) = (true, false);
         if let Err(error) = result {
             self.dial_failures.push(connect_word(error));
         }

@@ -120,7 +120,7 @@ fn smaller_peers(peer: &PeerPlan) -> Vec<PeerPlan> {
             Act::Send(count) => *count = count.div_ceil(2),
             Act::AwaitBytes(count) => *count = count.div_ceil(2),
             Act::Pause(wait) => *wait /= 2,
-            Act::Urgent | Act::AwaitEnd | Act::Fin | Act::Close | Act::Reset | Act::Vanish => {}
+            Act::Urgent | Act::At(_) | Act::AwaitEnd | Act::Fin | Act::Close | Act::Reset | Act::Vanish => {}
         });
     }
     add(&|peer| peer.reading = Reading::Prompt);

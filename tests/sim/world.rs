@@ -168,6 +168,8 @@ impl World {
             let soon = self.kernel.now + Duration::from_nanos(self.rng.u64(0..1000));
             self.run_until(soon);
             self.begin_turn(asleep, 0);
+            (self.shadow.called, self.shadow.alarm) = (None, true);
+            self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
             return if error == Errno::INTR { Ok(self.turn(false)) } else { Err(error.into()) };
         }
         let noise = self.plan.noise;
@@ -177,6 +179,11 @@ impl World {
         } else {
             let soon = self.kernel.now + Duration::from_nanos(self.rng.u64(0..2000));
             self.run_until(soon);
+        }
+        if !noise.grain.is_zero() {
+            let grain = u64::try_from(noise.grain.as_nanos()).unwrap();
+            let next = Time::from_nanos(self.kernel.now.as_nanos().next_multiple_of(grain));
+            self.run_until(next);
         }
         if self.chance(noise.late) {
             let late = self.kernel.now + Duration::from_nanos(self.rng.u64(0..5_000_000));
@@ -192,7 +199,6 @@ impl World {
         let most = if noise.batch >= 1024 { 1024 } else { self.rng.usize(1..=noise.batch) };
         self.kernel.collect(most, ready);
         let real = ready.len();
-        ready.iter().for_each(|one| self.shadow.saw(*one));
         if self.chance(noise.spurious) {
             self.add_spurious(ready);
         }
@@ -207,6 +213,13 @@ impl World {
         }
         let stop = std::mem::take(&mut self.stop_pending);
         self.begin_turn(asleep, real);
+        let alarm = until.is_some_and(|until| self.kernel.now >= until);
+        self.shadow.alarm = alarm;
+        self.shadow.called = (asleep && !alarm && !stop).then(Vec::new);
+        if alarm {
+            self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
+        }
+        ready.iter().for_each(|one| self.shadow.saw(*one));
         let now = self.kernel.now;
         self.trace.mix(&[now.as_nanos(), ready.len() as u64, u64::from(stop)]);
         self.trace.note(now, || {
