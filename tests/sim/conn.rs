@@ -1,0 +1,247 @@
+//! One TCP connection: two ends and the two directions between them. What a kernel remembers, without its clock.
+
+use std::collections::VecDeque;
+
+use rustix::io::Errno;
+use tproxy::net::{Time, Token};
+
+/// Which end of a connection: every one here has the relay at one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    /// A client or an upstream.
+    Peer,
+    /// The process under test.
+    Relay,
+}
+
+impl Who {
+    /// The one at the other end.
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Peer => Self::Relay,
+            Self::Relay => Self::Peer,
+        }
+    }
+}
+
+/// One direction. Positions count bytes since the beginning and never fall:
+///
+/// ```text
+///    read ≤ arrived ≤ sent ≤ written        acked ≤ arrived
+///    ├─ receive queue ─┼─ wire ─┼─ not sent yet ─┤
+/// ```
+/// The FIN stands behind `written`; the sender keeps everything from `acked` on.
+#[derive(Debug)]
+pub(crate) struct Half {
+    /// From `read` to `written`.
+    bytes: VecDeque<u8>,
+    pub(crate) read: u64,
+    pub(crate) arrived: u64,
+    pub(crate) sent: u64,
+    pub(crate) written: u64,
+    pub(crate) acked: u64,
+    pub(crate) fin_written: bool,
+    pub(crate) fin_sent: bool,
+    pub(crate) fin_arrived: bool,
+    pub(crate) fin_acked: bool,
+    /// Places of urgent bytes that have not arrived.
+    marks_sent: VecDeque<u64>,
+    /// Place of the last urgent byte that arrived, until it is read. A kernel remembers only one.
+    pub(crate) mark: Option<u64>,
+    pub(crate) send_cap: u64,
+    pub(crate) receive_cap: u64,
+    /// Nothing arrives before what was sent before it.
+    pub(crate) last_arrival: Time,
+    pub(crate) last_ack: Time,
+    /// When the sender last learned that a byte had arrived, by the relay's clock.
+    pub(crate) acked_at: Time,
+}
+
+impl Half {
+    pub(crate) fn new(send_cap: usize, receive_cap: usize) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            read: 0,
+            arrived: 0,
+            sent: 0,
+            written: 0,
+            acked: 0,
+            fin_written: false,
+            fin_sent: false,
+            fin_arrived: false,
+            fin_acked: false,
+            marks_sent: VecDeque::new(),
+            mark: None,
+            send_cap: send_cap as u64,
+            receive_cap: receive_cap as u64,
+            last_arrival: Time::START,
+            last_ack: Time::START,
+            acked_at: Time::START,
+        }
+    }
+
+    /// Bytes that can be read now.
+    pub(crate) const fn unread(&self) -> u64 {
+        self.arrived - self.read
+    }
+
+    /// Bytes that may be read before the urgent mark stops it: the byte under the mark begins the next read (K15).
+    pub(crate) fn readable(&self) -> u64 {
+        match self.mark {
+            Some(mark) if mark > self.read => mark - self.read,
+            Some(_) | None => self.unread(),
+        }
+    }
+
+    /// Room in the send queue, which holds what is not acknowledged.
+    pub(crate) const fn room(&self) -> u64 {
+        self.send_cap.saturating_sub(self.written - self.acked)
+    }
+
+    /// Room enough to announce it: Linux waits until a third of the queue is free (`sk_stream_is_writeable`).
+    pub(crate) const fn is_roomy(&self) -> bool {
+        self.room() > 0 && self.room() * 2 >= self.written - self.acked
+    }
+
+    /// SIOCOUTQ: the FIN counts as one (K17).
+    pub(crate) fn unacked(&self) -> usize {
+        usize::try_from(self.written - self.acked).unwrap() + usize::from(self.fin_written && !self.fin_acked)
+    }
+
+    pub(crate) fn write(&mut self, data: &[u8], urgent: bool) {
+        self.bytes.extend(data);
+        self.written += data.len() as u64;
+        if urgent {
+            self.marks_sent.push_back(self.written - 1);
+        }
+    }
+
+    /// Everything up to here is in the receive queue.
+    pub(crate) fn arrive(&mut self, upto: u64) {
+        self.arrived = self.arrived.max(upto);
+        while let Some(mark) = self.marks_sent.front().copied().filter(|mark| *mark < self.arrived) {
+            self.marks_sent.pop_front();
+            if mark >= self.read {
+                self.mark = Some(mark);
+            }
+        }
+    }
+
+    /// Takes bytes out of the receive queue.
+    pub(crate) fn take(&mut self, room: &mut [u8]) {
+        let count = room.len();
+        for (place, byte) in room.iter_mut().zip(self.bytes.drain(..count)) {
+            *place = byte;
+        }
+        self.read += count as u64;
+        if self.mark.is_some_and(|mark| mark < self.read) {
+            self.mark = None;
+        }
+    }
+
+    /// The sender is dead: what it had not sent is gone.
+    pub(crate) fn purge(&mut self) {
+        self.written = self.sent;
+        self.bytes.truncate(usize::try_from(self.sent - self.read).unwrap());
+        if !self.fin_sent {
+            self.fin_written = false;
+        }
+    }
+}
+
+/// What has become of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// A SYN is out.
+    Connecting,
+    /// A process has it open, and the connection stands, in at least one direction.
+    Open,
+    /// A process has it open, and the connection is over: reset, timed out, refused.
+    Dead,
+    /// Closed with a goodbye; the kernel delivers the rest.
+    Orphan,
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) life: Life,
+    /// One-shot.
+    pub(crate) error: Option<Errno>,
+    /// The host fell silent: nothing comes from it, nothing is acknowledged.
+    pub(crate) silent: bool,
+    /// The last write left no room, so the room that comes is announced.
+    pub(crate) no_space: bool,
+}
+
+impl End {
+    pub(crate) const fn new(life: Life) -> Self {
+        Self { life, error: None, silent: false, no_space: false }
+    }
+}
+
+/// What the event queue knows of the relay's end.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) token: Option<Token>,
+    /// It is on the list of those to be looked at by the next wait.
+    pub(crate) listed: bool,
+    /// mio-minimum: edges that are owed, because a call said WouldBlock.
+    pub(crate) owes_read: bool,
+    pub(crate) owes_write: bool,
+    pub(crate) owes_error: bool,
+}
+
+/// A connection between the relay and a peer.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) peer: End,
+    pub(crate) relay: End,
+    pub(crate) from_peer: Half,
+    pub(crate) from_relay: Half,
+    pub(crate) watch: Watch,
+    /// It met itself: both ends are one socket (K14).
+    pub(crate) to_itself: bool,
+}
+
+impl Conn {
+    pub(crate) fn end(&mut self, who: Who) -> &mut End {
+        match who {
+            Who::Peer => &mut self.peer,
+            Who::Relay => &mut self.relay,
+        }
+    }
+
+    /// What `who` writes to.
+    pub(crate) fn out(&mut self, who: Who) -> &mut Half {
+        match who {
+            Who::Peer => &mut self.from_peer,
+            Who::Relay => &mut self.from_relay,
+        }
+    }
+
+    /// What `who` reads from.
+    pub(crate) fn inn(&mut self, who: Who) -> &mut Half {
+        self.out(who.other())
+    }
+
+    /// Can the relay's end be read, were it only to learn of the end?
+    pub(crate) const fn is_readable(&self) -> bool {
+        match self.relay.life {
+            Life::Connecting => false,
+            Life::Open => self.from_peer.unread() > 0 || self.from_peer.fin_arrived,
+            Life::Dead | Life::Orphan | Life::Gone => true,
+        }
+    }
+
+    /// Can the relay's end be written to, were it only to learn of an error?
+    pub(crate) const fn is_writable(&self) -> bool {
+        match self.relay.life {
+            Life::Connecting => false,
+            Life::Open => self.from_relay.fin_written || self.from_relay.is_roomy(),
+            Life::Dead | Life::Orphan | Life::Gone => true,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A schedule from a seed. Swarm testing: each seed draws first which kinds of trouble exist at all, so that rare ones
+//! meet without a hundred others in the way.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use rustix::io::Errno;
+use tproxy::Config;
+
+use crate::faults::{Faults, Odds};
+use crate::kernel::Laws;
+use crate::keyed::mix;
+use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan};
+
+/// The schedule of this seed.
+pub(crate) fn draw(seed: u64) -> Plan {
+    let mut rng = Rng::with_seed(mix(seed));
+    let rng = &mut rng;
+    let count = match rng.u8(..16) {
+        0 => rng.usize(8..=24),
+        1..=4 => 1,
+        // More than one turn lets in.
+        5 if one_in(rng, 8) => rng.usize(33..=80),
+        _ => rng.usize(2..=5),
+    };
+    let delay = [(0, 0), (0, 1_000), (1_000, 100_000), (100_000, 2_000_000), (1_000_000, 50_000_000)];
+    let delay = delay[rng.usize(..delay.len())];
+    let limit = if one_in(rng, 4) { rng.usize(1..=count) } else { 64 };
+    let linux = !one_in(rng, 3);
+    let laws = Laws {
+        linux,
+        counts_unacked: linux || one_in(rng, 2),
+        delay,
+        segment: if one_in(rng, 2) { 1 << 16 } else { log(rng, 1, 1500) },
+        backlog: if one_in(rng, 5) { rng.usize(..=2) } else { 128 },
+        descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
+        short: if one_in(rng, 3) { rng.u8(..) } else { 0 },
+    };
+    let mut config = Config::new(([10, 0, 0, 1], 80).into(), []);
+    config.to =
+        (1..=if one_in(rng, 3) { rng.u8(2..=3) } else { 1 }).map(|host| ([10, 9, 9, host], 80).into()).collect();
+    config.buffer_size = log(rng, 1, 1 << 16);
+    config.connect_attempts = rng.u32(1..=3);
+    config.connect_timeout = Duration::from_secs(24 * 3600);
+    config.half_close_timeout = None;
+    if one_in(rng, 2) {
+        config.connect_timeout = Duration::from_millis(rng.u64(1..=5000));
+        config.half_close_timeout =
+            if one_in(rng, 2) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
+        config.idle_timeout =
+            if one_in(rng, 3) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
+        config.reset_grace = Duration::from_millis(log(rng, 1, 1000) as u64);
+    }
+    config.drain_timeout = match rng.u8(..4) {
+        0 => Some(Duration::ZERO),
+        1 => None,
+        _ => Some(Duration::from_millis(log(rng, 1, 20_000) as u64)),
+    };
+    let together = one_in(rng, 2);
+    let sessions = (0..count)
+        .map(|_| {
+            let start = if together { Duration::ZERO } else { pause(rng) };
+            let (client, upstream) = conversation(rng, config.buffer_size.min(laws.segment));
+            SessionPlan { start, client, upstream }
+        })
+        .collect();
+    let dials = if one_in(rng, 4) { (0..2 * count).map(|_| dial(rng)).collect() } else { Vec::new() };
+    let stops = match rng.u8(..16) {
+        0..=2 => vec![pause(rng)],
+        3 => vec![pause(rng), pause(rng)],
+        _ => Vec::new(),
+    };
+    let faults = if one_in(rng, 2) { Faults::Drawn(odds(rng)) } else { Faults::NONE };
+    let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
+    Plan { seed, laws, config, limit, sessions, dials, faults, noise, stops }
+}
+
+fn one_in(rng: &mut Rng, many: u8) -> bool {
+    rng.u8(..many) == 0
+}
+
+/// Every order of magnitude is as likely.
+fn log(rng: &mut Rng, least: usize, most: usize) -> usize {
+    let (low, high) = ((least as f64).ln(), ((most + 1) as f64).ln());
+    let drawn = (low + (high - low) * rng.f64()).exp();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies between two usizes")]
+    let drawn = drawn as usize;
+    drawn.clamp(least, most)
+}
+
+fn pause(rng: &mut Rng) -> Duration {
+    Duration::from_micros(log(rng, 1, 5_000_000) as u64)
+}
+
+fn dial(rng: &mut Rng) -> Dial {
+    let errors = [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::ACCESS];
+    let error = errors[rng.usize(..errors.len())];
+    match rng.u8(..10) {
+        0 | 1 => Dial::Fail(error),
+        2 => Dial::FailAfter(error, pause(rng)),
+        3 => Dial::AcceptAfter(pause(rng)),
+        4 => Dial::Silence,
+        5 => Dial::Itself,
+        _ => Dial::Accept,
+    }
+}
+
+fn odds(rng: &mut Rng) -> Odds {
+    std::array::from_fn(|_| if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 })
+}
+
+fn noise(rng: &mut Rng) -> Noise {
+    let mut some = |most: u8| if one_in(rng, 3) { rng.u8(1..=most) } else { 0 };
+    let (spurious, stale, shuffle, late) = (some(128), some(128), some(255), some(128));
+    let (stall, tick) = (some(200), some(255));
+    let batch = if one_in(rng, 3) { rng.usize(1..=8) } else { 1024 };
+    Noise { spurious, stale, shuffle, batch, late, stall, tick, grain: Duration::ZERO }
+}
+
+/// Two peers who make some sense together.
+fn conversation(rng: &mut Rng, step: usize) -> (PeerPlan, PeerPlan) {
+    let caps: [usize; 8] =
+        if one_in(rng, 3) { [log(rng, 1, 1 << 16); 8] } else { std::array::from_fn(|_| log(rng, 1, 1 << 16)) };
+    // Enough to fill every queue a few times, but not millions of single bytes.
+    let least = caps.iter().copied().min().unwrap().min(step);
+    let most = caps.iter().copied().max().unwrap().max(step);
+    let size = (least * 48).min(most * 3).max(4);
+    let mut bytes = || u32::try_from(log(rng, 1, size)).unwrap();
+    let (ask, answer, more) = (bytes(), bytes(), bytes());
+    use Act::{AwaitBytes, AwaitEnd, Close, Fin, Reset, Send};
+    let (client, upstream) = match rng.u8(..10) {
+        // A request that ends with a FIN, an answer that ends with one.
+        0 => (vec![Send(ask), Fin], vec![AwaitEnd, Send(answer), Fin]),
+        // Several of each on one connection, the client leaves.
+        1 => (
+            vec![Send(ask), AwaitBytes(answer.into()), Send(more), AwaitBytes(u64::from(answer) + 1), Fin],
+            vec![
+                AwaitBytes(ask.into()),
+                Send(answer),
+                AwaitBytes(u64::from(ask) + u64::from(more)),
+                Send(1),
+                AwaitEnd,
+                Fin,
+            ],
+        ),
+        // The upstream says its piece and goes.
+        2 => (vec![AwaitEnd, Fin], vec![Send(answer), [Fin, Close][rng.usize(..2)], AwaitEnd]),
+        // Refused half-way through the upload, with an answer.
+        3 => (vec![Send(ask), Send(more), Fin], vec![AwaitBytes(1), Send(answer), Close]),
+        // Both at once.
+        4 => (vec![Send(ask), Fin], vec![Send(answer), Fin]),
+        // A reset behind an answer.
+        5 => (vec![Send(ask)], vec![AwaitBytes(ask.into()), Send(answer), Reset]),
+        _ => (script(rng, size), script(rng, size)),
+    };
+    let [a, b, c, d, e, f, g, h] = caps;
+    let client = PeerPlan { acts: client, reading: reading(rng, size), caps: [a, b, c, d] };
+    let upstream = PeerPlan { acts: upstream, reading: reading(rng, size), caps: [e, f, g, h] };
+    (client, upstream)
+}
+
+fn script(rng: &mut Rng, size: usize) -> Vec<Act> {
+    let mut acts: Vec<_> = (0..rng.usize(..=4))
+        .map(|_| match rng.u8(..10) {
+            0 => Act::Urgent,
+            1 | 2 => Act::Pause(pause(rng)),
+            3 => Act::AwaitBytes(log(rng, 1, size) as u64),
+            _ => Act::Send(u32::try_from(log(rng, 1, size)).unwrap()),
+        })
+        .collect();
+    match rng.u8(..16) {
+        0..=5 => acts.push(Act::Fin),
+        6 | 7 => acts.extend([Act::Fin, Act::Pause(pause(rng)), Act::Reset]),
+        8 | 9 => acts.push(Act::Close),
+        10 => acts.extend([Act::AwaitEnd, Act::Fin]),
+        11 | 12 => acts.push(Act::Reset),
+        13 => acts.push(Act::Vanish),
+        _ => {}
+    }
+    acts
+}
+
+fn reading(rng: &mut Rng, size: usize) -> Reading {
+    match rng.u8(..12) {
+        0 => Reading::Slow(u32::try_from(log(rng, size.div_ceil(32), size)).unwrap(), pause(rng) / 16),
+        1 => Reading::After(pause(rng)),
+        2 => Reading::UpTo(log(rng, 1, size) as u64),
+        3 => Reading::Never,
+        _ => Reading::Prompt,
+    }
+}

@@ -1,0 +1,619 @@
+//! What must hold: at each call, at each sleep, after each turn, and in the end.
+//!
+//! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
+//! but for its census and its log.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tproxy::net::{Peer, Time};
+use tproxy::reactor::{Census, Totals};
+
+use crate::conn::Life;
+use crate::kernel::ConnId;
+use crate::peers::How;
+use crate::records::{self, Record};
+use crate::seam::client_address;
+use crate::shadow::{End, Flow, Session, fault_word};
+use crate::world::World;
+
+/// The longest an ending may take, and the second its beginning is rounded by.
+const ENDING: Duration = Duration::from_secs(31);
+
+/// How often an ending asks.
+const ENDING_POLL: Duration = Duration::from_millis(20);
+
+/// Calls that bring nothing, for each session, in one turn.
+const VAIN_CALLS: usize = 24;
+
+impl World {
+    fn violation(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.trace.note(self.kernel.now, || format!("!! {what}"));
+        self.shadow.violation(what);
+    }
+
+    // ---- at each call ----
+
+    /// Whose call is this? Only a session's stream may be read and written.
+    fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
+        let owner = self.shadow.owner(conn);
+        if let Some((session, _)) = owner
+            && self.shadow.called.as_ref().is_some_and(|called| !called.contains(&session))
+        {
+            self.violation(format!("session {session}: {what}, although nothing was said of it"));
+        }
+        match owner {
+            Some((session, _)) if self.shadow.sessions[session].connected.is_none() => {
+                self.violation(format!("{what} on connection {conn} before its session was connected"));
+                None
+            }
+            None => {
+                self.violation(format!("{what} on connection {conn}, which belongs to no session"));
+                None
+            }
+            Some(_) => owner,
+        }
+    }
+
+    pub(crate) fn did_read(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        let Some((session, peer)) = self.caller(conn, "read") else {
+            return;
+        };
+        let now = self.shadow.now;
+        let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
+        let it = &mut self.shadow.sessions[session];
+        match result {
+            Ok(0) => {
+                // Behind an error it cannot be known to be true; but EPIPE is the sign of a FIN (K16).
+                let trusted = matches!(it.told[peer as usize], None | Some(Errno::PIPE)) || it.saw_fin[peer as usize];
+                let end = if arrived && trusted { End::Eof } else { End::Cut };
+                it.saw_fin[peer as usize] |= end == End::Eof;
+                if end == End::Eof {
+                    it.first_fin.get_or_insert(peer);
+                    it.last_moved = now;
+                }
+                it.flow(peer).end.get_or_insert(end);
+                it.flow(peer).moved = true;
+            }
+            Ok(count) => {
+                let target = peer.other() as usize;
+                let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
+                it.flow(peer).read += count as u64;
+                it.flow(peer).moved = true;
+                // Throwing away is progress only while the peer may yet get its answer.
+                let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
+                if !cut(peer.other()) || !(cut(peer) || it.trouble.is_some()) {
+                    it.last_io = now;
+                }
+                if !cut(peer.other()) {
+                    it.last_moved = now;
+                }
+                if clogged {
+                    self.violation(format!("session {session}: {count} bytes read, although their target is blocked"));
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => return self.shadow.vain_calls += 1,
+            Err(error) => {
+                it.flow(peer).end.get_or_insert(End::Cut);
+                self.shadow.told(conn, error);
+            }
+        }
+        self.shadow.progress = true;
+    }
+
+    pub(crate) fn did_write(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        let Some((session, peer)) = self.caller(conn, "write") else {
+            return;
+        };
+        let now = self.shadow.now;
+        let it = &mut self.shadow.sessions[session];
+        let told = it.told[peer as usize];
+        // An alarm makes its session try everything, whatever was said before.
+        let alarm = self.shadow.alarm;
+        let it = &mut self.shadow.sessions[session];
+        it.blocked[peer as usize] = false;
+        let flow = it.flow(peer.other());
+        let finished = flow.finished;
+        match result {
+            Ok(count) => {
+                flow.written += count as u64;
+                flow.moved = true;
+                let (read, written) = (flow.read, flow.written);
+                (it.last_moved, it.last_io, it.passed_on) = (now, now, now);
+                it.overdue = false;
+                self.shadow.progress = true;
+                if written > read {
+                    self.violation(format!("session {session}: {written} bytes written of {read} read"));
+                }
+            }
+            Err(error @ (Errno::AGAIN | Errno::INTR)) => {
+                it.blocked[peer as usize] = error == Errno::AGAIN && !alarm;
+                self.shadow.vain_calls += 1;
+            }
+            Err(error) => self.shadow.told(conn, error),
+        }
+        if finished {
+            self.violation(format!("session {session}: a write to connection {conn} after its FIN"));
+        }
+        if told.is_some() {
+            self.violation(format!("session {session}: a write to connection {conn} after {told:?}"));
+        }
+    }
+
+    /// A FIN goes out only for a FIN that came in, after the last byte before it, once.
+    pub(crate) fn did_finish(&mut self, conn: ConnId, result: Result<(), Errno>) {
+        let Some((session, peer)) = self.caller(conn, "finish") else {
+            return;
+        };
+        let now = self.shadow.now;
+        let it = &mut self.shadow.sessions[session];
+        let flow = it.flow(peer.other());
+        let Flow { read, written, end, finished, .. } = *flow;
+        match result {
+            Ok(()) => (flow.finished, flow.moved) = (true, true),
+            Err(error) => self.shadow.told(conn, error),
+        }
+        let it = &mut self.shadow.sessions[session];
+        (it.last_moved, it.passed_on) = (now, now);
+        self.shadow.progress = true;
+        if finished {
+            self.violation(format!("session {session}: a second FIN to connection {conn}"));
+        }
+        if end != Some(End::Eof) {
+            self.violation(format!("session {session}: a FIN to connection {conn} for none that came ({end:?})"));
+        }
+        if read != written {
+            self.violation(format!("session {session}: a FIN to connection {conn} after {written} of {read} bytes"));
+        }
+    }
+
+    /// A stream goes: with a goodbye, or dropped.
+    pub(crate) fn will_go(&mut self, conn: ConnId, armed: bool) {
+        self.shadow.progress = true;
+        let Some((session, peer)) = self.shadow.owner(conn) else {
+            return;
+        };
+        let now = self.shadow.now;
+        let given_up = self.shadow.is_given_up(now);
+        let connected = self.shadow.sessions[session].connected.is_some();
+        if connected && armed {
+            self.check_reset(session, peer, conn);
+        } else if connected {
+            self.check_goodbye(session, conn);
+        } else if !armed {
+            self.violation(format!("session {session}: a goodbye to connection {conn} before anything was said"));
+        }
+        let it = &mut self.shadow.sessions[session];
+        it.said_goodbye[peer as usize] = !armed;
+        match peer {
+            Peer::Client => {
+                it.ended = Some(now);
+                it.ended_late = armed && given_up;
+                self.shadow.live.retain(|live| *live != session);
+                // Whoever waits for a descriptor, in the queue or to connect, is asked again.
+                (self.shadow.shortage, self.shadow.freed) = (None, true);
+                self.shadow.ended_this_turn += 1;
+            }
+            Peer::Upstream if !connected => {
+                if self.kernel.conns[conn].relay.life != Life::Dead {
+                    it.failures.push("connect-timeout");
+                }
+                it.upstream = None;
+            }
+            Peer::Upstream => {}
+        }
+    }
+
+    fn check_goodbye(&mut self, session: usize, conn: ConnId) {
+        let unread = self.kernel.conns[conn].from_peer.unread();
+        let it = &self.shadow.sessions[session];
+        let said = it.flows.iter().all(|flow| flow.end == Some(End::Eof) && flow.read == flow.written);
+        if !said {
+            self.violation(format!("session {session}: a goodbye to connection {conn}, but not all was said"));
+        }
+        if unread > 0 {
+            self.violation(format!("session {session}: connection {conn} closed over {unread} unread bytes"));
+        }
+    }
+
+    /// Flush, then reset: what is thrown away was given its time, and there is a reason to reset at all.
+    fn check_reset(&mut self, session: usize, peer: Peer, conn: ConnId) {
+        let now = self.shadow.now;
+        if self.shadow.is_given_up(now) || self.kernel.conns[conn].relay.life == Life::Dead {
+            return;
+        }
+        let it = &self.shadow.sessions[session];
+        let overdue = it.overdue || it.due || self.shadow.is_inactive(it);
+        if it.first_told.is_none() && !overdue {
+            return self.violation(format!("session {session}: connection {conn} is reset without a reason"));
+        }
+        let half = &self.kernel.conns[conn].from_relay;
+        let flow = it.flows[peer.other() as usize];
+        let source = it.conn(peer.other()).map(|conn| &self.kernel.conns[conn]);
+        let source = source.filter(|it| it.relay.life == Life::Dead && flow.end.is_none());
+        let unread = source.map_or(0, |it| it.from_peer.unread());
+        let (unacked, held) = (half.unacked(), flow.read - flow.written);
+        let acked_at = if self.plan.laws.counts_unacked { half.acked_at } else { Time::START };
+        let quiet = now >= it.last_io.max(acked_at) + self.shadow.config.reset_grace;
+        let tired = it.told_at.is_some_and(|told| now >= told + Duration::from_secs(30));
+        // An acknowledgement may come between the last question and the end.
+        let surprised = half.acked_at == now;
+        let owed = it.told[peer as usize].is_none();
+        let moved = it.flows.iter().any(|flow| flow.moved) || it.told_turn == self.shadow.turn;
+        let untried = owed && it.could_move && self.shadow.asleep && !moved && (unacked > 0 || held + unread > 0);
+        let impatient = owed && !quiet && !tired && !overdue && !surprised;
+        for (wrong, what) in [
+            (untried, "is reset before what could be moved was tried".to_owned()),
+            // An acknowledgement may come between the last question and the end.
+            (impatient && unacked > 0, format!("is reset with {unacked} bytes not acknowledged")),
+            (impatient && held + unread > 0, format!("is reset, {held} bytes held, {unread} unread")),
+        ] {
+            if wrong {
+                self.violation(format!("session {session}: connection {conn} {what}"));
+            }
+        }
+    }
+
+    // ---- at each sleep ----
+
+    /// No lost wake-up: who sleeps has nothing to do, and wakes for the next thing there is.
+    pub(crate) fn check_sleep(&mut self, until: Option<Time>) {
+        for index in 0..self.shadow.live.len() {
+            let session = self.shadow.live[index];
+            if let Some(what) = self.missed(session) {
+                self.violation(format!("session {session} sleeps, but {what}"));
+            }
+            self.check_deadline(session, until);
+        }
+        let alone = self.plan.config.to.len() == 1 && self.plan.config.connect_attempts == 1;
+        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
+        let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
+        if alone && waits && self.shadow.freed {
+            self.violation("a session waits for a descriptor, one came free, and nobody dials");
+        }
+        let full = self.shadow.live.len() >= self.plan.limit;
+        // Someone waits for a descriptor: then nobody else is let in.
+        let connecting = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
+        let starved = connecting && !self.shadow.dial_failures.is_empty();
+        let patient = (self.shadow.shortage.is_some() || starved) && until.is_some();
+        if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
+            self.violation(format!("{} clients wait to be accepted, and nobody will", self.kernel.queue.len()));
+        }
+    }
+
+    /// The listener goes: who waited in its queue when the drain began has been let in, if there was room.
+    pub(crate) fn check_door(&mut self, waiting: usize) {
+        let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
+        let starved = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
+        if waiting > 0 && room && !starved && !self.shadow.fatal {
+            self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
+        }
+    }
+
+    /// What could be done for this session, although no event is to come that would say so.
+    fn missed(&self, session: usize) -> Option<String> {
+        let it = &self.shadow.sessions[session];
+        let (Some(_), Some(upstream)) = (it.connected, it.upstream) else {
+            let error = self.kernel.conns[it.client].relay.error?;
+            return (!self.kernel.is_pending(it.client)).then(|| format!("nobody asked its client for {error:?}"));
+        };
+        if self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream) {
+            return None;
+        }
+        for peer in Peer::BOTH {
+            let conn = it.conn(peer)?;
+            if let Some(error) = self.kernel.conns[conn].relay.error {
+                return Some(format!("nobody asked connection {conn} for {error:?}"));
+            }
+            if let Some(what) = self.movable(it, peer) {
+                return Some(format!("the flow from its {peer:?} {what}"));
+            }
+        }
+        None
+    }
+
+    /// Could the flow from this peer move now?
+    fn movable(&self, it: &Session, source: Peer) -> Option<&'static str> {
+        let flow = it.flows[source as usize];
+        let from = &self.kernel.conns[it.conn(source)?];
+        let to = &self.kernel.conns[it.conn(source.other())?];
+        let readable = flow.end.is_none() && from.is_readable();
+        if it.told[source.other() as usize].is_some() {
+            return readable.then_some("could be read and thrown away");
+        }
+        if it.overdue || flow.finished || !to.is_writable() {
+            return None;
+        }
+        match flow {
+            Flow { read, written, .. } if read > written => Some("holds bytes that could be written"),
+            Flow { end: Some(End::Eof), .. } => Some("owes a FIN"),
+            Flow { end: Some(End::Cut), .. } => None,
+            Flow { end: None, .. } => readable.then_some("could be read"),
+        }
+    }
+
+    /// Every wait has a deadline, and the relay wakes for it.
+    fn check_deadline(&mut self, session: usize, until: Option<Time>) {
+        let config = &self.shadow.config;
+        let now = self.shadow.now;
+        let it = &self.shadow.sessions[session];
+        let half_close = config.half_close_timeout.filter(|_| it.is_half_closed());
+        let inactive = config.idle_timeout.into_iter().chain(half_close).min();
+        let deadline = match it.connected {
+            None => Some(it.began + config.connect_timeout),
+            Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),
+            // It may be ending too.
+            Some(_) if it.first_told.is_some() || it.overdue || self.shadow.stop_turn.is_some() => {
+                inactive.map(|wait| now + wait.max(ENDING_POLL))
+            }
+            Some(_) => inactive.map(|wait| now + wait),
+        };
+        if let Some(deadline) = deadline
+            && until.is_none_or(|until| until > deadline.max(now))
+        {
+            self.violation(format!(
+                "session {session} has a deadline at {deadline:?}, the relay sleeps until {until:?}"
+            ));
+        }
+    }
+
+    // ---- around each turn ----
+
+    /// A wait is over.
+    pub(crate) fn begin_turn(&mut self, asleep: bool, events: usize) {
+        self.kernel.turn = Some(self.kernel.now);
+        let shadow = &mut self.shadow;
+        shadow.turn += 1;
+        shadow.now = self.kernel.now;
+        shadow.asleep = asleep;
+        shadow.progress = asleep || events > 0;
+        shadow.vain_calls = 0;
+        shadow.ended_this_turn = 0;
+        for index in 0..self.shadow.live.len() {
+            let session = self.shadow.live[index];
+            let it = &self.shadow.sessions[session];
+            let could_move = it.upstream.is_some()
+                && it.connected.is_some()
+                && Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some());
+            let due = self.shadow.is_inactive(it);
+            let it = &mut self.shadow.sessions[session];
+            (it.could_move, it.due) = (could_move, due);
+            it.flows.iter_mut().for_each(|flow| flow.moved = false);
+        }
+    }
+
+    /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
+    /// is true.
+    pub(crate) fn end_turn(&mut self, census: Census, lines: &[String]) {
+        for line in lines {
+            match records::parse(line) {
+                Some(record) => self.check_record(&record),
+                None => self.trace.note(self.kernel.now, || format!("log: {line}")),
+            }
+        }
+        self.check_tables(census);
+        for index in 0..self.shadow.live.len() {
+            let session = self.shadow.live[index];
+            self.check_service(session);
+            self.check_overdue(session);
+        }
+        let shadow = &mut self.shadow;
+        shadow.idle_turns = if shadow.progress { 0 } else { shadow.idle_turns + 1 };
+        if shadow.idle_turns > 3 + 2 * self.plan.sessions.len() {
+            self.violation("turn after turn, and nothing is done");
+        }
+        let most = VAIN_CALLS * (2 + self.shadow.live.len() + self.shadow.ended_this_turn);
+        if self.shadow.vain_calls > most {
+            self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
+        }
+        if self.shadow.stop_turn.is_some() && self.kernel.listening {
+            self.violation("draining, and still listening");
+        }
+        if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
+            self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
+        }
+    }
+
+    fn check_tables(&mut self, census: Census) {
+        let Census { sessions, leases, spare_leases, alarms, ready, backlog } = census;
+        let live = self.shadow.live.len();
+        let ended = self.shadow.ended_this_turn;
+        let turn = self.shadow.turn;
+        let holding = |it: &Session, peer: Peer| {
+            let flow = it.flows[peer as usize];
+            // A flow that learns of its target's end from the other flow lets go in the next turn.
+            flow.read > flow.written && (it.told[peer.other() as usize].is_none() || it.told_turn == turn)
+        };
+        let held = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
+        let held: usize = held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count()).sum();
+        let open = self.kernel.open;
+        for (wrong, what) in [
+            (sessions != live, format!("{sessions} sessions in the table, {live} alive")),
+            (sessions > self.plan.limit, format!("{sessions} sessions, the limit is {}", self.plan.limit)),
+            (leases > held, format!("{leases} leases are out, {held} flows hold bytes")),
+            (spare_leases * self.plan.config.buffer_size > 16 << 20, format!("{spare_leases} spare leases")),
+            (alarms > sessions + 2, format!("{alarms} alarms for {sessions} sessions")),
+            (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
+            (open > 2 * sessions, format!("{open} descriptors for {sessions} sessions")),
+            (backlog > 2 * self.plan.sessions.len(), format!("{backlog} on the backlog of {sessions} sessions")),
+        ] {
+            if wrong {
+                self.violation(what);
+            }
+        }
+    }
+
+    /// Who could move is served in time.
+    fn check_service(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        let Some(upstream) = it.upstream.filter(|_| it.connected.is_some()) else {
+            return;
+        };
+        let draining = self.shadow.stop_turn.is_some();
+        if it.flows.iter().all(|flow| flow.finished) && !draining {
+            return self.violation(format!("session {session} has said all, and is still there"));
+        }
+        if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
+            return self.violation(format!("session {session} does not end"));
+        }
+        let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
+        let patience = 4 + 2 * self.plan.sessions.len();
+        for peer in Peer::BOTH {
+            let it = &self.shadow.sessions[session];
+            let hungry = !pending && self.movable(it, peer).is_some();
+            let flow = self.shadow.sessions[session].flow(peer);
+            flow.hungry = if hungry && !flow.moved { flow.hungry + 1 } else { 0 };
+            if flow.hungry > patience {
+                self.violation(format!("session {session}: the flow from its {peer:?} starves"));
+            }
+        }
+    }
+
+    /// I/O comes before timers.
+    fn check_overdue(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        if it.overdue {
+            return;
+        }
+        let due = it.due;
+        let moved = it.passed_on == self.shadow.now;
+        if due && it.could_move && !moved && self.shadow.asleep && it.told == [None; 2] {
+            self.violation(format!("session {session}: a timer went before what could be moved"));
+        }
+        self.shadow.sessions[session].overdue = due && !moved;
+    }
+
+    // ---- records ----
+
+    fn check_record(&mut self, record: &Record) {
+        let place = self.shadow.sessions.iter().position(|it| client_address(it.client) == record.client);
+        let Some(session) = place else {
+            return self.violation(format!("a record of a client that never was: {record:?}"));
+        };
+        self.trace.note(self.kernel.now, || format!("record of session {session}: {record:?}"));
+        let now = self.shadow.now;
+        let it = &mut self.shadow.sessions[session];
+        it.records += 1;
+        it.cause = Some(record.end.clone());
+        let it = &self.shadow.sessions[session];
+        let seconds = |from: Time, to: Time| format!("{:.3}s", to.since(from).as_secs_f64());
+        // The relay keeps the moment of connecting in whole milliseconds, 49 days of them at most.
+        let connect = it.connected.map_or_else(
+            || seconds(it.began, now),
+            |at| {
+                let millis = u32::try_from(at.since(it.began).as_millis()).unwrap_or(u32::MAX);
+                format!("{:.3}s", Duration::from_millis(millis.into()).as_secs_f64())
+            },
+        );
+        let mut wrong = Vec::new();
+        for (wrongly, what) in [
+            (it.records > 1, "a second record".to_owned()),
+            (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
+            (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
+            (record.down != it.flows[1].written, format!("down should be {}", it.flows[1].written)),
+            (record.time != seconds(it.began, now), format!("time should be {}", seconds(it.began, now))),
+            (record.connect != connect, format!("connect should be {connect}")),
+        ] {
+            if wrongly {
+                wrong.push(what);
+            }
+        }
+        if let Err(why) = self.explain(it, &record.end) {
+            wrong.push(why);
+        }
+        if record.end == "idle-timeout" || record.end == "half-close-timeout" {
+            self.check_overdue(session);
+        }
+        for what in wrong {
+            self.violation(format!("session {session}: {what}: {record:?}"));
+        }
+    }
+
+    /// Does history explain this cause?
+    fn explain(&self, it: &Session, cause: &str) -> Result<(), String> {
+        let shadow = &self.shadow;
+        let now = shadow.now;
+        // What comes after the timeout struck is thrown away, and counts no more.
+        let quiet =
+            |wait: Option<Duration>| wait.is_some_and(|wait| it.overdue || it.due || now >= it.last_moved + wait);
+        let goodbye = it.said_goodbye == [true; 2];
+        let words = Peer::BOTH.map(|peer| it.told[peer as usize].map(|error| fault_word(peer, error)));
+        let first = it.first_told.map(|(peer, error)| fault_word(peer, error));
+        let told: Vec<_> =
+            if it.told_together { words.into_iter().flatten().collect() } else { first.into_iter().collect() };
+        let explained = match cause {
+            "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
+            "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
+            "idle-timeout" => it.connected.is_some() && quiet(shadow.config.idle_timeout),
+            "half-close-timeout" => it.is_half_closed() && quiet(shadow.config.half_close_timeout),
+            "drain" => shadow.is_given_up(now),
+            "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
+            "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
+            cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),
+            cause => !goodbye && told.iter().any(|told| told == cause),
+        };
+        if explained { Ok(()) } else { Err(format!("history does not explain the end (told {told:?})")) }
+    }
+
+    // ---- in the end ----
+
+    /// The relay is gone, and everything on the wire has arrived.
+    pub(crate) fn check_end(&mut self, totals: Totals) {
+        if self.kernel.open != 0 {
+            self.violation(format!("{} descriptors leaked", self.kernel.open));
+        }
+        if !self.shadow.fatal {
+            let lost = self.shadow.sessions.iter().position(|it| it.records != 1);
+            if let Some(session) = lost {
+                self.violation(format!("session {session} has no record"));
+            }
+            let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
+            let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
+            let reset = |it: &&Session| it.ended_late;
+            let least = self.shadow.sessions.iter().filter(drained).count() as u64;
+            let most = self.shadow.sessions.iter().filter(reset).count() as u64;
+            let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
+            let given = (totals.sessions, totals.up, totals.down);
+            if given != expected || !(least..=most).contains(&totals.drained) {
+                self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
+            }
+        }
+        for index in 0..self.peers.len() {
+            if let Some(what) = self.judge(index) {
+                let name = if self.peers[index].is_client { "client" } else { "upstream" };
+                self.violation(format!("{name} {}: {what}", self.peers[index].session));
+            }
+        }
+    }
+
+    /// What is wrong with what this peer saw?
+    fn judge(&self, index: usize) -> Option<String> {
+        let peer = &self.peers[index];
+        let session = self.shadow.sessions.iter().find(|it| it.plan == peer.session);
+        let other = self.peers.iter().rev().find(|it| it.session == peer.session && it.is_client != peer.is_client);
+        let sent = other.map_or(0, |other| other.sent);
+        if peer.received > sent {
+            return Some(format!("got {} bytes of {sent}", peer.received));
+        }
+        // Of several attempts, only the last became the session's.
+        let session = session.filter(|it| peer.is_client || it.upstream == Some(peer.conn));
+        let cut_off = self.shadow.cut_off.contains(&peer.conn);
+        let orderly = session.and_then(|it| it.cause.as_deref()).is_some_and(|cause| cause.ends_with("-eof"));
+        match peer.ended {
+            Some(How::Eof) if !other.is_some_and(|other| other.said_fin) => {
+                Some("a clean end that nobody meant".to_owned())
+            }
+            Some(How::Eof) if peer.received != sent => {
+                Some(format!("a clean end after {} bytes of {sent}", peer.received))
+            }
+            Some(How::Reset(error)) if orderly && !cut_off => Some(format!("{error:?}, though all was said")),
+            Some(_) => None,
+            None => {
+                let life = self.kernel.conns[peer.conn].peer.life;
+                let waits = !peer.closed && peer.reads_all() && matches!(life, Life::Open | Life::Dead);
+                (waits && !cut_off).then(|| format!("left without an end ({life:?})"))
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A schedule: what the peers do, what the kernel is like, what goes wrong. It is data, so that it can be printed,
+//! shrunk and replayed; `draw.rs` makes one from a seed.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tproxy::Config;
+
+use crate::faults::Faults;
+use crate::kernel::Laws;
+
+/// What one run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Everything that is not said here is drawn from it: delays, short counts, faults.
+    pub(crate) seed: u64,
+    pub(crate) laws: Laws,
+    pub(crate) config: Config,
+    /// The most sessions at a time.
+    pub(crate) limit: usize,
+    pub(crate) sessions: Vec<SessionPlan>,
+    /// The outcomes of the relay's connects, in their order; the rest succeed.
+    pub(crate) dials: Vec<Dial>,
+    pub(crate) faults: Faults,
+    pub(crate) noise: Noise,
+    /// When the relay is asked to stop. After the last it is asked again at rest, so that every run ends.
+    pub(crate) stops: Vec<Duration>,
+}
+
+impl Plan {
+    /// Nobody comes, nothing goes wrong: for scripts that do everything themselves.
+    pub(crate) fn empty() -> Self {
+        let laws = Laws {
+            linux: true,
+            delay: (1000, 1000),
+            segment: 1 << 16,
+            backlog: 128,
+            descriptors: 1024,
+            counts_unacked: true,
+            short: 0,
+        };
+        Self {
+            seed: 0,
+            laws,
+            config: Config::new(([10, 0, 0, 1], 80).into(), [([10, 9, 9, 1], 80).into()]),
+            limit: 8,
+            sessions: Vec::new(),
+            dials: Vec::new(),
+            faults: Faults::NONE,
+            noise: Noise::NONE,
+            stops: Vec::new(),
+        }
+    }
+}
+
+/// One client and its upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionPlan {
+    /// When the client connects.
+    pub(crate) start: Duration,
+    pub(crate) client: PeerPlan,
+    pub(crate) upstream: PeerPlan,
+}
+
+/// What one peer does: it speaks by a script, and reads by a law, both at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerPlan {
+    pub(crate) acts: Vec<Act>,
+    pub(crate) reading: Reading,
+    /// Bytes that its kernel sends and receives at most without an answer, and the relay's kernel.
+    pub(crate) caps: [usize; 4],
+}
+
+/// One step of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Sends so many bytes.
+    Send(u32),
+    /// Sends one byte, urgently.
+    Urgent,
+    /// Does nothing for a while.
+    Pause(Duration),
+    /// Waits for this moment.
+    At(Duration),
+    /// Waits until so many bytes have come, or the end.
+    AwaitBytes(u64),
+    /// Waits for the end of what comes.
+    AwaitEnd,
+    /// shutdown(Write).
+    Fin,
+    /// close(2): a FIN, or a reset if input is unread.
+    Close,
+    /// close(2) with SO_LINGER {1, 0}.
+    Reset,
+    /// The host falls silent.
+    Vanish,
+}
+
+/// How a peer reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// At once.
+    Prompt,
+    /// So many bytes at a time, with a gap between.
+    Slow(u32, Duration),
+    /// At once, after this long.
+    After(Duration),
+    /// Only the first so many bytes.
+    UpTo(u64),
+    /// Never.
+    Never,
+}
+
+/// What becomes of one connect of the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// It succeeds.
+    Accept,
+    /// It fails with this, as soon as an answer can be there.
+    Fail(Errno),
+    /// It fails with this, after so long.
+    FailAfter(Errno, Duration),
+    /// It succeeds after so long.
+    AcceptAfter(Duration),
+    /// No answer ever comes.
+    Silence,
+    /// The socket meets itself (K14).
+    Itself,
+}
+
+/// What is legal and unkind. Probabilities are of 256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noise {
+    /// A wait brings an event of a registered socket that has nothing to say.
+    pub(crate) spurious: u8,
+    /// A wait brings an event of a socket that was closed.
+    pub(crate) stale: u8,
+    /// The events of a wait come in any order.
+    pub(crate) shuffle: u8,
+    /// Events that one wait brings at most.
+    pub(crate) batch: usize,
+    /// A wait ends late, and more events have piled up.
+    pub(crate) late: u8,
+    /// A wait ends very late: the machine slept.
+    pub(crate) stall: u8,
+    /// Time passes between two calls.
+    pub(crate) tick: u8,
+    /// A wait that has something to say goes on to the next multiple of this, if it is not zero.
+    pub(crate) grain: Duration,
+}
+
+impl Noise {
+    /// A kind kernel.
+    pub(crate) const NONE: Self =
+        Self { spurious: 0, stale: 0, shuffle: 0, batch: 1024, late: 0, stall: 0, tick: 0, grain: Duration::ZERO };
+}

@@ -1,0 +1,184 @@
+//! The shapes a session can have, each as small as it gets: what the single-fault sweep breaks one call at a time.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, SessionPlan};
+
+use Act::{AwaitBytes, AwaitEnd, Close, Fin, Pause, Reset, Send, Urgent, Vanish};
+
+const MS: Duration = Duration::from_millis(1);
+const AGES: Duration = Duration::from_secs(24 * 3600);
+
+/// A schedule with its name.
+pub(crate) type Scenario = (&'static str, Plan);
+
+/// No timeouts, a small buffer, nobody yet.
+pub(crate) fn quiet() -> Plan {
+    let mut plan = Plan::empty();
+    plan.config.buffer_size = 16;
+    plan.config.connect_timeout = AGES;
+    plan.config.connect_attempts = 1;
+    plan.config.half_close_timeout = None;
+    plan
+}
+
+/// One session, kind peers, wide queues.
+fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
+    let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
+    let session = SessionPlan { start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
+    Plan { sessions: vec![session], ..quiet() }
+}
+
+fn with(mut plan: Plan, change: impl FnOnce(&mut Plan)) -> Plan {
+    change(&mut plan);
+    plan
+}
+
+fn twice(mut plan: Plan) -> Plan {
+    plan.sessions.extend(plan.sessions.clone());
+    plan
+}
+
+fn echo() -> Plan {
+    plan(vec![Send(20), Fin], vec![AwaitEnd, Send(20), Fin])
+}
+
+fn bulk() -> Plan {
+    plan(vec![Fin], vec![Send(300), Fin])
+}
+
+/// About forty of them, in both readiness modes.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut all = talks();
+    all.extend(ends());
+    all.extend(queues());
+    all.extend(connects());
+    all.extend(clocks());
+    let minimum = all.iter().map(|(name, plan)| {
+        let mut plan = plan.clone();
+        (plan.laws.linux, plan.laws.short) = (false, 128);
+        (*name, plan)
+    });
+    let minimum: Vec<_> = minimum.collect();
+    all.extend(minimum);
+    all
+}
+
+/// Everything goes well.
+fn talks() -> Vec<Scenario> {
+    vec![
+        ("a request that ends, an answer that ends", echo()),
+        ("both say nothing", plan(vec![Fin], vec![Fin])),
+        ("the upstream ends first", plan(vec![AwaitEnd, Send(7), Fin], vec![Send(9), Fin])),
+        ("both speak at once", plan(vec![Send(50), Fin], vec![Send(50), Fin])),
+        (
+            "ping and pong",
+            plan(
+                vec![Send(3), AwaitBytes(3), Send(3), AwaitBytes(6), Fin],
+                vec![AwaitBytes(3), Send(3), AwaitBytes(6), Send(3), AwaitEnd, Fin],
+            ),
+        ),
+        ("bytes and FIN in one edge", plan(vec![Fin], vec![Send(5), Fin])),
+        ("an urgent byte", plan(vec![Send(3), Urgent, Send(2), Fin], vec![AwaitEnd, Fin])),
+        ("more than fits anywhere", bulk()),
+        ("more than fits, both ways", plan(vec![Send(300), Fin], vec![Send(300), Fin])),
+        ("two sessions", twice(echo())),
+        ("two bulks", twice(bulk())),
+    ]
+}
+
+/// Somebody goes.
+fn ends() -> Vec<Scenario> {
+    let aloof = |plan: Plan| with(plan, |plan| plan.sessions[0].client.reading = Reading::Never);
+    vec![
+        ("the client resets", plan(vec![Send(9), Pause(MS), Reset], vec![AwaitBytes(5)])),
+        ("the upstream resets behind an answer", plan(vec![Send(9)], vec![AwaitBytes(9), Send(90), Reset])),
+        ("the client resets while the upstream speaks", plan(vec![AwaitBytes(40), Reset], vec![Send(300), Fin])),
+        ("the upstream closes over unread input", {
+            let plan = plan(vec![Send(200), AwaitEnd, Fin], vec![Send(30), Pause(MS), Close]);
+            with(plan, |plan| plan.sessions[0].upstream.reading = Reading::Never)
+        }),
+        ("refused half-way through the upload", plan(vec![Send(300), Fin], vec![AwaitBytes(1), Send(30), Close])),
+        (
+            "a FIN, then a reset",
+            plan(vec![Send(9), Fin, Pause(MS), Reset], vec![AwaitBytes(9), Pause(2 * MS), Send(9)]),
+        ),
+        ("a client that never reads", aloof(plan(vec![Send(3), Fin], vec![Send(500), Fin]))),
+        ("a client that never reads, and a reset", aloof(plan(vec![Send(3)], vec![Send(500), Reset]))),
+        ("a client that falls silent", plan(vec![Send(9), Vanish], vec![AwaitBytes(9), Send(300), Fin])),
+        ("an upstream that falls silent", plan(vec![Send(9), Fin], vec![AwaitBytes(3), Vanish])),
+        ("a client that says nothing more", plan(vec![Send(9)], vec![AwaitBytes(9), Send(9), Fin])),
+        ("the client resets while it waits to be accepted", plan(vec![Send(3), Reset], vec![Fin])),
+    ]
+}
+
+/// Little of everything.
+fn queues() -> Vec<Scenario> {
+    let tiny = |plan: Plan| {
+        with(plan, |plan| {
+            plan.sessions.iter_mut().for_each(|it| (it.client.caps, it.upstream.caps) = ([3; 4], [3; 4]));
+            plan.config.buffer_size = 2;
+        })
+    };
+    vec![
+        ("tiny queues", tiny(plan(vec![Send(20), Fin], vec![AwaitEnd, Send(20), Fin]))),
+        ("tiny queues and a reset", tiny(plan(vec![Send(20)], vec![AwaitBytes(3), Send(20), Reset]))),
+        ("a slow reader", {
+            let slow = |plan: &mut Plan| plan.sessions[0].client.reading = Reading::Slow(5, MS);
+            with(plan(vec![Fin], vec![Send(100), Fin]), slow)
+        }),
+        ("one session at a time", with(twice(echo()), |plan| plan.limit = 1)),
+        ("three descriptors", with(twice(echo()), |plan| plan.laws.descriptors = 3)),
+        ("two descriptors for two clients", with(twice(echo()), |plan| plan.laws.descriptors = 2)),
+        ("a backlog of none", with(twice(echo()), |plan| plan.laws.backlog = 0)),
+    ]
+}
+
+/// The upstream is not there at once.
+fn connects() -> Vec<Scenario> {
+    let dials = |dials: Vec<Dial>| with(echo(), |plan| plan.dials = dials);
+    let two = |plan: Plan| with(plan, |plan| plan.config.to.push(([10, 9, 9, 2], 80).into()));
+    let again = |plan: Plan| with(plan, |plan| plan.config.connect_attempts = 2);
+    vec![
+        ("refused", dials(vec![Dial::Fail(Errno::CONNREFUSED)])),
+        ("refused, then accepted", again(dials(vec![Dial::Fail(Errno::CONNREFUSED)]))),
+        ("the second address answers", two(dials(vec![Dial::Fail(Errno::HOSTUNREACH)]))),
+        ("it meets itself", dials(vec![Dial::Itself])),
+        ("it takes long", dials(vec![Dial::AcceptAfter(50 * MS)])),
+        (
+            "no answer from the first address",
+            with(two(dials(vec![Dial::Silence])), |plan| plan.config.connect_timeout = 100 * MS),
+        ),
+        ("no answer", with(dials(vec![Dial::Silence]), |plan| plan.config.connect_timeout = 100 * MS)),
+        (
+            "the client leaves while it takes long",
+            with(plan(vec![Send(9), Pause(MS), Reset], vec![Fin]), |plan| plan.dials = vec![Dial::Silence]),
+        ),
+        ("reset as soon as it stands", plan(vec![Send(9)], vec![Send(5), Reset])),
+    ]
+}
+
+/// Timeouts and stop requests.
+fn clocks() -> Vec<Scenario> {
+    let idle = |plan: Plan| with(plan, |plan| plan.config.idle_timeout = Some(20 * MS));
+    let half = |plan: Plan| with(plan, |plan| plan.config.half_close_timeout = Some(20 * MS));
+    let stop = |plan: Plan, at: Vec<Duration>| with(plan, |plan| plan.stops = at);
+    let drain = |plan: Plan, time: Option<Duration>| with(plan, |plan| plan.config.drain_timeout = time);
+    let slow = || plan(vec![Send(9), Pause(30 * MS), Fin], vec![AwaitEnd, Send(30), Fin]);
+    vec![
+        ("idle for too long", idle(plan(vec![Send(9)], vec![Send(9)]))),
+        ("half closed for too long", half(plan(vec![Send(9), Fin], vec![AwaitEnd]))),
+        ("half closed, and a trickle", {
+            let trickle = [[Pause(15 * MS), Send(1)]; 4].concat();
+            half(plan(vec![Fin], [trickle, vec![Fin]].concat()))
+        }),
+        ("asked to stop while it talks", stop(slow(), vec![10 * MS])),
+        ("asked to stop twice", stop(slow(), vec![10 * MS, 20 * MS])),
+        ("asked to stop, and no patience", drain(stop(slow(), vec![10 * MS]), Some(Duration::ZERO))),
+        ("asked to stop, and little patience", drain(stop(slow(), vec![10 * MS]), Some(10 * MS))),
+        ("asked to stop, and all patience", drain(stop(slow(), vec![10 * MS]), None)),
+        ("asked to stop before anyone came", stop(echo(), vec![Duration::ZERO])),
+    ]
+}

@@ -1,0 +1,235 @@
+//! The seam's two traits on the simulated kernel.
+//!
+//! What a stream gives and takes comes from [`Kernel`](crate::kernel::Kernel); the shadow model hears of every call and
+//! says at once what it thinks of it.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use tproxy::net::{Net, Ready, Stream, Time, Token, Turn};
+
+use crate::conn::{Life, Who};
+use crate::faults::Call;
+use crate::kernel::ConnId;
+use crate::world::World;
+
+/// The kernel as the relay sees it. `LINUX` says whether a short count proves a socket dry.
+#[derive(Debug)]
+pub(crate) struct SimNet<const LINUX: bool>(pub(crate) Rc<RefCell<World>>);
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct SimListener(pub(crate) Rc<RefCell<World>>);
+
+/// A connected socket. Dropping it resets.
+#[derive(Debug)]
+pub(crate) struct SimStream<const LINUX: bool> {
+    world: Rc<RefCell<World>>,
+    pub(crate) conn: ConnId,
+    open: bool,
+}
+
+impl<const LINUX: bool> SimNet<LINUX> {
+    fn stream(&self, conn: ConnId) -> SimStream<LINUX> {
+        SimStream { world: Rc::clone(&self.0), conn, open: true }
+    }
+}
+
+/// The address a client of this number connects from.
+pub(crate) fn client_address(conn: ConnId) -> SocketAddr {
+    let [_, a, b, c] = u32::try_from(conn).unwrap().to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 40_000))
+}
+
+impl<const LINUX: bool> Net for SimNet<LINUX> {
+    type Stream = SimStream<LINUX>;
+    type Listener = SimListener;
+
+    fn wait(&mut self, until: Option<Time>, ready: &mut Vec<Ready>) -> io::Result<Turn> {
+        self.0.borrow_mut().wait(until, ready)
+    }
+
+    fn accept(&mut self, _: &mut SimListener) -> io::Result<(SimStream<LINUX>, SocketAddr)> {
+        let mut world = self.0.borrow_mut();
+        let result = match world.enter(Call::Accept) {
+            Some(error @ (Errno::CONNABORTED | Errno::PROTO)) => {
+                // The client went before it was accepted: it is off the queue.
+                if let Some(conn) = world.kernel.queue.pop_front() {
+                    world.kernel.close(conn, Who::Relay, true);
+                    world.shadow.aborted(conn);
+                }
+                Err(error)
+            }
+            Some(error) => Err(error),
+            None => world.kernel.accept(),
+        };
+        world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
+        world.shadow.accepted(result);
+        let conn = result?;
+        drop(world);
+        Ok((self.stream(conn), client_address(conn)))
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> io::Result<SimStream<LINUX>> {
+        let mut world = self.0.borrow_mut();
+        let result = match world.enter(Call::Connect) {
+            Some(error) => Err(error),
+            None => world.dial(),
+        };
+        world.note(Call::Connect, *result.as_ref().unwrap_or(&usize::MAX), || format!("connect {to} -> {result:?}"));
+        world.shadow.dialled(result);
+        let conn = result?;
+        drop(world);
+        Ok(self.stream(conn))
+    }
+
+    fn connected(&mut self, stream: &mut SimStream<LINUX>) -> io::Result<bool> {
+        let conn = stream.conn;
+        let mut world = self.0.borrow_mut();
+        if let Some(error) = world.enter(Call::Connected) {
+            let connecting = world.kernel.conns[conn].relay.life == Life::Connecting;
+            // What stands can only be reset; what does not can only fail.
+            let error = match (connecting, error) {
+                (true, Errno::CONNRESET) => Errno::CONNREFUSED,
+                (true, error) => error,
+                (false, _) => Errno::CONNRESET,
+            };
+            world.kernel.fail(conn, Who::Relay, error);
+            world.shadow.cut_off(conn);
+        }
+        let result = match world.kernel.conns[conn].relay.life {
+            // getpeername answers only for a connection that stands.
+            Life::Open if world.kernel.conns[conn].to_itself => Err(ErrorKind::ConnectionRefused.into()),
+            Life::Open => Ok(true),
+            Life::Connecting | Life::Dead | Life::Orphan | Life::Gone => {
+                world.kernel.take_error(conn, Who::Relay).map(|()| false).map_err(io::Error::from)
+            }
+        };
+        world.note(Call::Connected, conn, || format!("connected {conn} -> {result:?}"));
+        world.shadow.connected(conn, &result);
+        result
+    }
+
+    fn register(&mut self, stream: &mut SimStream<LINUX>, token: Token) -> io::Result<()> {
+        let conn = stream.conn;
+        let mut world = self.0.borrow_mut();
+        let result = match world.enter(Call::Register) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        };
+        let paired = world.shadow.registered(conn, token, result);
+        world.note(Call::Register, conn, || format!("register {conn} as {token:?} -> {result:?}"));
+        if result.is_ok() {
+            if let Some(session) = paired {
+                world.pair(conn, session);
+            }
+            world.kernel.register(conn, token);
+        }
+        Ok(result?)
+    }
+}
+
+impl<const LINUX: bool> Stream for SimStream<LINUX> {
+    const SHORT_IS_DRY: bool = LINUX;
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        let result = match world.enter_on(Call::Read, self.conn) {
+            Some(error) => Err(error),
+            None => world.kernel.recv(self.conn, Who::Relay, room),
+        };
+        world.note(Call::Read, self.conn, || format!("read {} ({}) -> {result:?}", self.conn, room.len()));
+        world.did_read(self.conn, result);
+        Ok(result?)
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        let result = match world.enter_on(Call::Write, self.conn) {
+            Some(error) => Err(error),
+            None => world.kernel.send(self.conn, Who::Relay, data, false),
+        };
+        world.note(Call::Write, self.conn, || format!("write {} ({}) -> {result:?}", self.conn, data.len()));
+        world.did_write(self.conn, result);
+        world.settle();
+        Ok(result?)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let result = match world.enter_on(Call::Finish, self.conn) {
+            Some(error) => Err(error),
+            None => world.kernel.finish(self.conn, Who::Relay),
+        };
+        world.note(Call::Finish, self.conn, || format!("finish {} -> {result:?}", self.conn));
+        world.did_finish(self.conn, result);
+        world.settle();
+        Ok(result?)
+    }
+
+    fn fault(&mut self) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.enter_on(Call::Fault, self.conn);
+        let result = world.kernel.take_error(self.conn, Who::Relay);
+        world.note(Call::Fault, self.conn, || format!("fault {} -> {result:?}", self.conn));
+        if let Err(error) = result {
+            world.shadow.told(self.conn, error);
+        }
+        Ok(result?)
+    }
+
+    fn unacked(&self) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        world.enter(Call::Unacked);
+        let count = world.kernel.conns[self.conn].from_relay.unacked();
+        let result = if world.kernel.laws.counts_unacked { Ok(count) } else { Err(Errno::OPNOTSUPP) };
+        world.note(Call::Unacked, self.conn, || format!("unacked {} -> {result:?}", self.conn));
+        Ok(result?)
+    }
+
+    fn close(mut self) {
+        self.go(false);
+    }
+}
+
+impl<const LINUX: bool> SimStream<LINUX> {
+    fn go(&mut self, armed: bool) {
+        assert!(std::mem::take(&mut self.open), "connection {} is closed twice", self.conn);
+        let mut world = self.world.borrow_mut();
+        let word = if armed { "drop" } else { "close" };
+        world.note(Call::Wait, self.conn, || format!("{word} {}", self.conn));
+        world.will_go(self.conn, armed);
+        let token = world.kernel.conns[self.conn].watch.token;
+        world.stale.extend(token);
+        world.kernel.open -= 1;
+        world.kernel.close(self.conn, Who::Relay, armed);
+        world.settle();
+    }
+}
+
+impl<const LINUX: bool> Drop for SimStream<LINUX> {
+    fn drop(&mut self) {
+        // A panic is on its way: it has enough to say.
+        if self.open && !std::thread::panicking() {
+            self.go(true);
+        }
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut world = self.0.borrow_mut();
+        world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
+        let waiting: Vec<_> = world.kernel.queue.iter().copied().collect();
+        world.check_door(waiting.len());
+        waiting.into_iter().for_each(|conn| world.shadow.aborted(conn));
+        world.kernel.stop_listening();
+        world.settle();
+    }
+}

@@ -1,0 +1,396 @@
+//! What the relay should know, from its own calls and their results: the model it is held against.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tproxy::Config;
+use tproxy::net::{Bits, Peer, Ready, Time, Token};
+
+use crate::kernel::ConnId;
+use crate::plan::Plan;
+
+/// How one direction ended, as the relay was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A read of 0 that is true.
+    Eof,
+    /// An error, or a read of 0 behind one.
+    Cut,
+}
+
+/// One direction of a session, named by the peer it reads from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flow {
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+    pub(crate) end: Option<End>,
+    /// The FIN was passed on.
+    pub(crate) finished: bool,
+    /// Turns in which it could have moved and did not.
+    pub(crate) hungry: usize,
+    pub(crate) moved: bool,
+}
+
+/// One accepted client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its place in the plan.
+    pub(crate) plan: usize,
+    pub(crate) client: ConnId,
+    /// The connection under way, or the one that stands.
+    pub(crate) upstream: Option<ConnId>,
+    pub(crate) began: Time,
+    pub(crate) connected: Option<Time>,
+    pub(crate) flows: [Flow; 2],
+    pub(crate) tokens: [Option<Token>; 2],
+    /// It is known that this peer has finished speaking.
+    pub(crate) saw_fin: [bool; 2],
+    /// The last write found no room, and nothing has said since that there is some.
+    pub(crate) blocked: [bool; 2],
+    /// The first error that a call on this side told.
+    pub(crate) told: [Option<Errno>; 2],
+    pub(crate) first_told: Option<(Peer, Errno)>,
+    pub(crate) told_at: Option<Time>,
+    /// The turn in which one was told last.
+    pub(crate) told_turn: u64,
+    /// Both sides were told of one in the same turn: then neither was first.
+    pub(crate) told_together: bool,
+    pub(crate) first_fin: Option<Peer>,
+    /// When bytes were last read for the other side or written, a FIN heard or passed on, an error told.
+    pub(crate) last_moved: Time,
+    /// When bytes or a FIN were last passed on.
+    pub(crate) passed_on: Time,
+    /// When bytes were last read or written.
+    pub(crate) last_io: Time,
+    /// When an error after which nothing can be relayed was first told.
+    pub(crate) trouble: Option<Time>,
+    /// A timeout of inactivity may have struck.
+    pub(crate) overdue: bool,
+    /// Nothing had moved for that long when this turn began.
+    pub(crate) due: bool,
+    /// It could move at the beginning of this turn.
+    pub(crate) could_move: bool,
+    /// Why attempts to connect failed.
+    pub(crate) failures: Vec<&'static str>,
+    /// Both streams are gone since then.
+    pub(crate) ended: Option<Time>,
+    /// It was reset when the relay had been asked to stop, and would wait no longer.
+    pub(crate) ended_late: bool,
+    pub(crate) said_goodbye: [bool; 2],
+    pub(crate) records: usize,
+    pub(crate) cause: Option<String>,
+}
+
+impl Session {
+    pub(crate) fn flow(&mut self, source: Peer) -> &mut Flow {
+        &mut self.flows[source as usize]
+    }
+
+    /// Has one of the two finished speaking? EPIPE says so before the FIN is read.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.first_fin.is_some() || self.first_told.is_some()
+    }
+
+    pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {
+        match peer {
+            Peer::Client => Some(self.client),
+            Peer::Upstream => self.upstream,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub(crate) violations: Vec<String>,
+    pub(crate) sessions: Vec<Session>,
+    /// Those that have not ended.
+    pub(crate) live: Vec<usize>,
+    owners: Vec<Option<(usize, Peer)>>,
+    slots: Vec<Option<usize>>,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) asleep: bool,
+    pub(crate) stalled: Duration,
+    /// When requests to stop were delivered.
+    pub(crate) stops: Vec<Time>,
+    /// Turn in which the first came.
+    pub(crate) stop_turn: Option<u64>,
+    pub(crate) turn: u64,
+    pub(crate) progress: bool,
+    /// Turns in a row that did nothing and did not sleep.
+    pub(crate) idle_turns: usize,
+    /// When accept was last told to leave it.
+    pub(crate) shortage: Option<Time>,
+    /// Errors that connect itself gave: to whom, it does not say.
+    pub(crate) dial_failures: Vec<&'static str>,
+    /// Clients that were never let in.
+    pub(crate) aborted: Vec<ConnId>,
+    /// Connections that the network ended, at the relay's end or at both.
+    pub(crate) cut_off: Vec<ConnId>,
+    /// The loop ended with an error, as it should.
+    pub(crate) fatal: bool,
+    pub(crate) ended_this_turn: usize,
+    /// Whose events this turn brought; none when something else may make a session run too.
+    pub(crate) called: Option<Vec<usize>>,
+    /// An alarm may go off in this turn.
+    pub(crate) alarm: bool,
+    /// A descriptor came free, and nobody has dialled since.
+    pub(crate) freed: bool,
+    /// Reads and writes of this turn that brought nothing.
+    pub(crate) vain_calls: usize,
+}
+
+impl Shadow {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            violations: Vec::new(),
+            sessions: Vec::new(),
+            live: Vec::new(),
+            owners: Vec::new(),
+            slots: Vec::new(),
+            config: plan.config.clone(),
+            now: Time::START,
+            asleep: false,
+            stalled: Duration::ZERO,
+            stops: Vec::new(),
+            stop_turn: None,
+            turn: 0,
+            progress: false,
+            idle_turns: 0,
+            shortage: None,
+            dial_failures: Vec::new(),
+            aborted: Vec::new(),
+            cut_off: Vec::new(),
+            fatal: false,
+            ended_this_turn: 0,
+            called: None,
+            alarm: false,
+            freed: false,
+            vain_calls: 0,
+        }
+    }
+
+    pub(crate) fn violation(&mut self, what: String) {
+        if self.violations.len() < 8 {
+            self.violations.push(what);
+        }
+    }
+
+    /// Whose stream this is.
+    pub(crate) fn owner(&self, conn: ConnId) -> Option<(usize, Peer)> {
+        self.owners.get(conn).copied().flatten()
+    }
+
+    fn own(&mut self, conn: ConnId, session: usize, peer: Peer) {
+        if self.owners.len() <= conn {
+            self.owners.resize(conn + 1, None);
+        }
+        self.owners[conn] = Some((session, peer));
+    }
+
+    pub(crate) fn stopped(&mut self, now: Time) {
+        self.stops.push(now);
+        self.stop_turn.get_or_insert(self.turn);
+    }
+
+    /// May sessions be reset now because the relay is to stop?
+    pub(crate) fn is_given_up(&self, now: Time) -> bool {
+        let deadline = self.stops.first().zip(self.config.drain_timeout).map(|(at, wait)| *at + wait);
+        self.fatal || self.stops.len() > 1 || deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Has nothing been passed on for so long that a timeout may strike?
+    pub(crate) fn is_inactive(&self, it: &Session) -> bool {
+        let half_close = self.config.half_close_timeout.filter(|_| it.is_half_closed());
+        let wait = self.config.idle_timeout.into_iter().chain(half_close).min();
+        it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
+    }
+
+    // ---- events ----
+
+    /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
+    pub(crate) fn saw(&mut self, event: Ready) {
+        let (token, bits, peer) = (event.token, event.bits, event.token.peer() as usize);
+        let slot = self.slots.get(token.key()).copied().flatten();
+        let Some(session) = slot.filter(|session| self.sessions[*session].tokens[peer] == Some(token)) else {
+            return;
+        };
+        if let Some(called) = &mut self.called {
+            called.push(session);
+        }
+        let it = &mut self.sessions[session];
+        it.saw_fin[peer] |= bits.has(Bits::FIN) && !bits.has(Bits::ERROR) && it.told[peer].is_none();
+        it.blocked[peer] &= !bits.has(Bits::WRITABLE | Bits::EAGER | Bits::FIN | Bits::ERROR);
+    }
+
+    // ---- calls ----
+
+    pub(crate) fn accepted(&mut self, result: Result<ConnId, Errno>) {
+        if self.stop_turn.is_some_and(|turn| self.turn > turn) {
+            self.violation("accept was called after the drain had begun".to_owned());
+        }
+        match result {
+            Ok(conn) => {
+                (self.progress, self.shortage) = (true, None);
+                self.own(conn, self.sessions.len(), Peer::Client);
+                self.live.push(self.sessions.len());
+                self.sessions.push(Session {
+                    plan: conn,
+                    client: conn,
+                    upstream: None,
+                    began: self.now,
+                    connected: None,
+                    flows: [Flow::default(); 2],
+                    tokens: [None; 2],
+                    saw_fin: [false; 2],
+                    blocked: [false; 2],
+                    told: [None; 2],
+                    first_told: None,
+                    told_at: None,
+                    told_turn: 0,
+                    told_together: false,
+                    first_fin: None,
+                    last_moved: self.now,
+                    last_io: self.now,
+                    passed_on: self.now,
+                    trouble: None,
+                    overdue: false,
+                    due: false,
+                    could_move: false,
+                    failures: Vec::new(),
+                    ended: None,
+                    ended_late: false,
+                    said_goodbye: [false; 2],
+                    records: 0,
+                    cause: None,
+                });
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => (self.progress, self.shortage) = (true, Some(self.now)),
+        }
+    }
+
+    pub(crate) fn aborted(&mut self, conn: ConnId) {
+        self.aborted.push(conn);
+    }
+
+    pub(crate) fn cut_off(&mut self, conn: ConnId) {
+        self.cut_off.push(conn);
+    }
+
+    pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
+        (self.progress, self.freed) = (true, false);
+        if let Err(error) = result {
+            self.dial_failures.push(connect_word(error));
+        }
+    }
+
+    /// A stream got its token. For an upstream, whose session is it?
+    pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
+        self.progress = true;
+        if let Err(error) = result {
+            self.dial_failures.push(connect_word(error));
+        }
+        match token.peer() {
+            Peer::Client => {
+                if self.slots.len() <= token.key() {
+                    self.slots.resize(token.key() + 1, None);
+                }
+                let (session, _) = self.owner(conn)?;
+                if self.slots[token.key()].is_some_and(|old| self.sessions[old].ended.is_none()) {
+                    self.violation(format!("slot {} was given away while its session lives", token.key()));
+                }
+                self.slots[token.key()] = Some(session);
+                self.sessions[session].tokens[0] = Some(token);
+                None
+            }
+            Peer::Upstream => {
+                let session = self.slots.get(token.key()).copied().flatten()?;
+                if result.is_ok() {
+                    self.own(conn, session, Peer::Upstream);
+                    let it = &mut self.sessions[session];
+                    it.upstream = Some(conn);
+                    (it.tokens[1], it.saw_fin[1]) = (Some(token), false);
+                }
+                Some(self.sessions[session].plan)
+            }
+        }
+    }
+
+    pub(crate) fn connected(&mut self, conn: ConnId, result: &std::io::Result<bool>) {
+        let now = self.now;
+        let Some((session, _)) = self.owner(conn) else {
+            return self.violation(format!("connected was asked of connection {conn}, which nobody watches"));
+        };
+        let it = &mut self.sessions[session];
+        match result {
+            Ok(false) => return,
+            Ok(true) => it.connected = Some(now),
+            Err(error) => match Errno::from_io_error(error) {
+                // It had come about, and was reset since: what it said is still owed.
+                Some(errno @ (Errno::CONNRESET | Errno::PIPE)) => {
+                    it.connected = Some(now);
+                    self.told(conn, errno);
+                }
+                Some(errno) => it.failures.push(connect_word(errno)),
+                None => it.failures.push("refused"),
+            },
+        }
+        (self.sessions[session].last_moved, self.sessions[session].last_io) = (now, now);
+        self.progress = true;
+    }
+
+    /// A call told an error of this connection.
+    pub(crate) fn told(&mut self, conn: ConnId, error: Errno) {
+        let now = self.now;
+        let Some((session, peer)) = self.owner(conn) else {
+            return self.violation(format!("an error of connection {conn} was told to nobody"));
+        };
+        self.progress = true;
+        let turn = self.turn;
+        let it = &mut self.sessions[session];
+        let saw_fin = it.saw_fin[peer as usize];
+        // Behind a FIN, a reset is what EPIPE says: the peer has hung up, and its stream is whole.
+        let error = if saw_fin && fault_word(peer, error).ends_with("reset") { Errno::PIPE } else { error };
+        let told_before = std::mem::replace(&mut it.told_turn, turn) == turn;
+        it.told_together |= told_before && it.told[peer as usize].is_none();
+        // It is news only to a flow that still had something for this side.
+        if !it.flow(peer.other()).finished {
+            it.last_moved = now;
+        }
+        it.told[peer as usize].get_or_insert(error);
+        it.first_told.get_or_insert((peer, error));
+        it.told_at.get_or_insert(now);
+        if error != Errno::PIPE && !saw_fin {
+            it.trouble.get_or_insert(now);
+        }
+    }
+}
+
+/// What the record says of an error of connect.
+pub(crate) fn connect_word(error: Errno) -> &'static str {
+    match error {
+        Errno::CONNREFUSED => "refused",
+        Errno::TIMEDOUT => "connect-timeout",
+        Errno::ADDRNOTAVAIL
+        | Errno::AGAIN
+        | Errno::MFILE
+        | Errno::NFILE
+        | Errno::NOBUFS
+        | Errno::NOMEM
+        | Errno::NOSPC => "no-resources",
+        _ => "unreachable",
+    }
+}
+
+/// What the record says of an error of a connection that stood.
+pub(crate) fn fault_word(peer: Peer, error: Errno) -> String {
+    let word = match error {
+        Errno::PIPE => "closed",
+        Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => "timeout",
+        Errno::NOMEM | Errno::NOBUFS => return "no-resources".to_owned(),
+        _ => "reset",
+    };
+    format!("{}-{word}", if peer == Peer::Client { "client" } else { "upstream" })
+}

@@ -1,0 +1,133 @@
+//! Makes a failing schedule small: whatever can be left out without the failure going away is left out.
+
+use std::time::Duration;
+
+use crate::drive::run;
+use crate::faults::Faults;
+use crate::plan::{Act, Noise, PeerPlan, Plan, Reading};
+
+/// Runs spent on it, at most.
+const RUNS: usize = 4000;
+
+/// A schedule as small as can be found that fails in the same way.
+pub(crate) fn shrink(plan: &Plan, failure: &str) -> Plan {
+    let kind = kind(failure);
+    let mut best = plan.clone();
+    let mut runs = 0;
+    loop {
+        let before = best.clone();
+        for smaller in candidates(&best) {
+            runs += 1;
+            if smaller != best && run(&smaller).failure.is_some_and(|failure| self::kind(&failure) == kind) {
+                best = smaller;
+                break;
+            }
+            if runs > RUNS {
+                return best;
+            }
+        }
+        if best == before {
+            return best;
+        }
+    }
+}
+
+/// The sentence without its numbers.
+fn kind(failure: &str) -> String {
+    failure.chars().filter(|letter| !letter.is_ascii_digit()).take(60).collect()
+}
+
+/// Schedules that are a little smaller than this one, the boldest first.
+fn candidates(plan: &Plan) -> Vec<Plan> {
+    let mut all = Vec::new();
+    let mut add = |change: &dyn Fn(&mut Plan)| {
+        let mut smaller = plan.clone();
+        change(&mut smaller);
+        all.push(smaller);
+    };
+    for i in (0..plan.sessions.len()).rev() {
+        add(&|plan| drop(plan.sessions.remove(i)));
+    }
+    add(&|plan| plan.noise = Noise::NONE);
+    add(&|plan| {
+        if let Faults::Drawn(_) = plan.faults {
+            plan.faults = Faults::NONE;
+        }
+    });
+    add(&|plan| plan.dials.clear());
+    add(&|plan| plan.stops.clear());
+    for i in 0..plan.stops.len() {
+        add(&|plan| {
+            plan.stops.remove(i);
+        });
+    }
+    for quiet in [
+        |noise: &mut Noise| noise.spurious = 0,
+        |noise: &mut Noise| noise.stale = 0,
+        |noise: &mut Noise| noise.shuffle = 0,
+        |noise: &mut Noise| noise.batch = 1024,
+        |noise: &mut Noise| noise.late = 0,
+        |noise: &mut Noise| noise.stall = 0,
+        |noise: &mut Noise| noise.tick = 0,
+    ] {
+        add(&|plan| quiet(&mut plan.noise));
+    }
+    for i in 0..10 {
+        add(&|plan| {
+            if let Faults::Drawn(odds) = &mut plan.faults {
+                odds[i] = 0;
+            }
+        });
+    }
+    add(&|plan| plan.laws.short = 0);
+    add(&|plan| plan.laws.segment = 1 << 16);
+    add(&|plan| plan.laws.delay = (0, 0));
+    add(&|plan| (plan.laws.backlog, plan.laws.descriptors) = (128, 1024));
+    add(&|plan| plan.limit = 64);
+    add(&|plan| plan.config.to.truncate(1));
+    add(&|plan| plan.config.connect_timeout = Duration::from_secs(24 * 3600));
+    add(&|plan| (plan.config.half_close_timeout, plan.config.idle_timeout) = (None, None));
+    add(&|plan| plan.sessions.iter_mut().for_each(|session| session.start = Duration::ZERO));
+    for i in 0..plan.sessions.len() {
+        for client in [true, false] {
+            let peer = |plan: &Plan| -> PeerPlan {
+                let session = &plan.sessions[i];
+                if client { session.client.clone() } else { session.upstream.clone() }
+            };
+            for smaller in smaller_peers(&peer(plan)) {
+                add(&|plan| {
+                    let session = &mut plan.sessions[i];
+                    *(if client { &mut session.client } else { &mut session.upstream }) = smaller.clone();
+                });
+            }
+        }
+    }
+    all
+}
+
+fn smaller_peers(peer: &PeerPlan) -> Vec<PeerPlan> {
+    let mut all = Vec::new();
+    let mut add = |change: &dyn Fn(&mut PeerPlan)| {
+        let mut smaller = peer.clone();
+        change(&mut smaller);
+        all.push(smaller);
+    };
+    for i in (0..peer.acts.len()).rev() {
+        add(&|peer| {
+            peer.acts.remove(i);
+        });
+        add(&|peer| match &mut peer.acts[i] {
+            Act::Send(count) => *count = count.div_ceil(2),
+            Act::AwaitBytes(count) => *count = count.div_ceil(2),
+            Act::Pause(wait) => *wait /= 2,
+            Act::Urgent | Act::At(_) | Act::AwaitEnd | Act::Fin | Act::Close | Act::Reset | Act::Vanish => {}
+        });
+    }
+    add(&|peer| peer.reading = Reading::Prompt);
+    add(&|peer| peer.caps = [1 << 16; 4]);
+    for i in 0..4 {
+        add(&|peer| peer.caps[i] = 1 << 16);
+        add(&|peer| peer.caps[i] = peer.caps[i].div_ceil(2));
+    }
+    all
+}
