@@ -464,3 +464,57 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads a text in every way there is.
+    fn read(text: &str) {
+        let _ = (listen_address(text), target(text), duration(text), duration_or_off(text), drain_timeout(text));
+        let _ = (buffer_size(text), level(0, 0, Some(text)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in any::<String>()) {
+            read(&text);
+        }
+
+        #[test]
+        fn no_text_that_looks_right_makes_a_parser_panic(text in "[0-9a-zA-Zµ.:+/\\[\\] -]{0,24}") {
+            read(&text);
+        }
+
+        #[test]
+        fn an_address_that_was_printed_is_read_back(ip in any::<IpAddr>(), port in 1_u16..) {
+            let address = SocketAddr::new(ip, port);
+            prop_assert_eq!(listen_address(&address.to_string()), Ok(address));
+            prop_assert_eq!(target(&address.to_string()), Ok(Target::Address(address)));
+        }
+
+        #[test]
+        fn a_name_that_was_printed_is_read_back(name in "[a-z][a-z0-9.-]{0,40}", port in 1_u16..) {
+            prop_assert_eq!(target(&format!("{name}:{port}")), Ok(Target::Name(name, port)));
+        }
+
+        #[test]
+        fn a_time_that_was_printed_is_read_back(millis in 1_u64..=365 * 24 * 3600 * 1000) {
+            let time = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&humantime::format_duration(time).to_string()), Ok(time));
+            prop_assert_eq!(duration_or_off(&format!("{millis}ms")), Ok(Timeout(Some(time))));
+        }
+
+        #[test]
+        fn a_size_that_was_printed_is_read_back(bytes in 4096_usize..=16 << 20, kib in 4_usize..=16 << 10) {
+            prop_assert_eq!(buffer_size(&bytes.to_string()), Ok(bytes));
+            prop_assert_eq!(buffer_size(&format!("{kib}k")), Ok(kib << 10));
+        }
+    }
+}

@@ -129,6 +129,34 @@ mod tests {
         pool.take_back(again);
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+        /// Bytes come out in the order they went in, however the reads and the writes fall.
+        #[test]
+        fn a_lease_is_a_queue(size in 1_usize..64, steps in proptest::collection::vec((0_usize..24, 0_usize..24), 0..24)) {
+            let (mut pool, mut model) = (Pool::new(size), std::collections::VecDeque::new());
+            let mut lease = pool.lend();
+            let mut next = 0_u8;
+            for (read, written) in steps {
+                let room = lease.room();
+                let read = read.min(room.len());
+                for place in &mut room[..read] {
+                    *place = next;
+                    model.push_back(next);
+                    next = next.wrapping_add(1);
+                }
+                lease.filled(read);
+                let written = written.min(lease.held().len());
+                assert!(lease.held().iter().eq(model.iter()));
+                lease.taken(written);
+                model.drain(..written);
+            }
+            pool.take_back(lease);
+            assert_eq!((pool.lent(), pool.free(), pool.lend().held().len()), (0, 1, 0));
+        }
+    }
+
     #[test]
     fn the_buffer_used_last_is_lent_first() {
         let mut pool = Pool::new(4);

@@ -458,13 +458,17 @@ impl World {
             return self.violation(format!("session {session} does not end"));
         }
         let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
-        let patience = 4 + 2 * self.plan.sessions.len();
+        // Every flow of every session may be ahead of it, and each gets one slice in a turn.
+        let ahead = 3 + 2 * self.shadow.live.len();
         for peer in Peer::BOTH {
             let it = &self.shadow.sessions[session];
             let hungry = !pending && self.movable(it, peer).is_some();
             let flow = self.shadow.sessions[session].flow(peer);
-            flow.hungry = if hungry && !flow.moved { flow.hungry + 1 } else { 0 };
-            if flow.hungry > patience {
+            (flow.hungry, flow.patience) = match hungry && !flow.moved {
+                true => (flow.hungry + 1, flow.patience.max(ahead)),
+                false => (0, 0),
+            };
+            if flow.hungry > flow.patience {
                 self.violation(format!("session {session}: the flow from its {peer:?} starves"));
             }
         }

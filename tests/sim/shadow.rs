@@ -28,6 +28,8 @@ pub(crate) struct Flow {
     pub(crate) finished: bool,
     /// Turns in which it could have moved and did not.
     pub(crate) hungry: usize,
+    /// And how many it may take, for there were so many others.
+    pub(crate) patience: usize,
     pub(crate) moved: bool,
 }
 

@@ -266,6 +266,10 @@ impl World {
     }
 
     fn add_spurious(&mut self, ready: &mut Vec<Ready>) -> bool {
+        if self.rng.u8(..8) == 0 {
+            ready.push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
+            return true;
+        }
         let watched = self.kernel.conns.iter().filter_map(|conn| conn.watch.token);
         let Some(token) = self.rng.choice(watched.collect::<Vec<_>>()) else {
             return false;
