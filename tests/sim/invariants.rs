@@ -341,7 +341,14 @@ impl World {
         let half_close = config.half_close_timeout.filter(|_| it.is_half_closed());
         let inactive = config.idle_timeout.into_iter().chain(half_close).min();
         let deadline = match it.connected {
-            None => Some(it.began + config.connect_timeout),
+            None => {
+                let last = it.began + config.connect_timeout;
+                // An address that does not answer uses its own share of the time, and no other's. Which address it is
+                // can be told of the first, unless connect failed at once.
+                let first = it.first_dial.filter(|_| self.shadow.dial_failures.is_empty() && it.failures.is_empty());
+                let addresses = u32::try_from(config.to.len()).unwrap();
+                Some(first.map_or(last, |at| at + last.since(at) / addresses))
+            }
             Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),
             // It may be ending too.
             Some(_) if it.first_told.is_some() || it.overdue || self.shadow.stop_turn.is_some() => {
@@ -526,11 +533,26 @@ impl World {
         if let Err(why) = self.explain(it, &record.end) {
             wrong.push(why);
         }
+        self.check_connecting(session, &record.end);
         if record.end == "idle-timeout" || record.end == "half-close-timeout" {
             self.check_overdue(session);
         }
         for what in wrong {
             self.violation(format!("session {session}: {what}: {record:?}"));
+        }
+    }
+
+    /// Did a session that never got its upstream get all it was promised?
+    fn check_connecting(&mut self, session: usize, cause: &str) {
+        let shadow = &self.shadow;
+        let (it, config) = (&shadow.sessions[session], &shadow.config);
+        if it.connected.is_some() || shadow.is_given_up(shadow.now) {
+            return;
+        }
+        let timed_out = shadow.now >= it.began + config.connect_timeout;
+        // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
+        if cause == "no-resources" && !it.unwatched && !shadow.dial_refused && it.failures.is_empty() && !timed_out {
+            self.violation(format!("session {session}: given up for a shortage before its time"));
         }
     }
 

@@ -74,6 +74,11 @@ pub(crate) struct Session {
     pub(crate) could_move: bool,
     /// Why attempts to connect failed.
     pub(crate) failures: Vec<&'static str>,
+    /// When the first connection to its upstream was begun, if it is still the first.
+    pub(crate) first_dial: Option<Time>,
+    pub(crate) dials: usize,
+    /// Its client could not be watched.
+    pub(crate) unwatched: bool,
     /// Both streams are gone since then.
     pub(crate) ended: Option<Time>,
     /// It was reset when the relay had been asked to stop, and would wait no longer.
@@ -126,6 +131,8 @@ pub(crate) struct Shadow {
     pub(crate) shortage: Option<Time>,
     /// Errors that connect itself gave: to whom, it does not say.
     pub(crate) dial_failures: Vec<&'static str>,
+    /// One of them was the upstream's, and no shortage of our own.
+    pub(crate) dial_refused: bool,
     /// Clients that were never let in.
     pub(crate) aborted: Vec<ConnId>,
     /// Connections that the network ended, at the relay's end or at both.
@@ -162,6 +169,7 @@ impl Shadow {
             idle_turns: 0,
             shortage: None,
             dial_failures: Vec::new(),
+            dial_refused: false,
             aborted: Vec::new(),
             cut_off: Vec::new(),
             fatal: false,
@@ -261,6 +269,9 @@ impl Shadow {
                     due: false,
                     could_move: false,
                     failures: Vec::new(),
+                    first_dial: None,
+                    dials: 0,
+                    unwatched: false,
                     ended: None,
                     ended_late: false,
                     said_goodbye: [false; 2],
@@ -284,6 +295,7 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         (self.progress, self.freed) = (true, false);
         if let Err(error) = result {
+            self.dial_refused |= !tproxy::net::is_shortage(&error.into());
             self.dial_failures.push(connect_word(error));
         }
     }
@@ -305,14 +317,18 @@ impl Shadow {
                 }
                 self.slots[token.key()] = Some(session);
                 self.sessions[session].tokens[0] = Some(token);
+                self.sessions[session].unwatched = result.is_err();
                 None
             }
             Peer::Upstream => {
                 let session = self.slots.get(token.key()).copied().flatten()?;
                 if result.is_ok() {
+                    let now = self.now;
                     self.own(conn, session, Peer::Upstream);
                     let it = &mut self.sessions[session];
                     it.upstream = Some(conn);
+                    it.dials += 1;
+                    it.first_dial = (it.dials == 1).then_some(now);
                     (it.tokens[1], it.saw_fin[1]) = (Some(token), false);
                 }
                 Some(self.sessions[session].plan)
