@@ -70,9 +70,10 @@ pub(crate) fn draw(seed: u64) -> Plan {
         3 => vec![pause(rng), pause(rng)],
         _ => Vec::new(),
     };
+    let crash = one_in(rng, 12).then(|| pause(rng));
     let faults = if one_in(rng, 2) { Faults::Drawn(odds(rng)) } else { Faults::NONE };
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
-    Plan { seed, laws, config, limit, sessions, dials, faults, noise, stops }
+    Plan { seed, laws, config, limit, sessions, dials, faults, noise, crash, stops }
 }
 
 fn one_in(rng: &mut Rng, many: u8) -> bool {

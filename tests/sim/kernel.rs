@@ -53,6 +53,8 @@ pub(crate) enum Due {
     Fail { conn: ConnId, error: Errno },
     /// A peer has something to do.
     Wake { peer: usize },
+    /// The upstream's process dies.
+    Crash,
     /// Somebody asks the relay to stop.
     Stop,
 }
@@ -162,7 +164,7 @@ impl Kernel {
             Due::Syn { conn, tries } => self.syn(conn, tries),
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
-            Due::Wake { .. } | Due::Stop => {}
+            Due::Wake { .. } | Due::Crash | Due::Stop => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) dials: Vec<Dial>,
     pub(crate) faults: Faults,
     pub(crate) noise: Noise,
+    /// When the upstream's process dies, and with it most of its connections.
+    pub(crate) crash: Option<Duration>,
     /// When the relay is asked to stop. After the last it is asked again at rest, so that every run ends.
     pub(crate) stops: Vec<Duration>,
 }
@@ -48,6 +50,7 @@ impl Plan {
             dials: Vec::new(),
             faults: Faults::NONE,
             noise: Noise::NONE,
+            crash: None,
             stops: Vec::new(),
         }
     }

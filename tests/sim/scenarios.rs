@@ -132,6 +132,14 @@ fn queues() -> Vec<Scenario> {
         ("one session at a time", with(twice(echo()), |plan| plan.limit = 1)),
         ("three descriptors", with(twice(echo()), |plan| plan.laws.descriptors = 3)),
         ("two descriptors for two clients", with(twice(echo()), |plan| plan.laws.descriptors = 2)),
+        ("both ways clogged, beside one that talks", {
+            let trickle = [[Pause(MS), Send(1)]; 8].concat();
+            let mut plan = twice(plan(trickle.clone(), trickle));
+            plan.sessions[0].client.acts = vec![Send(300), Pause(4 * MS), Fin];
+            plan.sessions[0].upstream.reading = Reading::Never;
+            plan.sessions[1].client.acts.push(Fin);
+            plan
+        }),
         ("a backlog of none", with(twice(echo()), |plan| plan.laws.backlog = 0)),
     ]
 }

@@ -55,6 +55,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         }
     });
     add(&|plan| plan.dials.clear());
+    add(&|plan| plan.crash = None);
     add(&|plan| plan.stops.clear());
     for i in 0..plan.stops.len() {
         add(&|plan| {

@@ -67,6 +67,9 @@ impl World {
             owners.push(Some(i));
         }
         kernel.now = Time::START;
+        if let Some(crash) = plan.crash {
+            kernel.at(Time::START + crash, Due::Crash);
+        }
         for stop in &plan.stops {
             kernel.at(Time::START + *stop, Due::Stop);
         }
@@ -115,6 +118,7 @@ impl World {
                 self.peers[peer].woken = false;
                 self.step(peer);
             }
+            Due::Crash => self.crash(),
             Due::Stop => {
                 self.trace.note(self.kernel.now, || "a stop is asked for".to_owned());
                 self.stop_pending = true;
@@ -125,6 +129,18 @@ impl World {
             }
         }
         self.wake_peers();
+    }
+
+    /// The upstream's process dies; one in eight connections is another's.
+    fn crash(&mut self) {
+        self.trace.note(self.kernel.now, || "the upstream dies".to_owned());
+        for peer in &mut self.peers {
+            let open = !peer.closed && self.kernel.conns[peer.conn].peer.life == Life::Open;
+            if open && !peer.is_client && peer.session % 8 != 7 {
+                peer.closed = true;
+                self.kernel.close(peer.conn, Who::Peer, true);
+            }
+        }
     }
 
     /// Peers to whom something happened react, sooner or later.
