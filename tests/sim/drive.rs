@@ -97,6 +97,10 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
                     return;
                 }
                 if !more {
+                    // Nobody asked it to, or it left somebody behind.
+                    if world.shadow.stops.is_empty() || !world.shadow.live.is_empty() {
+                        world.shadow.violation("the loop ended before its time".to_owned());
+                    }
                     break;
                 }
             }
