@@ -278,10 +278,6 @@ impl<N: Net> Reactor<N> {
         self.reopen_gate();
         let left = self.sessions.len() - self.doomed.len();
         match self.config.drain_timeout {
-            Some(timeout) if timeout.is_zero() => {
-                info!(target: LOG, "stopping, {left} sessions are reset");
-                self.give_up();
-            }
             Some(timeout) => {
                 info!(target: LOG, "draining {left} sessions, up to {timeout:?}");
                 self.alarms.set(self.now + timeout, Alarm::Drain);
