@@ -1,4 +1,5 @@
-//! What must hold: at each call, at each sleep, after each turn, and in the end.
+//! What must hold at each call and at each sleep; `turns.rs` and `ends.rs` say what must hold after each turn and in the
+//! end.
 //!
 //! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
 //! but for its census and its log.
@@ -7,27 +8,18 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{Peer, Time};
-use tproxy::reactor::{Census, Totals};
 
 use crate::conn::Life;
 use crate::kernel::ConnId;
-use crate::peers::How;
-use crate::records::{self, Record};
-use crate::seam::client_address;
-use crate::shadow::{End, Flow, Session, fault_word};
+use crate::shadow::{End, Flow, Session};
 use crate::world::World;
-
-/// The longest an ending may take, and the second its beginning is rounded by.
-const ENDING: Duration = Duration::from_secs(31);
 
 /// How often an ending asks.
 const ENDING_POLL: Duration = Duration::from_millis(20);
 
-/// Calls that bring nothing, for each session, in one turn.
-const VAIN_CALLS: usize = 24;
-
 impl World {
-    fn violation(&mut self, what: impl Into<String>) {
+    /// Something happened that must not.
+    pub(crate) fn violation(&mut self, what: impl Into<String>) {
         let what = what.into();
         self.trace.note(self.kernel.now, || format!("!! {what}"));
         self.shadow.violation(what);
@@ -314,7 +306,7 @@ impl World {
     }
 
     /// Could the flow from this peer move now?
-    fn movable(&self, it: &Session, source: Peer) -> Option<&'static str> {
+    pub(crate) fn movable(&self, it: &Session, source: Peer) -> Option<&'static str> {
         let flow = it.flows[source as usize];
         let from = &self.kernel.conns[it.conn(source)?];
         let to = &self.kernel.conns[it.conn(source.other())?];
@@ -362,284 +354,6 @@ impl World {
             self.violation(format!(
                 "session {session} has a deadline at {deadline:?}, the relay sleeps until {until:?}"
             ));
-        }
-    }
-
-    // ---- around each turn ----
-
-    /// A wait is over.
-    pub(crate) fn begin_turn(&mut self, asleep: bool, events: usize) {
-        self.kernel.turn = Some(self.kernel.now);
-        let shadow = &mut self.shadow;
-        shadow.turn += 1;
-        shadow.now = self.kernel.now;
-        shadow.asleep = asleep;
-        shadow.progress = asleep || events > 0;
-        shadow.vain_calls = 0;
-        shadow.ended_this_turn = 0;
-        for index in 0..self.shadow.live.len() {
-            let session = self.shadow.live[index];
-            let it = &self.shadow.sessions[session];
-            let could_move = it.upstream.is_some()
-                && it.connected.is_some()
-                && Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some());
-            let due = self.shadow.is_inactive(it);
-            let it = &mut self.shadow.sessions[session];
-            (it.could_move, it.due) = (could_move, due);
-            it.flows.iter_mut().for_each(|flow| flow.moved = false);
-        }
-    }
-
-    /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
-    /// is true.
-    pub(crate) fn end_turn(&mut self, census: Census, lines: &[String]) {
-        for line in lines {
-            match records::parse(line) {
-                Some(record) => self.check_record(&record),
-                None => self.trace.note(self.kernel.now, || format!("log: {line}")),
-            }
-        }
-        self.check_tables(census);
-        for index in 0..self.shadow.live.len() {
-            let session = self.shadow.live[index];
-            self.check_service(session);
-            self.check_overdue(session);
-        }
-        let shadow = &mut self.shadow;
-        shadow.idle_turns = if shadow.progress { 0 } else { shadow.idle_turns + 1 };
-        if shadow.idle_turns > 3 + 2 * self.plan.sessions.len() {
-            self.violation("turn after turn, and nothing is done");
-        }
-        let most = VAIN_CALLS * (2 + self.shadow.live.len() + self.shadow.ended_this_turn);
-        if self.shadow.vain_calls > most {
-            self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
-        }
-        if self.shadow.stop_turn.is_some() && self.kernel.listening {
-            self.violation("draining, and still listening");
-        }
-        if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
-            self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
-        }
-    }
-
-    fn check_tables(&mut self, census: Census) {
-        let Census { sessions, leases, spare_leases, alarms, ready, backlog } = census;
-        let live = self.shadow.live.len();
-        let ended = self.shadow.ended_this_turn;
-        let turn = self.shadow.turn;
-        let holding = |it: &Session, peer: Peer| {
-            let flow = it.flows[peer as usize];
-            // A flow that learns of its target's end from the other flow lets go in the next turn.
-            flow.read > flow.written && (it.told[peer.other() as usize].is_none() || it.told_turn == turn)
-        };
-        let held = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
-        let held: usize = held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count()).sum();
-        let open = self.kernel.open;
-        for (wrong, what) in [
-            (sessions != live, format!("{sessions} sessions in the table, {live} alive")),
-            (sessions > self.plan.limit, format!("{sessions} sessions, the limit is {}", self.plan.limit)),
-            (leases > held, format!("{leases} leases are out, {held} flows hold bytes")),
-            (spare_leases * self.plan.config.buffer_size > 16 << 20, format!("{spare_leases} spare leases")),
-            (alarms > sessions + 2, format!("{alarms} alarms for {sessions} sessions")),
-            (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
-            (open > 2 * sessions, format!("{open} descriptors for {sessions} sessions")),
-            (backlog > 2 * self.plan.sessions.len(), format!("{backlog} on the backlog of {sessions} sessions")),
-        ] {
-            if wrong {
-                self.violation(what);
-            }
-        }
-    }
-
-    /// Who could move is served in time.
-    fn check_service(&mut self, session: usize) {
-        let it = &self.shadow.sessions[session];
-        let Some(upstream) = it.upstream.filter(|_| it.connected.is_some()) else {
-            return;
-        };
-        let draining = self.shadow.stop_turn.is_some();
-        if it.flows.iter().all(|flow| flow.finished) && !draining {
-            return self.violation(format!("session {session} has said all, and is still there"));
-        }
-        if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
-            return self.violation(format!("session {session} does not end"));
-        }
-        let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
-        // Every flow of every session may be ahead of it, and each gets one slice in a turn.
-        let ahead = 3 + 2 * self.shadow.live.len();
-        for peer in Peer::BOTH {
-            let it = &self.shadow.sessions[session];
-            let hungry = !pending && self.movable(it, peer).is_some();
-            let flow = self.shadow.sessions[session].flow(peer);
-            (flow.hungry, flow.patience) = match hungry && !flow.moved {
-                true => (flow.hungry + 1, flow.patience.max(ahead)),
-                false => (0, 0),
-            };
-            if flow.hungry > flow.patience {
-                self.violation(format!("session {session}: the flow from its {peer:?} starves"));
-            }
-        }
-    }
-
-    /// I/O comes before timers.
-    fn check_overdue(&mut self, session: usize) {
-        let it = &self.shadow.sessions[session];
-        if it.overdue {
-            return;
-        }
-        let due = it.due;
-        let moved = it.passed_on == self.shadow.now;
-        if due && it.could_move && !moved && self.shadow.asleep && it.told == [None; 2] {
-            self.violation(format!("session {session}: a timer went before what could be moved"));
-        }
-        self.shadow.sessions[session].overdue = due && !moved;
-    }
-
-    // ---- records ----
-
-    fn check_record(&mut self, record: &Record) {
-        let place = self.shadow.sessions.iter().position(|it| client_address(it.client) == record.client);
-        let Some(session) = place else {
-            return self.violation(format!("a record of a client that never was: {record:?}"));
-        };
-        self.trace.note(self.kernel.now, || format!("record of session {session}: {record:?}"));
-        let now = self.shadow.now;
-        let it = &mut self.shadow.sessions[session];
-        it.records += 1;
-        it.cause = Some(record.end.clone());
-        let it = &self.shadow.sessions[session];
-        let seconds = |from: Time, to: Time| format!("{:.3}s", to.since(from).as_secs_f64());
-        // The relay keeps the moment of connecting in whole milliseconds, 49 days of them at most.
-        let connect = it.connected.map_or_else(
-            || seconds(it.began, now),
-            |at| {
-                let millis = u32::try_from(at.since(it.began).as_millis()).unwrap_or(u32::MAX);
-                format!("{:.3}s", Duration::from_millis(millis.into()).as_secs_f64())
-            },
-        );
-        let mut wrong = Vec::new();
-        for (wrongly, what) in [
-            (it.records > 1, "a second record".to_owned()),
-            (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
-            (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
-            (record.down != it.flows[1].written, format!("down should be {}", it.flows[1].written)),
-            (record.time != seconds(it.began, now), format!("time should be {}", seconds(it.began, now))),
-            (record.connect != connect, format!("connect should be {connect}")),
-        ] {
-            if wrongly {
-                wrong.push(what);
-            }
-        }
-        if let Err(why) = self.explain(it, &record.end) {
-            wrong.push(why);
-        }
-        self.check_connecting(session, &record.end);
-        if record.end == "idle-timeout" || record.end == "half-close-timeout" {
-            self.check_overdue(session);
-        }
-        for what in wrong {
-            self.violation(format!("session {session}: {what}: {record:?}"));
-        }
-    }
-
-    /// Did a session that never got its upstream get all it was promised?
-    fn check_connecting(&mut self, session: usize, cause: &str) {
-        let shadow = &self.shadow;
-        let (it, config) = (&shadow.sessions[session], &shadow.config);
-        if it.connected.is_some() || shadow.is_given_up(shadow.now) {
-            return;
-        }
-        let timed_out = shadow.now >= it.began + config.connect_timeout;
-        // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
-        if cause == "no-resources" && !it.unwatched && !shadow.dial_refused && it.failures.is_empty() && !timed_out {
-            self.violation(format!("session {session}: given up for a shortage before its time"));
-        }
-    }
-
-    /// Does history explain this cause?
-    fn explain(&self, it: &Session, cause: &str) -> Result<(), String> {
-        let shadow = &self.shadow;
-        let now = shadow.now;
-        // What comes after the timeout struck is thrown away, and counts no more.
-        let quiet =
-            |wait: Option<Duration>| wait.is_some_and(|wait| it.overdue || it.due || now >= it.last_moved + wait);
-        let goodbye = it.said_goodbye == [true; 2];
-        let words = Peer::BOTH.map(|peer| it.told[peer as usize].map(|error| fault_word(peer, error)));
-        let first = it.first_told.map(|(peer, error)| fault_word(peer, error));
-        let told: Vec<_> =
-            if it.told_together { words.into_iter().flatten().collect() } else { first.into_iter().collect() };
-        let explained = match cause {
-            "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
-            "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
-            "idle-timeout" => it.connected.is_some() && quiet(shadow.config.idle_timeout),
-            "half-close-timeout" => it.is_half_closed() && quiet(shadow.config.half_close_timeout),
-            "drain" => shadow.is_given_up(now),
-            "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
-            "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
-            cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),
-            cause => !goodbye && told.iter().any(|told| told == cause),
-        };
-        if explained { Ok(()) } else { Err(format!("history does not explain the end (told {told:?})")) }
-    }
-
-    // ---- in the end ----
-
-    /// The relay is gone, and everything on the wire has arrived.
-    pub(crate) fn check_end(&mut self, totals: Totals) {
-        if self.kernel.open != 0 {
-            self.violation(format!("{} descriptors leaked", self.kernel.open));
-        }
-        if !self.shadow.fatal {
-            let lost = self.shadow.sessions.iter().position(|it| it.records != 1);
-            if let Some(session) = lost {
-                self.violation(format!("session {session} has no record"));
-            }
-            let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
-            let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
-            let reset = |it: &&Session| it.ended_late;
-            let least = self.shadow.sessions.iter().filter(drained).count() as u64;
-            let most = self.shadow.sessions.iter().filter(reset).count() as u64;
-            let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
-            let given = (totals.sessions, totals.up, totals.down);
-            if given != expected || !(least..=most).contains(&totals.drained) {
-                self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
-            }
-        }
-        for index in 0..self.peers.len() {
-            if let Some(what) = self.judge(index) {
-                let name = if self.peers[index].is_client { "client" } else { "upstream" };
-                self.violation(format!("{name} {}: {what}", self.peers[index].session));
-            }
-        }
-    }
-
-    /// What is wrong with what this peer saw?
-    fn judge(&self, index: usize) -> Option<String> {
-        let peer = &self.peers[index];
-        let session = self.shadow.sessions.iter().find(|it| it.plan == peer.session);
-        let other = self.peers.iter().rev().find(|it| it.session == peer.session && it.is_client != peer.is_client);
-        let sent = other.map_or(0, |other| other.sent);
-        if peer.received > sent {
-            return Some(format!("got {} bytes of {sent}", peer.received));
-        }
-        // Of several attempts, only the last became the session's.
-        let session = session.filter(|it| peer.is_client || it.upstream == Some(peer.conn));
-        let cut_off = self.shadow.cut_off.contains(&peer.conn);
-        let orderly = session.and_then(|it| it.cause.as_deref()).is_some_and(|cause| cause.ends_with("-eof"));
-        match peer.ended {
-            Some(How::Eof) if !other.is_some_and(|other| other.said_fin) => {
-                Some("a clean end that nobody meant".to_owned())
-            }
-            Some(How::Eof) if peer.received != sent => {
-                Some(format!("a clean end after {} bytes of {sent}", peer.received))
-            }
-            Some(How::Reset(error)) if orderly && !cut_off => Some(format!("{error:?}, though all was said")),
-            Some(_) => None,
-            None => {
-                let life = self.kernel.conns[peer.conn].peer.life;
-                let waits = !peer.closed && peer.reads_all() && matches!(life, Life::Open | Life::Dead);
-                (waits && !cut_off).then(|| format!("left without an end ({life:?})"))
-            }
         }
     }
 }

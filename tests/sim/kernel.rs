@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Bits, Ready, Time, Token};
+use tproxy::net::Time;
 
 use crate::conn::{Conn, End, Half, Life, Watch, Who};
 
@@ -99,11 +99,11 @@ pub(crate) struct Kernel {
     agenda: BinaryHeap<Reverse<Entry>>,
     scheduled: u64,
     /// Connections whose relay's end has an edge to be looked at.
-    edges: VecDeque<ConnId>,
+    pub(crate) edges: VecDeque<ConnId>,
     pub(crate) listening: bool,
     pub(crate) queue: VecDeque<ConnId>,
-    listener_edge: bool,
-    listener_owed: bool,
+    pub(crate) listener_edge: bool,
+    pub(crate) listener_owed: bool,
     /// Open in the relay's process, the listener not counted.
     pub(crate) open: usize,
     /// Peers' ends to which something happened.
@@ -509,117 +509,5 @@ impl Kernel {
             Life::Open | Life::Orphan => self.fail(conn, to, Errno::CONNRESET),
             Life::Dead | Life::Gone => {}
         }
-    }
-
-    // ---- events ----
-
-    fn happened(&mut self, conn: ConnId, who: Who) {
-        match who {
-            Who::Peer => self.stirred.push(conn),
-            Who::Relay => self.edge(conn),
-        }
-    }
-
-    /// Something happened at the relay's end.
-    fn edge(&mut self, conn: ConnId) {
-        let watch = &mut self.conns[conn].watch;
-        if watch.token.is_some() && !watch.listed {
-            watch.listed = true;
-            self.edges.push_back(conn);
-        }
-    }
-
-    /// What is ready already raises an event too.
-    pub(crate) fn register(&mut self, conn: ConnId, token: Token) {
-        let watch = &mut self.conns[conn].watch;
-        assert!(watch.token.is_none(), "connection {conn} is registered twice");
-        *watch = Watch { token: Some(token), listed: false, owes_read: true, owes_write: true, owes_error: true };
-        self.edge(conn);
-    }
-
-    /// Is there anything for the event queue to say?
-    pub(crate) fn has_events(&mut self) -> bool {
-        if self.listener_ready() {
-            return true;
-        }
-        if self.laws.linux {
-            while let Some(conn) = self.edges.front().copied() {
-                if self.bits(conn) != Bits::default() {
-                    return true;
-                }
-                self.edges.pop_front();
-                self.conns[conn].watch.listed = false;
-            }
-            return false;
-        }
-        (0..self.conns.len()).any(|conn| self.bits(conn) != Bits::default())
-    }
-
-    /// Has this connection an event that was not delivered yet?
-    pub(crate) fn is_pending(&self, conn: ConnId) -> bool {
-        (!self.laws.linux || self.conns[conn].watch.listed) && self.bits(conn) != Bits::default()
-    }
-
-    pub(crate) fn listener_ready(&self) -> bool {
-        let waiting = self.listening && !self.queue.is_empty();
-        waiting && if self.laws.linux { self.listener_edge } else { self.listener_owed }
-    }
-
-    /// Delivers at most `most` events. What an event says is what is true now, not what was true at its edge.
-    pub(crate) fn collect(&mut self, most: usize, ready: &mut Vec<Ready>) {
-        let before = ready.len();
-        if self.listener_ready() {
-            (self.listener_edge, self.listener_owed) = (false, false);
-            ready.push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
-        }
-        if !self.laws.linux {
-            self.edges.clear();
-            let first = if self.conns.is_empty() { 0 } else { self.rng.usize(..self.conns.len()) };
-            self.edges.extend((first..self.conns.len()).chain(0..first));
-        }
-        while ready.len() - before < most
-            && let Some(conn) = self.edges.pop_front()
-        {
-            let bits = self.bits(conn);
-            let watch = &mut self.conns[conn].watch;
-            watch.listed = false;
-            let Some(token) = watch.token.filter(|_| bits != Bits::default()) else {
-                continue;
-            };
-            watch.owes_read &= !bits.has(Bits::READABLE);
-            watch.owes_write &= !bits.has(Bits::WRITABLE);
-            watch.owes_error &= !bits.has(Bits::ERROR);
-            ready.push(Ready { token, bits });
-        }
-    }
-
-    /// What the event of this connection would say now; nothing if none would come.
-    fn bits(&self, conn: ConnId) -> Bits {
-        let it = &self.conns[conn];
-        if it.watch.token.is_none() || it.relay.life == Life::Connecting {
-            return Bits::default();
-        }
-        let (readable, writable, error) = (it.is_readable(), it.is_writable(), it.relay.error.is_some());
-        let says = if self.laws.linux {
-            let ended = it.from_peer.fin_arrived || it.relay.life == Life::Dead;
-            [
-                (readable, Bits::READABLE),
-                (writable, Bits::WRITABLE),
-                (ended || it.from_peer.mark.is_some(), Bits::EAGER),
-                // A reset raises both flags at once, so an end without an error was a FIN, or is an error that was told.
-                (ended && !error, Bits::FIN),
-                (error, Bits::ERROR),
-            ]
-        } else {
-            // That there was a FIN or a mark, this kernel does not say.
-            [
-                (readable && it.watch.owes_read, Bits::READABLE),
-                (writable && it.watch.owes_write, Bits::WRITABLE),
-                (false, Bits::EAGER),
-                (false, Bits::FIN),
-                (error && it.watch.owes_error, Bits::ERROR),
-            ]
-        };
-        says.into_iter().filter(|(is, _)| *is).fold(Bits::default(), |bits, (_, bit)| bits | bit)
     }
 }

@@ -16,11 +16,11 @@
 //!                 world: time, faults, noise   invariants: what must hold     records: what it logged
 //! ```
 //!
-//! **What is promised.** After every call and every turn (`invariants.rs`): what arrives is what was sent, every byte
-//! checked; a clean end only where it was meant, and a reset only with a cause; nothing is thrown away that could still
-//! be delivered; who sleeps has nothing to do and wakes in time; nobody starves, nothing spins; tables are as small as
-//! they should be, descriptors come back; timers are never early, and I/O goes first; the drain lets nobody in and ends;
-//! the log says what happened. And the same seed does the same.
+//! **What is promised.** At every call and sleep (`invariants.rs`), after every turn (`turns.rs`) and in the end
+//! (`ends.rs`): what arrives is what was sent, every byte checked; a clean end only where it was meant, and a reset only
+//! with a cause; nothing is thrown away that could still be delivered; who sleeps has nothing to do and wakes in time;
+//! nobody starves, nothing spins; tables are as small as they should be, descriptors come back; timers are never early,
+//! and I/O goes first; the drain lets nobody in and ends; the log says what happened. And the same seed does the same.
 //!
 //! **How it is driven.** `seeds.rs` random schedules, `sweep.rs` one fault at a time in every call of some fifty
 //! scenarios, `exhaustive.rs` every order of a few events. `conformance.rs` holds the simulated kernel against the real
@@ -45,6 +45,8 @@ mod conformance;
 mod conn;
 mod draw;
 mod drive;
+mod edges;
+mod ends;
 mod exhaustive;
 mod faults;
 mod invariants;
@@ -60,4 +62,5 @@ mod shadow;
 mod shrink;
 mod sweep;
 mod trace;
+mod turns;
 mod world;

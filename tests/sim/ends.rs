@@ -1,0 +1,160 @@
+//! What must hold when something has ended: the log tells each session's story as the shadow model knows it, and every
+//! peer has seen the end that the other one meant.
+
+use std::time::Duration;
+
+use tproxy::net::{Peer, Time};
+use tproxy::reactor::Totals;
+
+use crate::conn::Life;
+use crate::peers::How;
+use crate::records::Record;
+use crate::seam::client_address;
+use crate::shadow::{Session, fault_word};
+use crate::world::World;
+
+impl World {
+    pub(crate) fn check_record(&mut self, record: &Record) {
+        let place = self.shadow.sessions.iter().position(|it| client_address(it.client) == record.client);
+        let Some(session) = place else {
+            return self.violation(format!("a record of a client that never was: {record:?}"));
+        };
+        self.trace.note(self.kernel.now, || format!("record of session {session}: {record:?}"));
+        let now = self.shadow.now;
+        let it = &mut self.shadow.sessions[session];
+        it.records += 1;
+        it.cause = Some(record.end.clone());
+        let it = &self.shadow.sessions[session];
+        let seconds = |from: Time, to: Time| format!("{:.3}s", to.since(from).as_secs_f64());
+        // The relay keeps the moment of connecting in whole milliseconds, 49 days of them at most.
+        let connect = it.connected.map_or_else(
+            || seconds(it.began, now),
+            |at| {
+                let millis = u32::try_from(at.since(it.began).as_millis()).unwrap_or(u32::MAX);
+                format!("{:.3}s", Duration::from_millis(millis.into()).as_secs_f64())
+            },
+        );
+        let mut wrong = Vec::new();
+        for (wrongly, what) in [
+            (it.records > 1, "a second record".to_owned()),
+            (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
+            (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
+            (record.down != it.flows[1].written, format!("down should be {}", it.flows[1].written)),
+            (record.time != seconds(it.began, now), format!("time should be {}", seconds(it.began, now))),
+            (record.connect != connect, format!("connect should be {connect}")),
+        ] {
+            if wrongly {
+                wrong.push(what);
+            }
+        }
+        if let Err(why) = self.explain(it, &record.end) {
+            wrong.push(why);
+        }
+        self.check_connecting(session, &record.end);
+        if record.end == "idle-timeout" || record.end == "half-close-timeout" {
+            self.check_overdue(session);
+        }
+        for what in wrong {
+            self.violation(format!("session {session}: {what}: {record:?}"));
+        }
+    }
+
+    /// Did a session that never got its upstream get all it was promised?
+    fn check_connecting(&mut self, session: usize, cause: &str) {
+        let shadow = &self.shadow;
+        let (it, config) = (&shadow.sessions[session], &shadow.config);
+        if it.connected.is_some() || shadow.is_given_up(shadow.now) {
+            return;
+        }
+        let timed_out = shadow.now >= it.began + config.connect_timeout;
+        // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
+        if cause == "no-resources" && !it.unwatched && !shadow.dial_refused && it.failures.is_empty() && !timed_out {
+            self.violation(format!("session {session}: given up for a shortage before its time"));
+        }
+    }
+
+    /// Does history explain this cause?
+    fn explain(&self, it: &Session, cause: &str) -> Result<(), String> {
+        let shadow = &self.shadow;
+        let now = shadow.now;
+        // What comes after the timeout struck is thrown away, and counts no more.
+        let quiet =
+            |wait: Option<Duration>| wait.is_some_and(|wait| it.overdue || it.due || now >= it.last_moved + wait);
+        let goodbye = it.said_goodbye == [true; 2];
+        let words = Peer::BOTH.map(|peer| it.told[peer as usize].map(|error| fault_word(peer, error)));
+        let first = it.first_told.map(|(peer, error)| fault_word(peer, error));
+        let told: Vec<_> =
+            if it.told_together { words.into_iter().flatten().collect() } else { first.into_iter().collect() };
+        let explained = match cause {
+            "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
+            "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
+            "idle-timeout" => it.connected.is_some() && quiet(shadow.config.idle_timeout),
+            "half-close-timeout" => it.is_half_closed() && quiet(shadow.config.half_close_timeout),
+            "drain" => shadow.is_given_up(now),
+            "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
+            "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
+            cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),
+            cause => !goodbye && told.iter().any(|told| told == cause),
+        };
+        if explained { Ok(()) } else { Err(format!("history does not explain the end (told {told:?})")) }
+    }
+
+    /// The relay is gone, and everything on the wire has arrived.
+    pub(crate) fn check_end(&mut self, totals: Totals) {
+        if self.kernel.open != 0 {
+            self.violation(format!("{} descriptors leaked", self.kernel.open));
+        }
+        if !self.shadow.fatal {
+            let lost = self.shadow.sessions.iter().position(|it| it.records != 1);
+            if let Some(session) = lost {
+                self.violation(format!("session {session} has no record"));
+            }
+            let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
+            let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
+            let reset = |it: &&Session| it.ended_late;
+            let least = self.shadow.sessions.iter().filter(drained).count() as u64;
+            let most = self.shadow.sessions.iter().filter(reset).count() as u64;
+            let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
+            let given = (totals.sessions, totals.up, totals.down);
+            if given != expected || !(least..=most).contains(&totals.drained) {
+                self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
+            }
+        }
+        for index in 0..self.peers.len() {
+            if let Some(what) = self.judge(index) {
+                let name = if self.peers[index].is_client { "client" } else { "upstream" };
+                self.violation(format!("{name} {}: {what}", self.peers[index].session));
+            }
+        }
+    }
+
+    /// What is wrong with what this peer saw?
+    fn judge(&self, index: usize) -> Option<String> {
+        let peer = &self.peers[index];
+        let session = self.shadow.sessions.iter().find(|it| it.plan == peer.session);
+        let other = self.peers.iter().rev().find(|it| it.session == peer.session && it.is_client != peer.is_client);
+        let sent = other.map_or(0, |other| other.sent);
+        if peer.received > sent {
+            return Some(format!("got {} bytes of {sent}", peer.received));
+        }
+        // Of several attempts, only the last became the session's.
+        let session = session.filter(|it| peer.is_client || it.upstream == Some(peer.conn));
+        let cut_off = self.shadow.cut_off.contains(&peer.conn);
+        let orderly = session.and_then(|it| it.cause.as_deref()).is_some_and(|cause| cause.ends_with("-eof"));
+        match peer.ended {
+            Some(How::Eof) if !other.is_some_and(|other| other.said_fin) => {
+                Some("a clean end that nobody meant".to_owned())
+            }
+            Some(How::Eof) if peer.received != sent => {
+                Some(format!("a clean end after {} bytes of {sent}", peer.received))
+            }
+            Some(How::Reset(error)) if orderly && !cut_off => Some(format!("{error:?}, though all was said")),
+            Some(_) => None,
+            None => {
+                let life = self.kernel.conns[peer.conn].peer.life;
+                let waits = !peer.closed && peer.reads_all() && matches!(life, Life::Open | Life::Dead);
+                (waits && !cut_off).then(|| format!("left without an end ({life:?})"))
+            }
+        }
+    }
+}

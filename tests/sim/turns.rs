@@ -1,0 +1,147 @@
+//! What must hold around each turn: the tables are as small as they should be, nobody starves, nothing spins, and I/O
+//! goes before timers.
+
+use std::time::Duration;
+
+use tproxy::net::Peer;
+use tproxy::reactor::Census;
+
+use crate::records;
+use crate::shadow::Session;
+use crate::world::World;
+
+/// The longest an ending may take, and the second its beginning is rounded by.
+const ENDING: Duration = Duration::from_secs(31);
+
+/// Calls that bring nothing, for each session, in one turn.
+const VAIN_CALLS: usize = 24;
+
+impl World {
+    /// A wait is over.
+    pub(crate) fn begin_turn(&mut self, asleep: bool, events: usize) {
+        self.kernel.turn = Some(self.kernel.now);
+        let shadow = &mut self.shadow;
+        shadow.turn += 1;
+        shadow.now = self.kernel.now;
+        shadow.asleep = asleep;
+        shadow.progress = asleep || events > 0;
+        shadow.vain_calls = 0;
+        shadow.ended_this_turn = 0;
+        for index in 0..self.shadow.live.len() {
+            let session = self.shadow.live[index];
+            let it = &self.shadow.sessions[session];
+            let could_move = it.upstream.is_some()
+                && it.connected.is_some()
+                && Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some());
+            let due = self.shadow.is_inactive(it);
+            let it = &mut self.shadow.sessions[session];
+            (it.could_move, it.due) = (could_move, due);
+            it.flows.iter_mut().for_each(|flow| flow.moved = false);
+        }
+    }
+
+    /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
+    /// is true.
+    pub(crate) fn end_turn(&mut self, census: Census, lines: &[String]) {
+        for line in lines {
+            match records::parse(line) {
+                Some(record) => self.check_record(&record),
+                None => self.trace.note(self.kernel.now, || format!("log: {line}")),
+            }
+        }
+        self.check_tables(census);
+        for index in 0..self.shadow.live.len() {
+            let session = self.shadow.live[index];
+            self.check_service(session);
+            self.check_overdue(session);
+        }
+        let shadow = &mut self.shadow;
+        shadow.idle_turns = if shadow.progress { 0 } else { shadow.idle_turns + 1 };
+        if shadow.idle_turns > 3 + 2 * self.plan.sessions.len() {
+            self.violation("turn after turn, and nothing is done");
+        }
+        let most = VAIN_CALLS * (2 + self.shadow.live.len() + self.shadow.ended_this_turn);
+        if self.shadow.vain_calls > most {
+            self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
+        }
+        if self.shadow.stop_turn.is_some() && self.kernel.listening {
+            self.violation("draining, and still listening");
+        }
+        if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
+            self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
+        }
+    }
+
+    fn check_tables(&mut self, census: Census) {
+        let Census { sessions, leases, spare_leases, alarms, ready, backlog } = census;
+        let live = self.shadow.live.len();
+        let ended = self.shadow.ended_this_turn;
+        let turn = self.shadow.turn;
+        let holding = |it: &Session, peer: Peer| {
+            let flow = it.flows[peer as usize];
+            // A flow that learns of its target's end from the other flow lets go in the next turn.
+            flow.read > flow.written && (it.told[peer.other() as usize].is_none() || it.told_turn == turn)
+        };
+        let held = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
+        let held: usize = held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count()).sum();
+        let open = self.kernel.open;
+        for (wrong, what) in [
+            (sessions != live, format!("{sessions} sessions in the table, {live} alive")),
+            (sessions > self.plan.limit, format!("{sessions} sessions, the limit is {}", self.plan.limit)),
+            (leases > held, format!("{leases} leases are out, {held} flows hold bytes")),
+            (spare_leases * self.plan.config.buffer_size > 16 << 20, format!("{spare_leases} spare leases")),
+            (alarms > sessions + 2, format!("{alarms} alarms for {sessions} sessions")),
+            (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
+            (open > 2 * sessions, format!("{open} descriptors for {sessions} sessions")),
+            (backlog > 2 * self.plan.sessions.len(), format!("{backlog} on the backlog of {sessions} sessions")),
+        ] {
+            if wrong {
+                self.violation(what);
+            }
+        }
+    }
+
+    /// Who could move is served in time.
+    fn check_service(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        let Some(upstream) = it.upstream.filter(|_| it.connected.is_some()) else {
+            return;
+        };
+        let draining = self.shadow.stop_turn.is_some();
+        if it.flows.iter().all(|flow| flow.finished) && !draining {
+            return self.violation(format!("session {session} has said all, and is still there"));
+        }
+        if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
+            return self.violation(format!("session {session} does not end"));
+        }
+        let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
+        // Every flow of every session may be ahead of it, and each gets one slice in a turn.
+        let ahead = 3 + 2 * self.shadow.live.len();
+        for peer in Peer::BOTH {
+            let it = &self.shadow.sessions[session];
+            let hungry = !pending && self.movable(it, peer).is_some();
+            let flow = self.shadow.sessions[session].flow(peer);
+            (flow.hungry, flow.patience) = match hungry && !flow.moved {
+                true => (flow.hungry + 1, flow.patience.max(ahead)),
+                false => (0, 0),
+            };
+            if flow.hungry > flow.patience {
+                self.violation(format!("session {session}: the flow from its {peer:?} starves"));
+            }
+        }
+    }
+
+    /// I/O comes before timers.
+    pub(crate) fn check_overdue(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        if it.overdue {
+            return;
+        }
+        let due = it.due;
+        let moved = it.passed_on == self.shadow.now;
+        if due && it.could_move && !moved && self.shadow.asleep && it.told == [None; 2] {
+            self.violation(format!("session {session}: a timer went before what could be moved"));
+        }
+        self.shadow.sessions[session].overdue = due && !moved;
+    }
+}
