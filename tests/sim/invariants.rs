@@ -201,6 +201,13 @@ impl World {
         let unread = self.kernel.conns[conn].from_peer.unread();
         let it = &self.shadow.sessions[session];
         let said = it.flows.iter().all(|flow| flow.end == Some(End::Eof) && flow.read == flow.written);
+        // A container's network goes with its last process: while draining, who owes bytes stays for a while.
+        let owed = self.kernel.conns[conn].from_relay.unacked();
+        let patient = self.shadow.now >= it.last_moved + self.shadow.config.reset_grace || it.told != [None; 2];
+        let hasty = owed > 0 && self.shadow.stop_turn.is_some() && !patient;
+        if hasty {
+            self.violation(format!("session {session}: connection {conn} closed in the drain, and owes {owed} bytes"));
+        }
         if !said {
             self.violation(format!("session {session}: a goodbye to connection {conn}, but not all was said"));
         }
