@@ -63,7 +63,7 @@ mod tests {
         alarms.set(late, Alarm::Session(1));
         alarms.set(early, Alarm::Session(2));
         alarms.set(early, Alarm::Drain);
-        assert_eq!(alarms.next(), Some(early));
+        assert_eq!((alarms.next(), alarms.len()), (Some(early), 3));
         assert_eq!(alarms.due(Time::from_nanos(9)), None);
         assert_eq!(alarms.due(early), Some(Alarm::Drain));
         assert_eq!(alarms.due(early), Some(Alarm::Session(2)));

@@ -24,6 +24,20 @@ fn the_next_address_is_tried_when_one_refuses() {
     assert_eq!(read_exactly(&limited(upstream.accept().unwrap().0), 5), b"hello");
 }
 
+/// connect itself says that there is no way to the broadcast address.
+#[test]
+fn the_next_address_is_tried_when_one_fails_at_once() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = "255.255.255.255:9".parse().unwrap();
+    let relay = start(config([nowhere, nowhere, upstream.local_addr().unwrap()]));
+    let client = relay.client();
+    say(&client, b"hello");
+    assert_eq!(read_exactly(&limited(upstream.accept().unwrap().0), 5), b"hello");
+    // And when all fail, it ends.
+    let relay = start(config([nowhere, nowhere]));
+    assert_eq!(end_of(&relay.client()), Ended::Reset);
+}
+
 #[test]
 fn a_black_hole_does_not_eat_the_turn_of_the_next_address() {
     let hole = black_hole();

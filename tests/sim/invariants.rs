@@ -188,10 +188,19 @@ impl World {
                 self.shadow.ended_this_turn += 1;
             }
             Peer::Upstream if !connected => {
+                let mut early = false;
                 if self.kernel.conns[conn].relay.life != Life::Dead {
+                    let alone = it.failures.is_empty() && self.shadow.dial_failures.is_empty();
+                    if let Some(at) = it.first_dial.filter(|_| alone && it.ended.is_none()) {
+                        let left = (it.began + self.shadow.config.connect_timeout).since(at);
+                        early = now < at + left / u32::try_from(self.shadow.config.to.len()).unwrap();
+                    }
                     it.failures.push("connect-timeout");
                 }
                 it.upstream = None;
+                if early {
+                    self.violation(format!("session {session}: its first address had not had its time"));
+                }
             }
             Peer::Upstream => {}
         }

@@ -75,6 +75,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
 
     fn connect(&mut self, to: SocketAddr) -> io::Result<SimStream<LINUX>> {
         let mut world = self.0.borrow_mut();
+        world.shadow.dialling = Some(to);
         let result = match world.enter(Call::Connect) {
             Some(error) => Err(error),
             None => world.dial(),

@@ -1,5 +1,6 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -129,6 +130,8 @@ pub(crate) struct Shadow {
     pub(crate) idle_turns: usize,
     /// When accept was last told to leave it.
     pub(crate) shortage: Option<Time>,
+    /// The address of the last connect.
+    pub(crate) dialling: Option<SocketAddr>,
     /// Errors that connect itself gave: to whom, it does not say.
     pub(crate) dial_failures: Vec<&'static str>,
     /// One of them was the upstream's, and no shortage of our own.
@@ -168,6 +171,7 @@ impl Shadow {
             progress: false,
             idle_turns: 0,
             shortage: None,
+            dialling: None,
             dial_failures: Vec::new(),
             dial_refused: false,
             aborted: Vec::new(),
@@ -325,6 +329,11 @@ impl Shadow {
                 if result.is_ok() {
                     let now = self.now;
                     self.own(conn, session, Peer::Upstream);
+                    // Each address in its turn, as long as none failed at once.
+                    let due = self.config.to[self.sessions[session].dials % self.config.to.len()];
+                    if self.dial_failures.is_empty() && self.dialling != Some(due) {
+                        self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
+                    }
                     let it = &mut self.sessions[session];
                     it.upstream = Some(conn);
                     it.dials += 1;
