@@ -172,11 +172,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The kernel it runs on.
-    pub const fn net(&self) -> &N {
-        &self.net
-    }
-
     /// Sleeps unless there is work. Was a stop asked for?
     fn wait(&mut self) -> Result<bool, Error> {
         let idle = self.ready.is_empty() && self.backlog.is_empty() && !self.may_accept();

@@ -51,7 +51,7 @@ pub struct Pass {
 
 impl Flow {
     /// A flow that has moved nothing.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { state: State::Open, lease: None, moved: 0 }
     }
 
@@ -169,12 +169,6 @@ impl Flow {
     }
 }
 
-impl Default for Flow {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
@@ -284,6 +278,18 @@ mod tests {
         bench.to.mark(Bits::WRITABLE);
         assert!(bench.run().progress);
         assert_eq!(bench.target.written(), b"hello");
+    }
+
+    #[test]
+    fn a_write_that_finds_no_room_is_no_progress() {
+        let mut bench = bench(|source| {
+            source.reads(b"hello");
+        });
+        bench.target.blocks().blocks();
+        bench.run();
+        bench.to.mark(Bits::WRITABLE);
+        assert_eq!(bench.run(), Pass::default());
+        assert_eq!(bench.target.write_calls(), 2);
     }
 
     #[test]
