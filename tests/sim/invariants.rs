@@ -274,6 +274,12 @@ impl World {
             }
             self.check_deadline(session, until);
         }
+        let drained = self.shadow.stops.first().zip(self.plan.config.drain_timeout).map(|(at, wait)| *at + wait);
+        if let Some(deadline) = drained.filter(|_| !self.shadow.live.is_empty())
+            && until.is_none_or(|until| until > deadline.max(self.shadow.now))
+        {
+            self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
+        }
         let alone = self.plan.config.to.len() == 1 && self.plan.config.connect_attempts == 1;
         let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
         let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
