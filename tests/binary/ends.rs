@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use crate::journal::Session;
 use crate::patience::until;
 use crate::peers::{
-    BlackHole, Ended, Nobody, Upstream, client, end_of, fate_of_a_client, finish, hear, relayed, reset, say,
+    BlackHole, Ended, Nobody, Upstream, client, clog, end_of, fate_of_a_client, finish, hear, relayed, reset, say,
 };
 use crate::process::{Relay, relay_to};
 
@@ -186,6 +186,17 @@ fn no_resources_when_there_is_no_descriptor_for_the_upstream() {
     assert_eq!(relay.log.with("connect: too many open files").len(), 1);
     let session = ended(&relay, "no-resources", 0, 0);
     assert_eq!(session.upstream, upstream.address);
+}
+
+/// Its reset was being held back for a client that does not read when the relay was to stop.
+#[test]
+fn the_first_cause_stays_when_the_drain_cuts_its_ending_short() {
+    let Bench { mut relay, client, server } = bench(["--reset-grace", "1m", "--drain-timeout", "0"]);
+    clog(&server);
+    reset(server);
+    assert_eq!(relay.stop(), 4);
+    assert_eq!(relay.log.sessions()[0].end, "upstream-reset");
+    drop(client);
 }
 
 /// "drain" has its tests among the exit codes; here it ends a session that never got its upstream.

@@ -59,7 +59,6 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
                 // The client went before it was accepted: it is off the queue.
                 if let Some(conn) = world.kernel.queue.pop_front() {
                     world.kernel.close(conn, Who::Relay, true);
-                    world.shadow.aborted(conn);
                 }
                 Err(error)
             }
@@ -227,9 +226,8 @@ impl Drop for SimListener {
         }
         let mut world = self.0.borrow_mut();
         world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
-        let waiting: Vec<_> = world.kernel.queue.iter().copied().collect();
-        world.check_door(waiting.len());
-        waiting.into_iter().for_each(|conn| world.shadow.aborted(conn));
+        let waiting = world.kernel.queue.len();
+        world.check_door(waiting);
         world.kernel.stop_listening();
         world.settle();
     }

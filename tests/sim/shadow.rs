@@ -1,7 +1,6 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::Config;
@@ -119,7 +118,6 @@ pub(crate) struct Shadow {
     pub(crate) config: Config,
     pub(crate) now: Time,
     pub(crate) asleep: bool,
-    pub(crate) stalled: Duration,
     /// When requests to stop were delivered.
     pub(crate) stops: Vec<Time>,
     /// Turn in which the first came.
@@ -136,8 +134,6 @@ pub(crate) struct Shadow {
     pub(crate) dial_failures: Vec<&'static str>,
     /// One of them was the upstream's, and no shortage of our own.
     pub(crate) dial_refused: bool,
-    /// Clients that were never let in.
-    pub(crate) aborted: Vec<ConnId>,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -164,7 +160,6 @@ impl Shadow {
             config: plan.config.clone(),
             now: Time::START,
             asleep: false,
-            stalled: Duration::ZERO,
             stops: Vec::new(),
             stop_turn: None,
             turn: 0,
@@ -174,7 +169,6 @@ impl Shadow {
             dialling: None,
             dial_failures: Vec::new(),
             dial_refused: false,
-            aborted: Vec::new(),
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,
@@ -286,10 +280,6 @@ impl Shadow {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => (self.progress, self.shortage) = (true, Some(self.now)),
         }
-    }
-
-    pub(crate) fn aborted(&mut self, conn: ConnId) {
-        self.aborted.push(conn);
     }
 
     pub(crate) fn cut_off(&mut self, conn: ConnId) {

@@ -208,7 +208,6 @@ impl World {
         if noise.stall > 0 && self.rng.u16(..) < u16::from(noise.stall) {
             let nap =
                 if self.rng.bool() { Duration::from_secs(30) } else { Duration::from_millis(u64::from(u32::MAX)) };
-            self.shadow.stalled += nap;
             let late = self.kernel.now + nap;
             self.run_until(late);
         }
