@@ -12,6 +12,7 @@
 //!
 //! This is the only caller of the seam ([`crate::net`]); what bytes do is decided below, in [`crate::relay`].
 
+mod accept;
 mod alarms;
 mod backoff;
 mod connect;
@@ -23,7 +24,7 @@ mod session;
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use log::{info, trace, warn};
+use log::{info, trace};
 use slab::Slab;
 
 use crate::net::{Net, Peer, Ready, Time, Token};
@@ -36,12 +37,6 @@ use ending::Verdict;
 use gate::Gate;
 pub use record::{Cause, Record, Totals};
 use session::{Phase, Session};
-
-/// Clients accepted in one turn, so that a storm of them does not hold up those that are here.
-const ACCEPTS_PER_TURN: usize = 32;
-
-/// Clients accepted in the turn that begins the drain: one backlog's length.
-const ACCEPTS_AT_LAST: usize = crate::net::mio::LISTEN_BACKLOG as usize;
 
 /// The most one flow of the backlog may read before others get a turn (or one buffer, if that is more).
 const SLICE: usize = 256 << 10;
@@ -208,7 +203,7 @@ impl<N: Net> Reactor<N> {
                 self.run_session(key, Why::Event);
             }
         }
-        self.accept(ACCEPTS_PER_TURN)?;
+        self.accept(accept::PER_TURN)?;
         while let Some(token) = self.backlog.pop_front() {
             // Whose session has ended does not use up the slice.
             if let Some(key) = self.owner(token) {
@@ -268,7 +263,7 @@ impl<N: Net> Reactor<N> {
         }
         // Who connected before the request is served; who comes after it is refused at once.
         self.gate.knock();
-        self.accept(ACCEPTS_AT_LAST)?;
+        self.accept(accept::AT_LAST)?;
         self.listener = None;
         self.reopen_gate();
         let left = self.sessions.len() - self.doomed.len();
@@ -291,67 +286,6 @@ impl<N: Net> Reactor<N> {
                 session.doomed = true;
                 self.doomed.push(slot(key));
             }
-        }
-    }
-
-    /// Is there a reason to accept, and room?
-    fn may_accept(&self) -> bool {
-        let room = self.sessions.len() < self.limit && self.starved.is_empty();
-        room && self.gate.is_open() && self.listener.is_some()
-    }
-
-    fn accept(&mut self, clients: usize) -> Result<(), Error> {
-        for _ in 0..clients {
-            if !self.may_accept() {
-                break;
-            }
-            let Some(listener) = &mut self.listener else {
-                break;
-            };
-            match self.net.accept(listener) {
-                Ok((stream, client)) => {
-                    self.gate.passed();
-                    self.admit(stream, client);
-                }
-                Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
-                    gate::Verdict::Skip => {}
-                    gate::Verdict::Empty { news } => {
-                        if news {
-                            info!(target: LOG, "accept: resumed, nobody waits any more");
-                        }
-                        break;
-                    }
-                    gate::Verdict::Pause { pause, news } => {
-                        self.alarms.set(self.now + pause, Alarm::Gate);
-                        if news {
-                            let measure = format!("pausing {}ms", pause.as_millis());
-                            warn!(target: LOG, "accept: {}", gate::complaint(&error, &measure));
-                        }
-                        break;
-                    }
-                    gate::Verdict::Dead => return Err(Error::Accept(error)),
-                },
-            }
-        }
-        if self.sessions.len() >= self.limit && !self.warned_of_limit {
-            self.warned_of_limit = true;
-            warn!(target: LOG, "at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
-        }
-        Ok(())
-    }
-
-    /// A new session: its client is watched at once, for it may go away while we connect.
-    fn admit(&mut self, stream: N::Stream, client: std::net::SocketAddr) {
-        let serial = self.next_serial();
-        let key = slot(self.sessions.insert(Session::new(stream, client, serial, self.now)));
-        let session = &mut self.sessions[key as usize];
-        let token = session.token(key, Peer::Client);
-        let Phase::Connecting(connecting) = &mut session.phase else {
-            return;
-        };
-        match self.net.register(connecting.client.stream_mut(), token) {
-            Ok(()) => self.dial(key),
-            Err(_) => self.doom(key, Some(Cause::NoResources)),
         }
     }
 
@@ -479,14 +413,6 @@ impl<N: Net> Reactor<N> {
         if !session.ready {
             session.ready = true;
             self.ready.push_back(session.token(key, Peer::Client));
-        }
-    }
-
-    /// Whatever accept was short of may be there again.
-    fn reopen_gate(&mut self) {
-        if let Some(at) = self.gate.paused() {
-            self.alarms.cancel(at, Alarm::Gate);
-            self.gate.reopen();
         }
     }
 
