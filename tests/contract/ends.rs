@@ -131,7 +131,7 @@ fn a_close_over_unread_input_is_seen_as_a_reset() {
     );
 }
 
-/// K9, rule 4: who answers early and hangs up is heard in full by a peer that uploads before it reads.
+/// K9: who answers early and hangs up is heard in full by a peer that uploads before it reads.
 #[test]
 fn an_early_answer_arrives_whole_although_the_upload_goes_on() {
     both_ways(

@@ -89,6 +89,9 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
         let more = reactor.turn();
         let mut world = world.borrow_mut();
         match more {
+            Ok(_) if world.doomed => {
+                return world.shadow.violation("the loop goes on, and it should have ended".to_owned());
+            }
             Ok(more) => {
                 world.end_turn(reactor.census(), &records::take());
                 if !world.shadow.violations.is_empty() {
@@ -105,7 +108,7 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
                 }
             }
             Err(error) => {
-                if !world.expects_fatal() {
+                if !world.doomed {
                     world.shadow.violation(format!("the loop ended: {error}"));
                 }
                 world.shadow.fatal = true;

@@ -11,7 +11,7 @@ use tproxy::net::{Peer, Time};
 
 use crate::conn::Life;
 use crate::kernel::ConnId;
-use crate::shadow::{End, Flow, Session};
+use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
 use crate::world::World;
 
 /// How often an ending asks.
@@ -290,7 +290,8 @@ impl World {
         // Someone waits for a descriptor: then nobody else is let in.
         let connecting = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
         let starved = connecting && !self.shadow.dial_failures.is_empty();
-        let patient = (self.shadow.shortage.is_some() || starved) && until.is_some();
+        let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
+        let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
         if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
             self.violation(format!("{} clients wait to be accepted, and nobody will", self.kernel.queue.len()));
         }

@@ -49,7 +49,7 @@ fn bulk() -> Plan {
     plan(vec![Fin], vec![Send(300), Fin])
 }
 
-/// About forty of them, in both readiness modes.
+/// Some fifty of them, in both readiness modes.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = talks();
     all.extend(ends());

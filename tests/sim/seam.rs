@@ -142,6 +142,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
             None => world.kernel.recv(self.conn, Who::Relay, room),
         };
         world.note(Call::Read, self.conn, || format!("read {} ({}) -> {result:?}", self.conn, room.len()));
+        world.trace.result(result);
         world.did_read(self.conn, result);
         Ok(result?)
     }
@@ -153,6 +154,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
             None => world.kernel.send(self.conn, Who::Relay, data, false),
         };
         world.note(Call::Write, self.conn, || format!("write {} ({}) -> {result:?}", self.conn, data.len()));
+        world.trace.result(result);
         world.did_write(self.conn, result);
         world.settle();
         Ok(result?)
@@ -165,6 +167,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
             None => world.kernel.finish(self.conn, Who::Relay),
         };
         world.note(Call::Finish, self.conn, || format!("finish {} -> {result:?}", self.conn));
+        world.trace.result(result.map(|()| 0));
         world.did_finish(self.conn, result);
         world.settle();
         Ok(result?)
@@ -174,6 +177,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let mut world = self.world.borrow_mut();
         world.enter_on(Call::Fault, self.conn);
         let result = world.kernel.take_error(self.conn, Who::Relay);
+        world.trace.result(result.map(|()| 0));
         world.note(Call::Fault, self.conn, || format!("fault {} -> {result:?}", self.conn));
         if let Err(error) = result {
             world.shadow.told(self.conn, error);
@@ -186,6 +190,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         world.enter(Call::Unacked);
         let count = world.kernel.conns[self.conn].from_relay.unacked();
         let result = if world.kernel.laws.counts_unacked { Ok(count) } else { Err(Errno::OPNOTSUPP) };
+        world.trace.result(result);
         world.note(Call::Unacked, self.conn, || format!("unacked {} -> {result:?}", self.conn));
         Ok(result?)
     }

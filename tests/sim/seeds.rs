@@ -33,6 +33,7 @@ fn random_seeds_hold() {
         return replay(seed);
     }
     let count = number("TPROXY_SIM_SEEDS").unwrap_or(SEEDS);
+    assert!(count > 0, "no seeds prove nothing");
     let next = AtomicU64::new(0);
     let failed = Mutex::new(None::<u64>);
     let sum = Mutex::new(Sum::default());

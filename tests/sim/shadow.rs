@@ -1,6 +1,7 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::Config;
@@ -8,6 +9,14 @@ use tproxy::net::{Bits, Peer, Ready, Time, Token};
 
 use crate::kernel::ConnId;
 use crate::plan::Plan;
+
+/// Accepting pauses for so long at first, doubling each time up to so long, give or take this share.
+const PAUSE_LEAST: Duration = Duration::from_millis(10);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE_JITTER: f64 = 0.25;
+
+/// So many clients lost in a row are a shortage.
+const LOST_MAX: u32 = 16;
 
 /// How one direction ended, as the relay was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +40,21 @@ pub(crate) struct Flow {
     /// And how many it may take, for there were so many others.
     pub(crate) patience: usize,
     pub(crate) moved: bool,
+}
+
+/// How far a session is that has nothing more to relay, as the kernel knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// When a byte last moved, an end was told, or one was acknowledged.
+    pub(crate) done: Time,
+    /// Streams that are known to have ended.
+    pub(crate) ends: usize,
+    /// When that was seen to have changed, until the relay must have noticed.
+    pub(crate) moved: Option<Time>,
+    /// When it must have noticed.
+    pub(crate) noticed: Time,
+    /// Since when nothing is owed.
+    pub(crate) paid: Option<Time>,
 }
 
 /// One accepted client.
@@ -66,6 +90,8 @@ pub(crate) struct Session {
     pub(crate) last_io: Time,
     /// When an error after which nothing can be relayed was first told.
     pub(crate) trouble: Option<Time>,
+    /// What came of it since.
+    pub(crate) ending: Option<Ending>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
     /// Nothing had moved for that long when this turn began.
@@ -126,8 +152,11 @@ pub(crate) struct Shadow {
     pub(crate) progress: bool,
     /// Turns in a row that did nothing and did not sleep.
     pub(crate) idle_turns: usize,
-    /// When accept was last told to leave it.
-    pub(crate) shortage: Option<Time>,
+    /// Accept was told to leave it: from when on, and how long the pause is without its jitter.
+    pub(crate) shortage: Option<(Time, Duration)>,
+    /// Pauses since the last client, and clients lost since then.
+    pauses: u32,
+    lost: u32,
     /// The address of the last connect.
     pub(crate) dialling: Option<SocketAddr>,
     /// Errors that connect itself gave: to whom, it does not say.
@@ -143,6 +172,11 @@ pub(crate) struct Shadow {
     pub(crate) called: Option<Vec<usize>>,
     /// An alarm may go off in this turn.
     pub(crate) alarm: bool,
+    /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
+    pub(crate) backlog: usize,
+    pub(crate) stale_backlog: usize,
+    /// The last line about a shortage said that it began.
+    pub(crate) short: bool,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
@@ -166,6 +200,8 @@ impl Shadow {
             progress: false,
             idle_turns: 0,
             shortage: None,
+            pauses: 0,
+            lost: 0,
             dialling: None,
             dial_failures: Vec::new(),
             dial_refused: false,
@@ -174,6 +210,9 @@ impl Shadow {
             ended_this_turn: 0,
             called: None,
             alarm: false,
+            backlog: 0,
+            stale_backlog: 0,
+            short: false,
             freed: false,
             vain_calls: 0,
         }
@@ -238,9 +277,14 @@ impl Shadow {
         if self.stop_turn.is_some_and(|turn| self.turn > turn) {
             self.violation("accept was called after the drain had begun".to_owned());
         }
+        if let Some((at, pause)) = self.shortage
+            && self.now < at + pause.mul_f64(1.0 - PAUSE_JITTER)
+        {
+            self.violation(format!("accept is asked again {:?} into a pause of {pause:?}", self.now.since(at)));
+        }
         match result {
             Ok(conn) => {
-                (self.progress, self.shortage) = (true, None);
+                (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
                 self.sessions.push(Session {
@@ -263,6 +307,7 @@ impl Shadow {
                     last_io: self.now,
                     passed_on: self.now,
                     trouble: None,
+                    ending: None,
                     overdue: false,
                     due: false,
                     could_move: false,
@@ -278,7 +323,17 @@ impl Shadow {
                 });
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => (self.progress, self.shortage) = (true, Some(self.now)),
+            // A client of its own is lost, and the next may be there. Too many in a row mean something else.
+            Err(Errno::CONNABORTED | Errno::PROTO | Errno::PERM | Errno::NETDOWN | Errno::TIMEDOUT)
+                if self.lost + 1 < LOST_MAX =>
+            {
+                (self.shortage, self.lost) = (None, self.lost + 1);
+            }
+            Err(_) => {
+                let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
+                self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
+                (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);
+            }
         }
     }
 
@@ -287,7 +342,8 @@ impl Shadow {
     }
 
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
-        (self.progress, self.freed) = (true, false);
+        self.freed = false;
+        self.progress |= result.is_ok();
         if let Err(error) = result {
             self.dial_refused |= !tproxy::net::is_shortage(&error.into());
             self.dial_failures.push(connect_word(error));
@@ -296,7 +352,7 @@ impl Shadow {
 
     /// A stream got its token. For an upstream, whose session is it?
     pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
-        self.progress = true;
+        self.progress |= result.is_ok();
         if let Err(error) = result {
             self.dial_failures.push(connect_word(error));
         }

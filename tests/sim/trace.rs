@@ -1,5 +1,6 @@
 //! What happened in a run: as a hash always, as text if somebody wants to read it.
 
+use rustix::io::Errno;
 use tproxy::net::Time;
 
 use crate::keyed::mix;
@@ -34,6 +35,15 @@ impl Trace {
         for word in words {
             self.hash = mix(self.hash.rotate_left(5) ^ word);
         }
+    }
+
+    /// What a call gave.
+    pub(crate) fn result(&mut self, result: Result<usize, Errno>) {
+        let (kind, value) = match result {
+            Ok(count) => (0, count as u64),
+            Err(error) => (1, u64::from(error.raw_os_error().unsigned_abs())),
+        };
+        self.mix(&[kind, value]);
     }
 
     pub(crate) fn note(&mut self, now: Time, text: impl FnOnce() -> String) {

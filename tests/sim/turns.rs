@@ -6,12 +6,16 @@ use std::time::Duration;
 use tproxy::net::Peer;
 use tproxy::reactor::Census;
 
+use crate::conn::Life;
 use crate::records;
-use crate::shadow::Session;
+use crate::shadow::{Ending, Session};
 use crate::world::World;
 
 /// The longest an ending may take, and the second its beginning is rounded by.
 const ENDING: Duration = Duration::from_secs(31);
+
+/// How often an ending asks what is still owed.
+const ENDING_POLL: Duration = Duration::from_millis(20);
 
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
@@ -46,7 +50,7 @@ impl World {
         for line in lines {
             match records::parse(line) {
                 Some(record) => self.check_record(&record),
-                None => self.trace.note(self.kernel.now, || format!("log: {line}")),
+                None => self.check_line(line),
             }
         }
         self.check_tables(census);
@@ -72,6 +76,17 @@ impl World {
         }
     }
 
+    /// A shortage is told when it begins and when it is over, and not each time it is met.
+    fn check_line(&mut self, line: &str) {
+        self.trace.note(self.kernel.now, || format!("log: {line}"));
+        let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
+        let over = line.contains("resumed");
+        if (begins || over) && self.shadow.short == begins {
+            self.violation(format!("said twice: {line}"));
+        }
+        self.shadow.short = self.shadow.short && !over || begins;
+    }
+
     fn check_tables(&mut self, census: Census) {
         let Census { sessions, leases, spare_leases, alarms, ready, backlog } = census;
         let live = self.shadow.live.len();
@@ -84,7 +99,13 @@ impl World {
         };
         let held = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
         let held: usize = held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count()).sum();
+        // A descriptor for each client, and one for each connection to an upstream.
         let open = self.kernel.open;
+        let upstreams = |live: &&usize| self.shadow.sessions[**live].upstream.is_some();
+        let descriptors = live + self.shadow.live.iter().filter(upstreams).count();
+        // One flow gets a slice in each turn. What sessions that have ended leave behind is taken out on the way to it.
+        let before = self.shadow.backlog;
+        let stale = self.shadow.stale_backlog;
         for (wrong, what) in [
             (sessions != live, format!("{sessions} sessions in the table, {live} alive")),
             (sessions > self.plan.limit, format!("{sessions} sessions, the limit is {}", self.plan.limit)),
@@ -92,13 +113,17 @@ impl World {
             (spare_leases * self.plan.config.buffer_size > 16 << 20, format!("{spare_leases} spare leases")),
             (alarms > sessions + 2, format!("{alarms} alarms for {sessions} sessions")),
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
-            (open > 2 * sessions, format!("{open} descriptors for {sessions} sessions")),
-            (backlog > 2 * self.plan.sessions.len(), format!("{backlog} on the backlog of {sessions} sessions")),
+            (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections")),
+            (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
+            (backlog + 1 + stale < before, format!("{before} on the backlog, and a turn later {backlog}")),
         ] {
             if wrong {
                 self.violation(what);
             }
         }
+        let shadow = &mut self.shadow;
+        shadow.backlog = backlog;
+        shadow.stale_backlog = if backlog == 0 { 0 } else { stale + 2 * ended };
     }
 
     /// Who could move is served in time.
@@ -114,6 +139,8 @@ impl World {
         if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
             return self.violation(format!("session {session} does not end"));
         }
+        self.check_ending(session);
+        let it = &self.shadow.sessions[session];
         let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
         // Every flow of every session may be ahead of it, and each gets one slice in a turn.
         let ahead = 3 + 2 * self.shadow.live.len();
@@ -128,6 +155,52 @@ impl World {
             if flow.hungry > flow.patience {
                 self.violation(format!("session {session}: the flow from its {peer:?} starves"));
             }
+        }
+    }
+
+    /// A reset is passed on within a bound: at the next question when the survivor is owed nothing, after the grace when
+    /// it takes nothing of what it is owed. What it writes meanwhile does not count.
+    fn check_ending(&mut self, session: usize) {
+        let now = self.shadow.now;
+        let it = &self.shadow.sessions[session];
+        if it.trouble.is_none() {
+            return;
+        }
+        let asks = self.plan.laws.counts_unacked;
+        let (mut owed, mut done, mut ends) = (!asks, it.last_moved.max(it.last_io), 0);
+        for peer in Peer::BOTH.into_iter().filter(|peer| it.told[*peer as usize].is_none()) {
+            let (Some(conn), Some(source)) = (it.conn(peer), it.conn(peer.other())) else {
+                continue;
+            };
+            let (half, flow) = (&self.kernel.conns[conn].from_relay, it.flows[peer.other() as usize]);
+            // A shortage of ours may have been what failed, and the source still speaks.
+            let source = &self.kernel.conns[source];
+            let unread = flow.end.is_none() && (source.is_readable() || source.relay.life != Life::Dead);
+            owed |= half.unacked() > 0 || flow.read > flow.written || unread;
+            done = if asks { done.max(half.acked_at) } else { done };
+            ends += usize::from(flow.end.is_some());
+        }
+        // Who waits for a slice, or may do so, is not stuck; `check_service` sees that it gets one.
+        if self.shadow.backlog > 0 || Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some()) {
+            (owed, done) = (true, now);
+        }
+        let grace = self.shadow.config.reset_grace;
+        let it = &mut self.shadow.sessions[session];
+        let ending = it.ending.get_or_insert(Ending { done, ends, moved: Some(now), noticed: now, paid: None });
+        if (ending.done, ending.ends) != (done, ends) {
+            (ending.done, ending.ends, ending.moved) = (done, ends, Some(now));
+        }
+        if ending.moved.is_some_and(|moved| now >= moved + ENDING_POLL) {
+            // By now it has asked, and knows.
+            (ending.moved, ending.noticed) = (None, now);
+        }
+        ending.paid = if owed { None } else { ending.paid.or(Some(now)) };
+        let late = ending.paid.is_some_and(|paid| now >= paid + ENDING_POLL);
+        let stuck = ending.moved.is_none() && now > ending.noticed && now >= ending.noticed + grace;
+        if late {
+            self.violation(format!("session {session} owes nothing any more, and does not pass the reset on"));
+        } else if stuck {
+            self.violation(format!("session {session}: nothing it owes was taken for {grace:?}, and nobody is reset"));
         }
     }
 

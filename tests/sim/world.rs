@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) stale: Vec<Token>,
     /// Faults that happened.
     pub(crate) faults: u64,
+    /// One of them ends the process.
+    pub(crate) doomed: bool,
 }
 
 impl World {
@@ -91,6 +93,7 @@ impl World {
             quiet_alarms: 0,
             stale: Vec::new(),
             faults: 0,
+            doomed: false,
             plan,
         }
     }
@@ -301,12 +304,6 @@ impl World {
         true
     }
 
-    /// Is there a fault that ends the process?
-    pub(crate) fn expects_fatal(&self) -> bool {
-        let fatal = Call::Wait.fatal().iter().chain(Call::Accept.fatal());
-        matches!(self.plan.faults, Faults::Single { error, .. } if fatal.copied().any(|one| one == error))
-    }
-
     fn chance(&mut self, of_256: u8) -> bool {
         of_256 > 0 && self.rng.u8(..) < of_256
     }
@@ -336,6 +333,7 @@ impl World {
             }
         };
         self.faults += u64::from(error.is_some());
+        self.doomed |= error.is_some_and(|error| call.fatal().contains(&error));
         error
     }
 
@@ -363,6 +361,9 @@ impl World {
             }
             self.shadow.cut_off(conn);
             self.wake_peers();
+        } else {
+            // There was nothing left to fail.
+            self.faults -= 1;
         }
         None
     }
