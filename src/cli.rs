@@ -283,10 +283,11 @@ fn buffer_size(text: &str) -> Result<usize, String> {
         "m" | "M" | "MiB" => Some(1 << 20),
         _ => None,
     };
-    match (count.parse::<usize>(), unit) {
-        (Ok(count), Some(unit)) if (4 << 10..=16 << 20).contains(&count.saturating_mul(unit)) => Ok(count * unit),
-        (Ok(_), Some(_)) => Err("a buffer has 4k to 16M".to_owned()),
-        (Err(_), _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
+    let digits = count.bytes().all(|byte| byte.is_ascii_digit());
+    match (count.parse::<usize>().ok().filter(|_| digits), unit) {
+        (Some(count), Some(unit)) if (4 << 10..=16 << 20).contains(&count.saturating_mul(unit)) => Ok(count * unit),
+        (Some(_), Some(_)) => Err("a buffer has 4k to 16M".to_owned()),
+        (None, _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
     }
 }
 
@@ -361,7 +362,9 @@ mod tests {
             assert_eq!(buffer_size(text), Ok(bytes), "{text}");
         }
         assert_eq!(buffer_size("16M"), Ok(16 << 20));
-        for text in ["0", "4095", "3k", "17M", "16777217", "", "k", "64kb", "-64k", "6.4k", "99999999999999999999M"] {
+        for text in
+            ["0", "4095", "3k", "17M", "16777217", "", "k", "64kb", "-64k", "+64k", "6.4k", "99999999999999999999M"]
+        {
             assert!(buffer_size(text).is_err(), "{text:?}");
         }
     }

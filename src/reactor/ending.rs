@@ -34,10 +34,10 @@ pub(super) enum Verdict {
 }
 
 impl Ending {
-    /// An ending that begins now, with so many bytes written and not acknowledged.
-    pub(super) fn new(now: Time, unacked: usize) -> Self {
+    /// An ending that begins now. What is not acknowledged yet, it has still to be told.
+    pub(super) fn new(now: Time) -> Self {
         let secs = now.as_nanos().div_ceil(NANOS_PER_SEC);
-        Self { since_secs: u32::try_from(secs).unwrap_or(u32::MAX), unacked: saturated(unacked) }
+        Self { since_secs: u32::try_from(secs).unwrap_or(u32::MAX), unacked: 0 }
     }
 
     /// Were any bytes acknowledged since this was last asked? That is progress, like a byte read or discarded.
@@ -70,14 +70,16 @@ mod tests {
 
     #[test]
     fn it_is_over_at_once_when_all_is_written_and_acknowledged() {
-        let ending = Ending::new(at(0), 0);
+        let mut ending = Ending::new(at(0));
+        assert!(!ending.acknowledged(0));
         assert_eq!(ending.verdict(true, at(0), GRACE, at(0)), Verdict::Over);
         assert_eq!(ending.verdict(false, at(0), GRACE, at(0)), Verdict::Wait(at(20)));
     }
 
     #[test]
     fn it_gives_up_after_the_grace_without_progress() {
-        let mut ending = Ending::new(at(0), 100);
+        let mut ending = Ending::new(at(0));
+        assert!(!ending.acknowledged(100), "the first answer is news, and no progress");
         assert_eq!(ending.verdict(true, at(0), GRACE, at(290)), Verdict::Wait(at(300)));
         assert_eq!(ending.verdict(true, at(0), GRACE, at(301)), Verdict::Wait(at(300)));
         assert!(ending.acknowledged(99));
@@ -87,7 +89,8 @@ mod tests {
 
     #[test]
     fn it_gives_up_after_30_seconds_whatever_the_progress() {
-        let ending = Ending::new(at(500), 100);
+        let mut ending = Ending::new(at(500));
+        ending.acknowledged(100);
         assert_eq!(ending.verdict(true, at(30_990), GRACE, at(30_990)), Verdict::Wait(at(31_000)));
         assert_eq!(ending.verdict(true, at(31_000), GRACE, at(31_001)), Verdict::Wait(at(31_000)));
     }

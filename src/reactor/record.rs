@@ -203,6 +203,7 @@ mod tests {
         }
         assert_eq!(Cause::of_connect(&ErrorKind::ConnectionRefused.into()), Cause::Refused);
         assert_eq!(Cause::of_connect(&ErrorKind::TimedOut.into()), Cause::ConnectTimeout);
+        assert_eq!(Cause::of_connect(&ErrorKind::Other.into()), Cause::Unreachable);
     }
 
     #[test]

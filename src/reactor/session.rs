@@ -160,8 +160,7 @@ impl<S: Stream> Session<S> {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Relaying(pair) => {
                 self.touched = now;
-                let ending = Ending::new(now, pair.unacked());
-                self.phase = Phase::Ending(pair, ending);
+                self.phase = Phase::Ending(pair, Ending::new(now));
             }
             phase @ (Phase::Connecting(_) | Phase::Ending(..) | Phase::Gone) => self.phase = phase,
         }
