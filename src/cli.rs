@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser};
 use log::LevelFilter;
-use tproxy::Config;
+use tproxy::{Config, Splice};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -82,6 +83,11 @@ struct Args {
     #[arg(help_heading = "Limits", allow_hyphen_values = true)]
     buffer_size: usize,
 
+    /// Let bytes pass through a pipe of the kernel's instead of copying them: auto when a direction has proved to be bulk
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = splice())]
+    #[arg(help_heading = "Limits", allow_hyphen_values = true)]
+    splice: Splice,
+
     /// Sessions at a time; more wait in the kernel's queue [default: what the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(help_heading = "Limits", allow_hyphen_values = true)]
@@ -124,6 +130,7 @@ impl Options {
         config.drain_timeout = self.args.drain_timeout.0;
         config.reset_grace = self.args.reset_grace;
         config.buffer_size = self.args.buffer_size;
+        config.splice = self.args.splice;
         config.max_sessions = self.args.max_sessions.map(|sessions| sessions as usize);
     }
 }
@@ -274,6 +281,15 @@ fn drain_timeout(text: &str) -> Result<Timeout, String> {
     }
 }
 
+/// When to splice. The words are listed in the help and in the complaint about any other.
+fn splice() -> impl TypedValueParser<Value = Splice> {
+    PossibleValuesParser::new(["auto", "on", "off"]).map(|word| match word.as_str() {
+        "on" => Splice::On,
+        "off" => Splice::Off,
+        _ => Splice::Auto,
+    })
+}
+
 /// Bytes, with k and M for 1024 and 1024².
 fn buffer_size(text: &str) -> Result<usize, String> {
     let count = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -316,6 +332,7 @@ mod tests {
         config.drain_timeout = None;
         config.reset_grace = Duration::ZERO;
         config.buffer_size = 0;
+        config.splice = Splice::Off;
         config.max_sessions = Some(0);
         options.apply(&mut config);
         assert_eq!(config, defaults);

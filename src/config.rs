@@ -29,9 +29,27 @@ pub struct Config {
     pub reset_grace: Duration,
     /// Bytes in a buffer, of which a direction holds one while it holds bytes: 4 KiB to 16 MiB. Default 64 KiB.
     pub buffer_size: usize,
+    /// Whether bytes may pass through a pipe of the kernel's instead of being copied (`splice(2)`, Linux). Default
+    /// [`Splice::Auto`].
+    pub splice: Splice,
     /// The most sessions at a time. None, the default, is what the limit of open descriptors allows; more than that is
     /// lowered to it.
     pub max_sessions: Option<usize>,
+}
+
+/// When bytes pass through a pipe of the kernel's instead of being copied.
+///
+/// It makes bulk transfers cheaper and small messages dearer. `splice(2)` knows no MSG_NOSIGNAL: a process that neither
+/// ignores nor handles SIGPIPE may be killed by it. Rust's `main` ignores it; without one, choose [`Off`](Self::Off).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Splice {
+    /// When a direction has proved to be bulk, until it proves to be small again.
+    #[default]
+    Auto,
+    /// From the first byte on, where there is a pipe. For tests, and for those who know.
+    On,
+    /// Never.
+    Off,
 }
 
 /// The most addresses an upstream may have.
@@ -54,6 +72,7 @@ impl Config {
             drain_timeout: Some(Duration::from_secs(15)),
             reset_grace: Duration::from_millis(300),
             buffer_size: 64 << 10,
+            splice: Splice::Auto,
             max_sessions: None,
         }
     }

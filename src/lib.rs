@@ -78,16 +78,22 @@ use fastrand::Rng;
 use log::{info, warn};
 use rustix::process::{Resource, getrlimit};
 
-pub use config::Config;
+pub use config::{Config, Splice};
 pub use error::Error;
 pub use net::Stopper;
 use net::mio::Mio;
-use reactor::Reactor;
 pub use reactor::Totals;
+use reactor::{Limits, Reactor};
 
 /// Descriptors left alone beside those that are open at start and two for each session: for name lookups, for whatever
 /// the process around us does.
 const SPARE_DESCRIPTORS: usize = 8;
+
+/// Pipes to splice through, at most: half of what an unprivileged user may have of 1 MiB each (`pipe(7)`).
+const PIPES_MAX: usize = 32;
+
+/// At most one pipe for so many descriptors, so that pipes never take more than a sixteenth of them.
+const PIPES_SHARE: usize = 32;
 
 /// A relay that listens. See the [crate's example](crate#example).
 #[derive(Debug)]
@@ -124,12 +130,13 @@ impl Relay {
         if let Some(&upstream) = config.to.iter().find(|upstream| net::mio::leads_to_itself(listening, **upstream)) {
             return Err(Error::Loop { listening, upstream });
         }
-        let limit = sessions_max(config.max_sessions)?;
+        let limits = limits(&config)?;
+        let limit = limits.sessions;
         let upstreams: Vec<_> = config.to.iter().map(ToString::to_string).collect();
         info!("listening on {listening}, relaying to {}, up to {limit} sessions", upstreams.join(", "));
         let worst = config.buffer_size.saturating_mul(2 * limit) >> 20;
         info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
-        let reactor = Reactor::new(net, listener, config, limit, Rng::new());
+        let reactor = Reactor::new(net, listener, config, limits, Rng::new());
         Ok(Self { reactor, local_addr: listening, stopper })
     }
 
@@ -153,20 +160,26 @@ impl Relay {
     }
 }
 
-/// How many sessions the limit of open descriptors has room for, and no more than asked for.
-fn sessions_max(asked: Option<usize>) -> Result<usize, Error> {
+/// How many sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for.
+fn limits(config: &Config) -> Result<Limits, Error> {
     let limit = getrlimit(Resource::Nofile).current;
     let open = open_descriptors() + SPARE_DESCRIPTORS;
-    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open) / 2;
-    match asked {
-        _ if room == 0 => Err(Error::Descriptors { limit: limit.unwrap_or_default() }),
+    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open);
+    let pipes = match config.splice {
+        Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),
+        Splice::Off => 0,
+    };
+    let room = room / 2 - pipes;
+    let sessions = match config.max_sessions {
+        _ if room == 0 => return Err(Error::Descriptors { limit: limit.unwrap_or_default() }),
         Some(asked) if asked > room => {
             warn!("the limit of open files has room for {room} sessions, not for {asked} (raise `ulimit -n`)");
-            Ok(room)
+            room
         }
-        Some(asked) => Ok(asked),
-        None => Ok(room),
-    }
+        Some(asked) => asked,
+        None => room,
+    };
+    Ok(Limits { sessions, pipes })
 }
 
 /// Descriptors that are open now, or a guess where the kernel does not list them.

@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+pub use super::pipe::Pipe;
 use super::{Bits, Net, Ready, Stopper, Stream, Time, Token, Turn, outq};
 
 /// Clients that may wait in the kernel's queue before they are accepted. The kernel lowers it to
@@ -160,6 +161,10 @@ impl Net for Mio {
         // Nothing here dups a descriptor or forks, so closing one also ends its registration (`epoll(7)`, question 6).
         self.poll.registry().register(&mut SourceFd(&stream.0.as_raw_fd()), mio_token(token), INTEREST)
     }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        Pipe::new()
+    }
 }
 
 impl Mio {
@@ -170,6 +175,7 @@ impl Mio {
 
 impl Stream for Socket {
     const SHORT_IS_DRY: bool = cfg!(target_os = "linux");
+    type Pipe = Pipe;
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         self.0.read(room)
@@ -178,6 +184,14 @@ impl Stream for Socket {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         // std passes MSG_NOSIGNAL.
         self.0.write(data)
+    }
+
+    fn pull(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        pipe.fill(self.0.as_fd())
+    }
+
+    fn push(&mut self, pipe: &mut Pipe, count: usize) -> io::Result<usize> {
+        pipe.empty(self.0.as_fd(), count)
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -8,6 +8,7 @@
 
 pub mod mio;
 mod outq;
+mod pipe;
 mod stopper;
 
 use std::fmt;
@@ -208,11 +209,26 @@ pub trait Stream: Sized {
     /// True for epoll (`epoll(7)`, question 9); elsewhere only WouldBlock proves it.
     const SHORT_IS_DRY: bool;
 
+    /// Something of the kernel's that holds bytes on their way from one stream to another: a pipe, on Linux. Dropping it
+    /// throws away what is in it.
+    type Pipe: fmt::Debug;
+
     /// Reads into `room`, which is not empty. 0 is the end of what will come, true or not (K1).
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
 
     /// Writes the front of `data`, which is not empty, and says how much. Raises no SIGPIPE.
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
+
+    /// Moves what has come into `pipe`, which is empty, and says how much: at most what it has room for. Whatever else it
+    /// gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an error of the stream's is
+    /// told once all the same.
+    fn pull(&mut self, pipe: &mut Self::Pipe) -> io::Result<usize>;
+
+    /// Writes the front of what is in `pipe`, where there are `count` bytes and no more, and says how much. If that is
+    /// less, an error that is told once may have been swallowed: the kernel calls the socket for every few pages, and
+    /// tells of what was sent rather than of what went wrong then (`splice_to_socket` in `fs/splice.c`). So only the next
+    /// call says why. Where SIGPIPE is not ignored, as Rust's `main` does, it is raised.
+    fn push(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
 
     /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN says that nobody is left to hear it; then SO_ERROR
     /// decides, for it may hold the reset that answered the last write.
@@ -253,6 +269,9 @@ pub trait Net {
     /// Asks for every event of this stream under this token: once, never changed, undone only by dropping the stream.
     /// What is ready already raises an event too.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// A new pipe, empty. Unsupported where there are none.
+    fn pipe(&mut self) -> io::Result<<Self::Stream as Stream>::Pipe>;
 }
 
 /// Is this the process or the machine running out: of descriptors, buffers, memory, watches? Then the same call may

@@ -24,14 +24,15 @@ mod session;
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use log::{info, trace};
+use log::{debug, info, trace};
 use slab::Slab;
 
-use crate::net::{Net, Peer, Ready, Time, Token};
+use crate::net::{Net, Peer, Ready, Stream, Time, Token};
+use crate::relay::flow;
 use crate::relay::pair::Fate;
-use crate::relay::pool::Pool;
+use crate::relay::pool::{Pool, Splicing};
 use crate::relay::side::End;
-use crate::{Config, Error};
+use crate::{Config, Error, Splice};
 use alarms::{Alarm, Alarms};
 use ending::Verdict;
 use gate::Gate;
@@ -53,8 +54,10 @@ pub struct Reactor<N: Net> {
     config: Config,
     /// The most sessions at a time.
     limit: usize,
+    /// There was none to be had, and nothing has happened since that would change that.
+    no_pipes: bool,
     sessions: Slab<Session<N::Stream>>,
-    pool: Pool,
+    pool: Pool<<N::Stream as Stream>::Pipe>,
     events: Vec<Ready>,
     /// Sessions that an event or an alarm pointed at, by their client's token. Each is in it at most once.
     ready: VecDeque<Token>,
@@ -83,13 +86,24 @@ enum Why {
     Alarm,
 }
 
+/// What a reactor may use of what the process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at a time, two descriptors each; no more than [`Token::KEY_MAX`].
+    pub sessions: usize,
+    /// Pipes at a time, two descriptors each.
+    pub pipes: usize,
+}
+
 /// How much of everything there is, for tests and the curious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
     /// Sessions in the table.
     pub sessions: usize,
-    /// Buffers that flows hold.
+    /// Buffers and pipes that flows hold.
     pub leases: usize,
+    /// Pipes that are open.
+    pub pipes: usize,
     /// Buffers that wait for a flow.
     pub spare_leases: usize,
     /// Entries in the table of alarms.
@@ -101,13 +115,19 @@ pub struct Census {
 }
 
 impl<N: Net> Reactor<N> {
-    /// A reactor that will serve `listener`, with at most `limit` sessions at a time. `config` has been checked.
-    pub fn new(net: N, listener: N::Listener, config: Config, limit: usize, rng: Rng) -> Self {
+    /// A reactor that will serve `listener` within these limits. `config` has been checked.
+    pub fn new(net: N, listener: N::Listener, config: Config, limits: Limits, rng: Rng) -> Self {
+        let splicing = match config.splice {
+            Splice::Auto => Splicing { after: flow::BULK, pipes_max: limits.pipes },
+            Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
+            Splice::Off => Splicing::OFF,
+        };
         Self {
             net,
             listener: Some(listener),
-            limit: limit.min(Token::KEY_MAX as usize),
-            pool: Pool::new(config.buffer_size),
+            limit: limits.sessions.min(Token::KEY_MAX as usize),
+            no_pipes: false,
+            pool: Pool::new(config.buffer_size, splicing),
             config,
             sessions: Slab::new(),
             events: Vec::new(),
@@ -160,6 +180,7 @@ impl<N: Net> Reactor<N> {
         Census {
             sessions: self.sessions.len(),
             leases: self.pool.lent(),
+            pipes: self.pool.pipes(),
             spare_leases: self.pool.free(),
             alarms: self.alarms.len(),
             ready: self.ready.len(),
@@ -208,11 +229,26 @@ impl<N: Net> Reactor<N> {
             // Whose session has ended does not use up the slice.
             if let Some(key) = self.owner(token) {
                 self.sessions[key as usize].queued[token.peer() as usize] = false;
-                self.run_flows(key, &[token.peer()], SLICE.max(self.pool.size()), Why::Event);
+                self.run_flows(key, &[token.peer()], Some(SLICE.max(self.pool.size())), Why::Event);
                 break;
             }
         }
+        self.open_pipe();
         Ok(())
+    }
+
+    /// If a flow would have liked one, opens a pipe for the next that does. Without, bytes are copied: no reason to make
+    /// a noise.
+    fn open_pipe(&mut self) {
+        if self.pool.wants_pipe() && !self.no_pipes {
+            match self.net.pipe() {
+                Ok(pipe) => self.pool.add_pipe(pipe),
+                Err(error) => {
+                    debug!(target: LOG, "no pipe to splice through: {error}");
+                    self.no_pipes = true;
+                }
+            }
+        }
     }
 
     /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything.
@@ -253,6 +289,10 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.reopen_gate();
+        self.no_pipes = false;
+        if self.sessions.is_empty() {
+            self.pool.close_spare_pipes();
+        }
     }
 
     /// A request to stop. The first begins the drain, a later one does not wait.
@@ -297,11 +337,12 @@ impl<N: Net> Reactor<N> {
         if matches!(self.sessions[key as usize].phase, Phase::Connecting(_)) {
             self.connecting(key);
         }
-        self.run_flows(key, &Peer::BOTH, self.pool.size(), why);
+        self.run_flows(key, &Peer::BOTH, None, why);
     }
 
-    /// Runs the flows from these peers that are not on the backlog, and sees what that leads to.
-    fn run_flows(&mut self, key: u32, sources: &[Peer], slice: usize, why: Why) {
+    /// Runs the flows from these peers that are not on the backlog, and sees what that leads to. Without a slice given,
+    /// each gets its first: one buffer, or nothing if it is bulk and nobody's time is up, for it will need more anyway.
+    fn run_flows(&mut self, key: u32, sources: &[Peer], slice: Option<usize>, why: Why) {
         let session = &mut self.sessions[key as usize];
         if session.doomed {
             return;
@@ -316,6 +357,8 @@ impl<N: Net> Reactor<N> {
         let mut progress = Peer::BOTH.into_iter().any(|peer| queued[peer as usize] && pair.is_progress(peer));
         for &source in sources {
             if !queued[source as usize] {
+                let waits = pair.flow(source).is_bulk() && why == Why::Event;
+                let slice = slice.unwrap_or_else(|| if waits { 0 } else { self.pool.size() });
                 let pass = pair.run(source, slice, &mut self.pool);
                 progress |= pass.progress;
                 if pass.spent {

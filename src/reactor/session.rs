@@ -12,7 +12,7 @@ use crate::relay::side::{End, Side};
 
 /// One accepted client and its upstream connection. At most 160 bytes: an idle session costs nothing else.
 #[derive(Debug)]
-pub(super) struct Session<S> {
+pub(super) struct Session<S: Stream> {
     pub(super) phase: Phase<S>,
     /// getpeername fails after a reset, so the address is kept.
     client: SocketAddr,
@@ -41,7 +41,7 @@ pub(super) struct Session<S> {
 
 /// What a session is doing.
 #[derive(Debug)]
-pub(super) enum Phase<S> {
+pub(super) enum Phase<S: Stream> {
     /// Nothing is relayed yet.
     Connecting(Connecting<S>),
     /// Bytes move.
@@ -189,7 +189,7 @@ impl<S: Stream> Session<S> {
 
     /// Ends the streams and says what there was. Dropping a session without this resets its streams too, but loses count
     /// of its leases.
-    pub(super) fn end(mut self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool) -> Record {
+    pub(super) fn end(mut self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool<S::Pipe>) -> Record {
         let time = now.since(self.began);
         let mut record = Record {
             client: self.client,

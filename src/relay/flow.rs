@@ -1,6 +1,6 @@
 //! One direction of a pair: when a byte moves, when a FIN is passed on, what becomes of a direction that broke.
 
-use super::pool::{Lease, Pool};
+use super::pool::{Hold, Lease, Pool};
 use super::side::{End, Got, Side};
 use crate::net::Stream;
 
@@ -17,13 +17,25 @@ use crate::net::Stream;
 /// does end the other: that socket is dead both ways.
 ///
 /// A flow knows nothing of client or upstream: a pair is two flows with the ends swapped.
+///
+/// Small messages are copied through a buffer. Once a few reads in a row have filled theirs, the flow is *bulk*, and its
+/// bytes go through a pipe without being copied (`splice(2)`), until they get few again. A pipe only moves bytes: what
+/// ended and how, read() alone tells.
 #[derive(Debug)]
-pub struct Flow {
+pub struct Flow<P> {
     state: State,
+    /// Reads in a row that have filled their buffer, or a pipe well enough.
+    streak: u8,
     /// Borrowed from the first byte read to the last byte written.
-    lease: Option<Lease>,
+    lease: Option<Lease<P>>,
     moved: u64,
 }
+
+/// Reads in a row that have filled their buffer, after which a flow is taken for bulk.
+pub const BULK: u8 = 2;
+
+/// Fewer bytes than this through a pipe are better copied: two calls and a page for each piece cost more.
+const LITTLE: usize = 16 << 10;
 
 /// Where a flow stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +61,10 @@ pub struct Pass {
     pub spent: bool,
 }
 
-impl Flow {
+impl<P> Flow<P> {
     /// A flow that has moved nothing.
     pub(super) const fn new() -> Self {
-        Self { state: State::Open, lease: None, moved: 0 }
+        Self { state: State::Open, streak: 0, lease: None, moved: 0 }
     }
 
     /// Where it stands.
@@ -70,6 +82,11 @@ impl Flow {
         self.lease.is_some()
     }
 
+    /// Has it more to do than a slice, as far as its last reads tell?
+    pub const fn is_bulk(&self) -> bool {
+        self.streak >= BULK
+    }
+
     /// Will nothing more be written to the target?
     pub const fn is_over(&self) -> bool {
         match self.state {
@@ -79,11 +96,11 @@ impl Flow {
     }
 
     /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer.
-    pub fn run<S: Stream>(
+    pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,
         target: &mut Side<S>,
-        pool: &mut Pool,
+        pool: &mut Pool<P>,
         mut slice: usize,
     ) -> Pass {
         let mut pass = Pass::default();
@@ -96,11 +113,14 @@ impl Flow {
                 if !target.is_writable() {
                     return pass;
                 }
-                let count = target.write(lease.held());
+                let count = match lease.hold() {
+                    Hold::Buffer { bytes, start, end } => target.write(&bytes[*start..*end]),
+                    Hold::Pipe { pipe, held } => target.push(pipe, *held),
+                };
                 lease.taken(count);
                 self.moved += count as u64;
                 pass.progress |= count > 0;
-                if lease.held().is_empty() {
+                if lease.held() == 0 {
                     self.give_back(pool);
                 }
                 continue;
@@ -140,7 +160,7 @@ impl Flow {
     }
 
     /// Gives up on the target: what is held is dropped, what comes is thrown away.
-    pub(super) fn cut(&mut self, pool: &mut Pool) {
+    pub(super) fn cut(&mut self, pool: &mut Pool<P>) {
         if !self.is_over() {
             self.state = State::Cut;
             self.give_back(pool);
@@ -148,9 +168,19 @@ impl Flow {
     }
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
-    fn read<S: Stream>(&mut self, source: &mut Side<S>, pool: &mut Pool) -> Got {
+    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Got {
+        if let Some(count) = self.pull(source, pool) {
+            return Got::Bytes(count);
+        }
         let mut lease = pool.lend();
-        let got = source.read(lease.room());
+        let (got, full) = match lease.hold() {
+            Hold::Buffer { bytes, .. } => {
+                let got = source.read(bytes);
+                (got, got == Got::Bytes(bytes.len()))
+            }
+            Hold::Pipe { .. } => (Got::Nothing, false),
+        };
+        self.streak = if full { self.streak.saturating_add(1) } else { 0 };
         match got {
             Got::Bytes(count) if self.state == State::Open => {
                 lease.filled(count);
@@ -161,8 +191,28 @@ impl Flow {
         got
     }
 
+    /// Fills a pipe, if this flow may have one. Nothing says nothing: neither that there is nothing, nor that it is over.
+    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Option<usize> {
+        if self.state != State::Open || !source.may_be_spliced() {
+            return None;
+        }
+        let mut lease = pool.lend_pipe(self.streak)?;
+        let count = match lease.hold() {
+            Hold::Pipe { pipe, .. } => source.pull(pipe),
+            Hold::Buffer { .. } => 0,
+        };
+        if count == 0 {
+            pool.take_back(lease);
+            return None;
+        }
+        self.streak = if count < LITTLE { 0 } else { self.streak.saturating_add(1) };
+        lease.filled(count);
+        self.lease = Some(lease);
+        Some(count)
+    }
+
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.
-    pub(super) fn give_back(&mut self, pool: &mut Pool) {
+    pub(super) fn give_back(&mut self, pool: &mut Pool<P>) {
         if let Some(lease) = self.lease.take() {
             pool.take_back(lease);
         }
@@ -173,6 +223,7 @@ impl Flow {
 mod tests {
     use std::io::ErrorKind;
 
+    use super::super::pool::Splicing;
     use super::super::script::Script;
     use super::*;
     use crate::net::Bits;
@@ -182,8 +233,8 @@ mod tests {
 
     /// A flow from `source` to `target` through buffers of 8 bytes.
     struct Bench<const DRY: bool = true> {
-        flow: Flow,
-        pool: Pool,
+        flow: Flow<Vec<u8>>,
+        pool: Pool<Vec<u8>>,
         from: Side<Script<DRY>>,
         to: Side<Script<DRY>>,
         source: Script<DRY>,
@@ -198,7 +249,14 @@ mod tests {
             let mut from = Side::new(source.clone());
             from.mark(Bits::READABLE);
             let to = Side::new(target.clone());
-            Self { flow: Flow::new(), pool: Pool::new(8), from, to, source, target }
+            Self {
+                flow: Flow::new(),
+                pool: Pool::new(8, Splicing { after: BULK, pipes_max: 1 }),
+                from,
+                to,
+                source,
+                target,
+            }
         }
 
         fn run(&mut self) -> Pass {

@@ -11,3 +11,5 @@ pub mod side;
 
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod spliced;

@@ -15,11 +15,11 @@ use crate::net::{Bits, Peer, Stream};
 ///   any other            Doomed       if a socket is dead both ways, else Relaying
 /// ```
 #[derive(Debug)]
-pub struct Pair<S> {
+pub struct Pair<S: Stream> {
     client: Side<S>,
     upstream: Side<S>,
-    up: Flow,
-    down: Flow,
+    up: Flow<S::Pipe>,
+    down: Flow<S::Pipe>,
     /// Whose FIN came first.
     first_fin: Option<Peer>,
     /// Whose error came first.
@@ -53,7 +53,7 @@ impl<S: Stream> Pair<S> {
     }
 
     /// The flow that reads from this peer.
-    pub const fn flow(&self, source: Peer) -> &Flow {
+    pub const fn flow(&self, source: Peer) -> &Flow<S::Pipe> {
         match source {
             Peer::Client => &self.up,
             Peer::Upstream => &self.down,
@@ -73,7 +73,7 @@ impl<S: Stream> Pair<S> {
 
     /// Moves what can be moved now from `source` to the other side, reading at most `slice` bytes and the rest of one
     /// buffer.
-    pub fn run(&mut self, source: Peer, slice: usize, pool: &mut Pool) -> Pass {
+    pub fn run(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
         let mut pass = match source {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
@@ -148,13 +148,13 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Gives up on both directions: what is held is dropped, and the pair is done.
-    pub fn cut(&mut self, pool: &mut Pool) {
+    pub fn cut(&mut self, pool: &mut Pool<S::Pipe>) {
         self.up.cut(pool);
         self.down.cut(pool);
     }
 
     /// Ends both streams: with a goodbye if everything was said, else with a reset.
-    pub fn end(mut self, end: End, pool: &mut Pool) {
+    pub fn end(mut self, end: End, pool: &mut Pool<S::Pipe>) {
         self.up.give_back(pool);
         self.down.give_back(pool);
         match end {
@@ -171,6 +171,7 @@ impl<S: Stream> Pair<S> {
 mod tests {
     use std::io::ErrorKind;
 
+    use super::super::pool::Splicing;
     use super::super::script::Script;
     use super::*;
 
@@ -178,7 +179,7 @@ mod tests {
 
     struct Bench {
         pair: Pair<Script>,
-        pool: Pool,
+        pool: Pool<Vec<u8>>,
         /// What the test does to a peer's stream, and what it sees of it.
         scripts: [Script; 2],
     }
@@ -188,7 +189,7 @@ mod tests {
         for near in Peer::BOTH {
             let scripts = [Script::new(), Script::new()];
             let [client, upstream] = [0, 1].map(|i: usize| Side::new(scripts[i].clone()));
-            case(Bench { pair: Pair::new(client, upstream), pool: Pool::new(8), scripts }, near);
+            case(Bench { pair: Pair::new(client, upstream), pool: Pool::new(8, Splicing::OFF), scripts }, near);
         }
     }
 
@@ -254,7 +255,7 @@ mod tests {
     fn an_early_answer_arrives_although_its_sender_has_hung_up() {
         both_ways(|mut bench, near| {
             let far = near.other();
-            bench.script(far).reads(b"no thanks").ends();
+            bench.script(far).reads(b"no thanks");
             bench.script(far).refuses(ErrorKind::BrokenPipe);
             bench.script(near).reads(b"upload");
             bench.event(near, Bits::READABLE);
@@ -264,6 +265,7 @@ mod tests {
             bench.script(near).reads(b"more of it");
             bench.pair.mark(near, Bits::READABLE);
             assert!(bench.run());
+            bench.script(far).ends();
             bench.event(far, Bits::READABLE | Bits::EAGER);
             assert_eq!((bench.script(near).written(), bench.script(near).is_finished()), (b"no thanks".to_vec(), true));
             assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));

@@ -1,25 +1,47 @@
-//! Buffers that flows borrow while they hold bytes.
+//! Buffers and pipes that flows borrow while they hold bytes.
 
 use std::fmt;
 
-/// Free leases kept for the next flow; what exceeds this goes back to the allocator.
+/// Free buffers kept for the next flow; what exceeds this goes back to the allocator.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// A last-in-first-out pool of buffers of one size: the one used a moment ago is still in the cache.
+/// A last-in-first-out pool: what was used a moment ago is still in the cache.
 ///
-/// It never makes anyone wait. A flow holds at most one lease, so its cap is two for each session.
+/// It never makes anyone wait. A flow holds at most one lease, so there are at most two for each session. Pipes are few,
+/// and not opened here: a flow that gets none copies, and whoever runs the flows asks [`wants_pipe`](Self::wants_pipe)
+/// once in a while.
 #[derive(Debug)]
-pub struct Pool {
+pub struct Pool<P> {
     size: usize,
-    free: Vec<Lease>,
+    free: Vec<Lease<P>>,
+    free_pipes: Vec<Lease<P>>,
     lent: usize,
+    splicing: Splicing,
+    /// Pipes that are open, free or lent.
+    pipes: usize,
+    /// A flow asked for a pipe, and there was none.
+    wanted: bool,
 }
 
-impl Pool {
+/// When flows may use pipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splicing {
+    /// After so many reads in a row that filled their buffer.
+    pub after: u8,
+    /// Pipes that may be open at a time; 0 is never.
+    pub pipes_max: usize,
+}
+
+impl Splicing {
+    /// Bytes are copied.
+    pub const OFF: Self = Self { after: u8::MAX, pipes_max: 0 };
+}
+
+impl<P> Pool<P> {
     /// An empty pool of buffers of `size` bytes, which is not 0.
-    pub const fn new(size: usize) -> Self {
+    pub fn new(size: usize, splicing: Splicing) -> Self {
         assert!(size > 0, "a buffer without room would read 0 and take it for the end");
-        Self { size, free: Vec::new(), lent: 0 }
+        Self { size, free: Vec::new(), free_pipes: Vec::new(), lent: 0, splicing, pipes: 0, wanted: false }
     }
 
     /// Bytes in each buffer.
@@ -32,78 +54,144 @@ impl Pool {
         self.lent
     }
 
-    /// Leases that wait for a flow.
+    /// Buffers that wait for a flow.
     pub const fn free(&self) -> usize {
         self.free.len()
     }
 
+    /// Pipes that are open, free or lent.
+    pub const fn pipes(&self) -> usize {
+        self.pipes
+    }
+
+    /// Has a flow asked for a pipe since this was last asked, and is there to be another?
+    pub const fn wants_pipe(&mut self) -> bool {
+        std::mem::replace(&mut self.wanted, false) && self.pipes < self.splicing.pipes_max
+    }
+
+    /// Another pipe for the flows, which is empty.
+    pub fn add_pipe(&mut self, pipe: P) {
+        self.pipes += 1;
+        self.free_pipes.push(Lease(Box::new(Hold::Pipe { pipe, held: 0 })));
+    }
+
+    /// Closes the pipes that nobody uses, and forgets who wanted one: while nothing happens, they would only take up
+    /// descriptors.
+    pub fn close_spare_pipes(&mut self) {
+        self.wanted = false;
+        self.pipes -= self.free_pipes.len();
+        self.free_pipes.clear();
+    }
+
     /// An empty buffer.
-    pub(super) fn lend(&mut self) -> Lease {
+    pub(super) fn lend(&mut self) -> Lease<P> {
         self.lent += 1;
         self.free.pop().unwrap_or_else(|| Lease::new(self.size))
     }
 
-    /// Takes a lease back, with whatever it still holds.
-    pub(super) fn take_back(&mut self, mut lease: Lease) {
+    /// An empty pipe for a flow whose last `streak` reads have filled their buffers, if it may have one and there is one.
+    pub(super) fn lend_pipe(&mut self, streak: u8) -> Option<Lease<P>> {
+        if streak < self.splicing.after {
+            return None;
+        }
+        let pipe = self.free_pipes.pop();
+        self.wanted |= pipe.is_none();
+        self.lent += usize::from(pipe.is_some());
+        pipe
+    }
+
+    /// Takes a lease back. What it still holds is lost: a pipe that is not empty is closed, for whoever had it next would
+    /// send those bytes to a stranger.
+    pub(super) fn take_back(&mut self, mut lease: Lease<P>) {
         self.lent -= 1;
-        if (self.free.len() + 1) * self.size <= KEPT_BYTES {
-            lease.forget();
-            self.free.push(lease);
+        match &mut *lease.0 {
+            Hold::Pipe { held: 0, .. } => self.free_pipes.push(lease),
+            Hold::Pipe { .. } => self.pipes -= 1,
+            Hold::Buffer { start, end, .. } => {
+                (*start, *end) = (0, 0);
+                if (self.free.len() + 1) * self.size <= KEPT_BYTES {
+                    self.free.push(lease);
+                }
+            }
         }
     }
 }
 
-/// A borrowed buffer: filled by one read, emptied by the writes that follow.
+/// A borrowed buffer or pipe: filled by one read, emptied by the writes that follow.
 ///
 /// ```text
 ///   0       start        end      size
 ///   ├─ gone ──┼── held ────┼─ room ─┤
 /// ```
 ///
-/// A box around what has a box already: a flow holds one or none, and is to be small when it holds none.
-pub struct Lease(Box<Buffer>);
+/// A box, though a buffer has one already: a flow holds one or none, and is to be small when it holds none.
+pub struct Lease<P>(Box<Hold<P>>);
 
-struct Buffer {
-    bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
+/// What holds the bytes.
+pub(super) enum Hold<P> {
+    /// Memory of ours.
+    Buffer {
+        /// All of it.
+        bytes: Box<[u8]>,
+        /// Before this, they are written.
+        start: usize,
+        /// Before this, they are read.
+        end: usize,
+    },
+    /// The kernel's: they never come up to us.
+    Pipe {
+        /// Which.
+        pipe: P,
+        /// How many are in it.
+        held: usize,
+    },
 }
 
-impl Lease {
+impl<P> Lease<P> {
     fn new(size: usize) -> Self {
-        Self(Box::new(Buffer { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }))
+        Self(Box::new(Hold::Buffer { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }))
     }
 
-    /// Where the next read may put bytes.
-    pub(super) fn room(&mut self) -> &mut [u8] {
-        &mut self.0.bytes[self.0.end..]
+    /// What holds the bytes, for whoever fills or empties it.
+    pub(super) const fn hold(&mut self) -> &mut Hold<P> {
+        &mut self.0
     }
 
-    /// The front `count` bytes of the room are held now.
+    /// So many more bytes are held now.
     pub(super) fn filled(&mut self, count: usize) {
-        self.0.end += count;
-        assert!(self.0.end <= self.0.bytes.len(), "a read gave more than there was room for");
+        match &mut *self.0 {
+            Hold::Buffer { bytes, end, .. } => {
+                *end += count;
+                assert!(*end <= bytes.len(), "a read gave more than there was room for");
+            }
+            Hold::Pipe { held, .. } => *held += count,
+        }
     }
 
-    /// What was read and not yet written.
-    pub(super) fn held(&self) -> &[u8] {
-        &self.0.bytes[self.0.start..self.0.end]
+    /// Bytes that were read and not yet written.
+    pub(super) fn held(&self) -> usize {
+        match &*self.0 {
+            Hold::Buffer { start, end, .. } => end - start,
+            Hold::Pipe { held, .. } => *held,
+        }
     }
 
     /// The front `count` of the held bytes are written.
     pub(super) fn taken(&mut self, count: usize) {
-        self.0.start += count;
-        assert!(self.0.start <= self.0.end, "a write took more than was held");
-    }
-
-    fn forget(&mut self) {
-        (self.0.start, self.0.end) = (0, 0);
+        assert!(count <= self.held(), "a write took more than was held");
+        match &mut *self.0 {
+            Hold::Buffer { start, .. } => *start += count,
+            Hold::Pipe { held, .. } => *held -= count,
+        }
     }
 }
 
-impl fmt::Debug for Lease {
+impl<P> fmt::Debug for Lease<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes", self.held().len(), self.0.bytes.len())
+        match &*self.0 {
+            Hold::Buffer { bytes, .. } => write!(f, "{} of {} bytes", self.held(), bytes.len()),
+            Hold::Pipe { held, .. } => write!(f, "{held} bytes in a pipe"),
+        }
     }
 }
 
@@ -111,21 +199,44 @@ impl fmt::Debug for Lease {
 mod tests {
     use super::*;
 
+    /// A pipe of these tests: one can tell them apart.
+    type Pipe = char;
+
+    fn pool(size: usize) -> Pool<Pipe> {
+        Pool::new(size, Splicing { after: 2, pipes_max: 2 })
+    }
+
+    /// What a buffer has room for.
+    fn room(lease: &mut Lease<Pipe>) -> &mut [u8] {
+        match lease.hold() {
+            Hold::Buffer { bytes, end, .. } => &mut bytes[*end..],
+            Hold::Pipe { .. } => panic!("a pipe is no buffer"),
+        }
+    }
+
+    /// What a buffer holds.
+    fn held(lease: &mut Lease<Pipe>) -> &[u8] {
+        match lease.hold() {
+            Hold::Buffer { bytes, start, end } => &bytes[*start..*end],
+            Hold::Pipe { .. } => panic!("a pipe is no buffer"),
+        }
+    }
+
     #[test]
     fn a_lease_gives_out_what_was_put_in_and_comes_back_empty() {
-        let mut pool = Pool::new(8);
+        let mut pool = pool(8);
         let mut lease = pool.lend();
-        assert_eq!(lease.room().len(), 8);
-        lease.room()[..5].copy_from_slice(b"hello");
+        assert_eq!(room(&mut lease).len(), 8);
+        room(&mut lease)[..5].copy_from_slice(b"hello");
         lease.filled(5);
-        assert_eq!(lease.room().len(), 3);
+        assert_eq!(room(&mut lease).len(), 3);
         lease.taken(2);
-        assert_eq!(lease.held(), b"llo");
+        assert_eq!(held(&mut lease), b"llo");
         assert_eq!(format!("{lease:?}"), "3 of 8 bytes");
         pool.take_back(lease);
 
         let mut again = pool.lend();
-        assert_eq!((again.held().len(), again.room().len()), (0, 8));
+        assert_eq!((again.held(), room(&mut again).len()), (0, 8));
         pool.take_back(again);
     }
 
@@ -135,11 +246,11 @@ mod tests {
         /// Bytes come out in the order they went in, however the reads and the writes fall.
         #[test]
         fn a_lease_is_a_queue(size in 1_usize..64, steps in proptest::collection::vec((0_usize..24, 0_usize..24), 0..24)) {
-            let (mut pool, mut model) = (Pool::new(size), std::collections::VecDeque::new());
+            let (mut pool, mut model) = (pool(size), std::collections::VecDeque::new());
             let mut lease = pool.lend();
             let mut next = 0_u8;
             for (read, written) in steps {
-                let room = lease.room();
+                let room = room(&mut lease);
                 let read = read.min(room.len());
                 for place in &mut room[..read] {
                     *place = next;
@@ -147,33 +258,88 @@ mod tests {
                     next = next.wrapping_add(1);
                 }
                 lease.filled(read);
-                let written = written.min(lease.held().len());
-                assert!(lease.held().iter().eq(model.iter()));
+                let written = written.min(lease.held());
+                assert!(held(&mut lease).iter().eq(model.iter()));
                 lease.taken(written);
                 model.drain(..written);
             }
             pool.take_back(lease);
-            assert_eq!((pool.lent(), pool.free(), pool.lend().held().len()), (0, 1, 0));
+            assert_eq!((pool.lent(), pool.free(), pool.lend().held()), (0, 1, 0));
         }
     }
 
     #[test]
     fn the_buffer_used_last_is_lent_first() {
-        let mut pool = Pool::new(4);
+        let mut pool = pool(4);
         let (mut first, second) = (pool.lend(), pool.lend());
-        first.room()[0] = b'!';
+        room(&mut first)[0] = b'!';
         assert_eq!((pool.lent(), pool.free()), (2, 0));
         pool.take_back(second);
         pool.take_back(first);
         assert_eq!((pool.lent(), pool.free()), (0, 2));
-        assert_eq!(pool.lend().room()[0], b'!');
+        assert_eq!(room(&mut pool.lend())[0], b'!');
     }
 
     #[test]
     fn free_leases_beyond_16_mib_go_back_to_the_allocator() {
-        let mut pool = Pool::new(1 << 20);
+        let mut pool = pool(1 << 20);
         let leases: Vec<_> = (0..20).map(|_| pool.lend()).collect();
         leases.into_iter().for_each(|lease| pool.take_back(lease));
         assert_eq!((pool.lent(), pool.free()), (0, 16));
+    }
+
+    #[test]
+    fn pipes_are_asked_for_and_few() {
+        let mut pool = pool(4);
+        assert!(!pool.wants_pipe());
+        assert!(pool.lend_pipe(1).is_none());
+        assert!(!pool.wants_pipe(), "who has not read two full buffers gets no pipe");
+        for (pipe, count) in [('a', 1), ('b', 2)] {
+            assert!(pool.lend_pipe(2).is_none());
+            assert!(pool.wants_pipe() && !pool.wants_pipe(), "a wish is told once");
+            pool.add_pipe(pipe);
+            let lease = pool.lend_pipe(2).unwrap();
+            assert_eq!((pool.lent(), pool.pipes()), (count, count));
+            std::mem::forget(lease);
+        }
+        assert!(pool.lend_pipe(2).is_none());
+        assert!(!pool.wants_pipe(), "there are as many as there may be");
+    }
+
+    #[test]
+    fn a_pipe_that_is_not_empty_is_closed_and_not_lent_again() {
+        let mut pool = pool(4);
+        pool.add_pipe('a');
+        let mut lease = pool.lend_pipe(2).unwrap();
+        lease.filled(5);
+        assert_eq!(format!("{lease:?}"), "5 bytes in a pipe");
+        lease.taken(5);
+        pool.take_back(lease);
+        assert_eq!((pool.lent(), pool.pipes()), (0, 1));
+        let mut lease = pool.lend_pipe(2).unwrap();
+        lease.filled(5);
+        lease.taken(4);
+        pool.take_back(lease);
+        assert_eq!((pool.lent(), pool.pipes()), (0, 0));
+        assert!(pool.lend_pipe(2).is_none());
+    }
+
+    #[test]
+    fn spare_pipes_are_closed_and_lent_ones_are_not() {
+        let mut pool = pool(4);
+        pool.add_pipe('a');
+        pool.add_pipe('b');
+        let lease = pool.lend_pipe(2).unwrap();
+        pool.close_spare_pipes();
+        assert_eq!(pool.pipes(), 1);
+        pool.take_back(lease);
+        assert!(pool.lend_pipe(2).is_some());
+    }
+
+    #[test]
+    fn without_pipes_nobody_wants_one() {
+        let mut pool = Pool::<Pipe>::new(4, Splicing::OFF);
+        assert!(pool.lend_pipe(u8::MAX).is_none());
+        assert!(!pool.wants_pipe());
     }
 }

@@ -24,6 +24,7 @@ struct Play {
     unacked: usize,
     written: Vec<u8>,
     read_calls: usize,
+    pull_calls: usize,
     write_calls: usize,
     finished: bool,
     closed: bool,
@@ -32,6 +33,8 @@ struct Play {
 #[derive(Debug)]
 enum Read {
     Bytes(Vec<u8>),
+    /// A pull says 0; a read does not stop here.
+    Mark,
     End,
     Fails(ErrorKind),
 }
@@ -62,6 +65,11 @@ impl<const DRY: bool> Script<DRY> {
     /// From there on, reads give 0.
     pub(super) fn ends(&self) -> &Self {
         self.with(|play| play.reads.push_back(Read::End))
+    }
+
+    /// A pull says 0 once, though there is more.
+    pub(super) fn pull_says_nothing(&self) -> &Self {
+        self.with(|play| play.reads.push_back(Read::Mark))
     }
 
     /// One read fails.
@@ -107,6 +115,10 @@ impl<const DRY: bool> Script<DRY> {
         self.play.borrow().read_calls
     }
 
+    pub(super) fn pull_calls(&self) -> usize {
+        self.play.borrow().pull_calls
+    }
+
     pub(super) fn write_calls(&self) -> usize {
         self.play.borrow().write_calls
     }
@@ -122,6 +134,34 @@ impl<const DRY: bool> Script<DRY> {
 
 impl<const DRY: bool> Stream for Script<DRY> {
     const SHORT_IS_DRY: bool = DRY;
+    type Pipe = Vec<u8>;
+
+    /// Follows the script of the reads, but knows no end: there it says 0, like a pipe at a mark.
+    fn pull(&mut self, pipe: &mut Vec<u8>) -> io::Result<usize> {
+        assert!(pipe.is_empty(), "a pipe is empty when it is filled");
+        let play = &mut *self.play.borrow_mut();
+        play.pull_calls += 1;
+        match play.reads.pop_front() {
+            None => Err(ErrorKind::WouldBlock.into()),
+            Some(Read::Fails(kind)) => Err(kind.into()),
+            Some(Read::End) => {
+                play.reads.push_front(Read::End);
+                Ok(0)
+            }
+            Some(Read::Mark) => Ok(0),
+            Some(Read::Bytes(bytes)) => {
+                *pipe = bytes;
+                Ok(pipe.len())
+            }
+        }
+    }
+
+    fn push(&mut self, pipe: &mut Vec<u8>, count: usize) -> io::Result<usize> {
+        assert_eq!(pipe.len(), count, "exactly what is in it is asked for");
+        let done = self.write(pipe)?;
+        pipe.drain(..done);
+        Ok(done)
+    }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut play = self.play.borrow_mut();
@@ -133,6 +173,7 @@ impl<const DRY: bool> Stream for Script<DRY> {
                 play.reads.push_front(Read::End);
                 Ok(0)
             }
+            Some(Read::Mark) => Err(ErrorKind::Interrupted.into()),
             Some(Read::Bytes(mut bytes)) => {
                 let count = room.len().min(bytes.len());
                 room[..count].copy_from_slice(&bytes[..count]);

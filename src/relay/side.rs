@@ -135,7 +135,8 @@ impl<S: Stream> Side<S> {
             let hung_up = fault == Fault::Reset && self.hints.has(Bits::FIN);
             self.fault = Some(if hung_up { Fault::Closed } else { fault });
             // What the peer sent before is still there to be read, and how that ends decides what the other side is
-            // told. Perhaps no event will say so.
+            // told. Perhaps no event will say so, and a short count proves nothing.
+            self.hints |= Bits::EAGER;
             self.nudge();
         }
     }
@@ -222,6 +223,63 @@ impl<S: Stream> Side<S> {
             }
             return 0;
         }
+    }
+
+    /// May bytes of this stream go through a pipe? Not once a mark was seen: splice(2) stops there, and behind it says
+    /// 0 although there is more (K15).
+    pub(super) fn may_be_spliced(&self) -> bool {
+        self.fault.is_none() && !self.hints.has(Bits::EAGER)
+    }
+
+    /// Moves what there is into an empty pipe, and says how much. 0 says nothing: [`read`](Self::read) will tell.
+    pub(super) fn pull(&mut self, pipe: &mut S::Pipe) -> usize {
+        loop {
+            match self.stream.pull(pipe) {
+                Ok(count) => return count,
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => {}
+                    // This socket is not one for pipes, or the kernel has no pages. Reading until WouldBlock is always
+                    // right, and keeps it from being tried again.
+                    ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::OutOfMemory => {
+                        self.hints |= Bits::EAGER;
+                    }
+                    // The socket's own, and told once. Behind a mark there may be bytes still, so reading goes on.
+                    _ => {
+                        let fault = Fault::of(&error);
+                        self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
+                    }
+                },
+            }
+            return 0;
+        }
+    }
+
+    /// Writes the `count` bytes that are in the pipe, and says how many were taken; fewer when blocked or when it failed.
+    pub(super) fn push(&mut self, pipe: &mut S::Pipe, count: usize) -> usize {
+        debug_assert!(count > 0);
+        let mut done = 0;
+        while done < count {
+            match self.stream.push(pipe, count - done) {
+                // As with write.
+                Ok(0) => self.latch(Fault::Reset),
+                // The kernel sends a pipe piece by piece, and what stopped it is not told, be it an error that is told
+                // once. The next call says what is left to be said.
+                Ok(more) => {
+                    done += more;
+                    continue;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => self.hints.remove(Bits::WRITABLE),
+                    // So this may be all that is left of a reset, and proves no FIN (K16).
+                    ErrorKind::BrokenPipe if done > 0 => self.latch(Fault::Reset),
+                    _ => self.blame(&error),
+                },
+            }
+            break;
+        }
+        done
     }
 
     /// Does a count shorter than asked for prove that an edge will come?

@@ -93,6 +93,11 @@ impl Half {
         }
     }
 
+    /// Bytes that may be spliced: never past the mark, not even from there (K15).
+    pub(crate) fn spliceable(&self) -> u64 {
+        self.mark.unwrap_or(self.arrived) - self.read
+    }
+
     /// Room in the send queue, which holds what is not acknowledged.
     pub(crate) const fn room(&self) -> u64 {
         self.send_cap.saturating_sub(self.written - self.acked)

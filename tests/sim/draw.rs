@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::Config;
+use tproxy::{Config, Splice};
 
-use crate::faults::{Faults, Odds};
+use crate::faults::{Call, Faults, Odds};
 use crate::kernel::Laws;
 use crate::keyed::mix;
 use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan};
@@ -35,6 +35,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         backlog: if one_in(rng, 5) { rng.usize(..=2) } else { 128 },
         descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
         short: if one_in(rng, 3) { rng.u8(..) } else { 0 },
+        pipe_size: 1 << 16,
     };
     let mut config = Config::new(([10, 0, 0, 1], 80).into(), []);
     config.to =
@@ -73,7 +74,27 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let crash = one_in(rng, 12).then(|| pause(rng));
     let faults = if one_in(rng, 2) { Faults::Drawn(odds(rng)) } else { Faults::NONE };
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
-    Plan { seed, laws, config, limit, sessions, dials, faults, noise, crash, stops }
+    let mut plan = Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops };
+    splice(&mut plan);
+    plan
+}
+
+/// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.
+fn splice(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0070_6970_6573));
+    plan.config.splice = match rng.u8(..8) {
+        0..=2 => Splice::On,
+        3..=5 => Splice::Auto,
+        _ => Splice::Off,
+    };
+    plan.pipes = if one_in(rng, 3) { rng.usize(..=2) } else { 32 };
+    plan.laws.pipe_size = log(rng, 1, 1 << 16);
+    if let Faults::Drawn(odds) = &mut plan.faults {
+        for call in [Call::Pull, Call::Push, Call::Pipe] {
+            let busy = *odds != [0; 13] && one_in(rng, 3);
+            odds[call.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
+        }
+    }
 }
 
 fn one_in(rng: &mut Rng, many: u8) -> bool {
@@ -107,7 +128,11 @@ fn dial(rng: &mut Rng) -> Dial {
 }
 
 fn odds(rng: &mut Rng) -> Odds {
-    std::array::from_fn(|_| if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 })
+    let mut odds = [0; 13];
+    for odd in &mut odds[..=Call::Unacked.index()] {
+        *odd = if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
+    }
+    odds
 }
 
 fn noise(rng: &mut Rng) -> Noise {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Once;
 
 use fastrand::Rng;
-use tproxy::reactor::Reactor;
+use tproxy::reactor::{Limits, Reactor};
 
 use crate::faults::Call;
 use crate::kernel::Due;
@@ -83,7 +83,8 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
     let net = SimNet::<LINUX>(Rc::clone(world));
     let listener = SimListener(Rc::clone(world));
     let rng = Rng::with_seed(plan.seed);
-    let mut reactor = Reactor::new(net, listener, plan.config.clone(), plan.limit, rng);
+    let limits = Limits { sessions: plan.limit, pipes: plan.pipes };
+    let mut reactor = Reactor::new(net, listener, plan.config.clone(), limits, rng);
     let mut rests = 0;
     loop {
         let more = reactor.turn();

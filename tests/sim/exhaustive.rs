@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tproxy::Splice;
+
 use crate::drive::run;
 use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, SessionPlan};
 use crate::scenarios;
@@ -61,7 +63,7 @@ fn every_order_of_two_sessions_holds() {
     }
 }
 
-/// Every interleaving, with every grouping into turns, in both readiness modes.
+/// Every interleaving, with every grouping into turns, in both readiness modes; copied and spliced in turn.
 fn plans(scripts: [&Script; 2]) -> impl Iterator<Item = Plan> {
     let orders = (0_u32..1 << 8).filter(|order| order.count_ones() == 4);
     orders.flat_map(move |order| (0_u32..1 << 8).map(move |breaks| plan(scripts, order, breaks)))
@@ -72,6 +74,7 @@ fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
     let mut plan = scenarios::quiet();
     let (linux, breaks) = (breaks >> 7 == 0, breaks & 0x7f);
     plan.laws.linux = linux;
+    plan.config.splice = if breaks.count_ones().is_multiple_of(2) { Splice::On } else { Splice::Off };
     plan.laws.delay = (0, 0);
     plan.config.buffer_size = 3;
     plan.noise = Noise { grain: TURN, ..Noise::NONE };

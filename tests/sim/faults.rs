@@ -15,6 +15,9 @@ pub(crate) enum Call {
     Finish,
     Fault,
     Unacked,
+    Pull,
+    Push,
+    Pipe,
 }
 
 impl Call {
@@ -76,6 +79,11 @@ impl Call {
             Self::Fault => &[Errno::CONNRESET],
             // A kernel can say or it cannot: see `Laws::counts_unacked`.
             Self::Unacked => &[],
+            Self::Pull => {
+                &[Errno::INTR, Errno::INVAL, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NOMEM]
+            }
+            Self::Push => &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS],
+            Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
         }
     }
 
@@ -91,7 +99,10 @@ impl Call {
             | Self::Write
             | Self::Finish
             | Self::Fault
-            | Self::Unacked => &[],
+            | Self::Unacked
+            | Self::Pull
+            | Self::Push
+            | Self::Pipe => &[],
         }
     }
 
@@ -110,7 +121,7 @@ pub(crate) const fn kills(error: Errno) -> bool {
 }
 
 /// Of 65,536 calls of a kind, so many fail, each with one of its errors.
-pub(crate) type Odds = [u16; 10];
+pub(crate) type Odds = [u16; 13];
 
 /// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,5 +133,5 @@ pub(crate) enum Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self::Drawn([0; 10]);
+    pub(crate) const NONE: Self = Self::Drawn([0; 13]);
 }

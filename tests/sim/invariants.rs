@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use tproxy::net::{Peer, Time};
 
 use crate::conn::Life;
+use crate::faults::kills;
 use crate::kernel::ConnId;
 use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
 use crate::world::World;
@@ -92,6 +93,35 @@ impl World {
             }
         }
         self.shadow.progress = true;
+    }
+
+    /// As a read, but only bytes count. An error is told all the same, and reading goes on.
+    pub(crate) fn did_pull(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        match result {
+            Ok(1..) => self.did_read(conn, result),
+            Err(error) if kills(error) => {
+                if self.caller(conn, "pull").is_some() {
+                    self.shadow.told(conn, error);
+                }
+            }
+            Ok(0) | Err(_) => {
+                self.caller(conn, "pull");
+                self.shadow.vain_calls += 1;
+            }
+        }
+    }
+
+    /// As a write. EPIPE right behind a push that sent less than all may be what is left of a reset (K16 holds for the
+    /// first error only).
+    pub(crate) fn did_push(&mut self, conn: ConnId, result: Result<usize, Errno>, count: usize) {
+        let short = self.shadow.short_push == Some(conn);
+        if result != Err(Errno::INTR) {
+            self.shadow.short_push = result.is_ok_and(|done| done < count).then_some(conn);
+        }
+        match result {
+            Err(Errno::PIPE) if short => self.did_write(conn, Err(Errno::CONNRESET)),
+            result => self.did_write(conn, result),
+        }
     }
 
     pub(crate) fn did_write(&mut self, conn: ConnId, result: Result<usize, Errno>) {

@@ -32,6 +32,8 @@ pub(crate) struct Laws {
     pub(crate) counts_unacked: bool,
     /// Of 256 writes, so many take less than there is room for; so do reads where that is legal.
     pub(crate) short: u8,
+    /// Bytes a pipe holds, at most.
+    pub(crate) pipe_size: usize,
 }
 
 /// What an entry of the agenda does when its time has come.
@@ -106,6 +108,8 @@ pub(crate) struct Kernel {
     pub(crate) listener_owed: bool,
     /// Open in the relay's process, the listener not counted.
     pub(crate) open: usize,
+    /// Pipes among them, two descriptors each.
+    pub(crate) pipes: usize,
     /// Peers' ends to which something happened.
     pub(crate) stirred: Vec<ConnId>,
 }
@@ -126,6 +130,7 @@ impl Kernel {
             listener_edge: false,
             listener_owed: true,
             open: 0,
+            pipes: 0,
             stirred: Vec::new(),
         }
     }
@@ -296,6 +301,48 @@ impl Kernel {
             it.watch.owes_read = true;
         }
         Err(Errno::AGAIN)
+    }
+
+    /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes are
+    /// in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
+    pub(crate) fn pull(&mut self, conn: ConnId) -> Result<Vec<u8>, Errno> {
+        let few = self.rng.u8(..4) == 0;
+        let it = &mut self.conns[conn];
+        let queue = &mut it.from_peer;
+        let mut count = queue.spliceable().min(self.laws.pipe_size as u64);
+        if count == 0 {
+            // The FIN is looked at first, even if there are bytes behind the mark.
+            return match it.relay.error {
+                _ if it.from_peer.fin_arrived => Ok(Vec::new()),
+                Some(error) => {
+                    it.relay.error = None;
+                    Err(error)
+                }
+                None if it.relay.life == Life::Dead => Ok(Vec::new()),
+                None => Err(Errno::AGAIN),
+            };
+        }
+        if few {
+            count = self.rng.u64(1..=count);
+        }
+        let closed = queue.sent - queue.read >= queue.receive_cap;
+        let mut bytes = vec![0; usize::try_from(count).unwrap()];
+        queue.take(&mut bytes);
+        if closed {
+            let delay = self.delay();
+            self.after(delay, Due::Pump { conn, from: Who::Peer });
+        }
+        Ok(bytes)
+    }
+
+    /// A pipe, two descriptors.
+    pub(crate) fn pipe(&mut self) -> Result<(), Errno> {
+        if self.open + 2 > self.laws.descriptors {
+            return Err(Errno::MFILE);
+        }
+        self.open += 2;
+        self.pipes += 1;
+        Ok(())
     }
 
     pub(crate) fn send(&mut self, conn: ConnId, who: Who, data: &[u8], urgent: bool) -> Result<usize, Errno> {

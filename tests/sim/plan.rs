@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     /// The most sessions at a time.
     pub(crate) limit: usize,
+    /// The most pipes at a time.
+    pub(crate) pipes: usize,
     pub(crate) sessions: Vec<SessionPlan>,
     /// The outcomes of the relay's connects, in their order; the rest succeed.
     pub(crate) dials: Vec<Dial>,
@@ -40,12 +42,14 @@ impl Plan {
             descriptors: 1024,
             counts_unacked: true,
             short: 0,
+            pipe_size: 1 << 16,
         };
         Self {
             seed: 0,
             laws,
             config: Config::new(([10, 0, 0, 1], 80).into(), [([10, 9, 9, 1], 80).into()]),
             limit: 8,
+            pipes: 4,
             sessions: Vec::new(),
             dials: Vec::new(),
             faults: Faults::NONE,

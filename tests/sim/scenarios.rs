@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tproxy::Splice;
 
 use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, SessionPlan};
 
@@ -49,7 +50,7 @@ fn bulk() -> Plan {
     plan(vec![Fin], vec![Send(300), Fin])
 }
 
-/// Some fifty of them, in both readiness modes.
+/// Some fifty of them, in both readiness modes, copied and spliced.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = talks();
     all.extend(ends());
@@ -63,6 +64,13 @@ pub(crate) fn all() -> Vec<Scenario> {
     });
     let minimum: Vec<_> = minimum.collect();
     all.extend(minimum);
+    let spliced = all.iter().map(|(name, plan)| {
+        let mut plan = plan.clone();
+        plan.config.splice = Splice::On;
+        (*name, plan)
+    });
+    let spliced: Vec<_> = spliced.collect();
+    all.extend(spliced);
     all
 }
 

@@ -32,6 +32,13 @@ pub(crate) struct SimStream<const LINUX: bool> {
     open: bool,
 }
 
+/// A pipe. What is in it when it goes is lost.
+#[derive(Debug)]
+pub(crate) struct SimPipe {
+    world: Rc<RefCell<World>>,
+    bytes: Vec<u8>,
+}
+
 impl<const LINUX: bool> SimNet<LINUX> {
     fn stream(&self, conn: ConnId) -> SimStream<LINUX> {
         SimStream { world: Rc::clone(&self.0), conn, open: true }
@@ -130,10 +137,23 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         }
         Ok(result?)
     }
+
+    fn pipe(&mut self) -> io::Result<SimPipe> {
+        let mut world = self.0.borrow_mut();
+        let result = match world.enter(Call::Pipe) {
+            Some(error) => Err(error),
+            None => world.kernel.pipe(),
+        };
+        world.note(Call::Pipe, usize::MAX, || format!("pipe -> {result:?}"));
+        result?;
+        drop(world);
+        Ok(SimPipe { world: Rc::clone(&self.0), bytes: Vec::new() })
+    }
 }
 
 impl<const LINUX: bool> Stream for SimStream<LINUX> {
     const SHORT_IS_DRY: bool = LINUX;
+    type Pipe = SimPipe;
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
@@ -156,6 +176,55 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         world.note(Call::Write, self.conn, || format!("write {} ({}) -> {result:?}", self.conn, data.len()));
         world.trace.result(result);
         world.did_write(self.conn, result);
+        world.settle();
+        Ok(result?)
+    }
+
+    fn pull(&mut self, pipe: &mut SimPipe) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        let result = match world.enter_on(Call::Pull, self.conn) {
+            Some(error) => Err(error),
+            None => world.kernel.pull(self.conn),
+        };
+        let count = result.as_ref().map(Vec::len).map_err(|error| *error);
+        world.note(Call::Pull, self.conn, || format!("pull {} -> {count:?}", self.conn));
+        world.trace.result(count);
+        // Whatever a pipe held before stays in front.
+        pipe.bytes.extend(result.unwrap_or_default());
+        world.did_pull(self.conn, count);
+        Ok(count?)
+    }
+
+    /// Piece by piece, as `splice_to_socket` does; in between, the world goes on. What stops it is not told if something
+    /// was sent, and if that was an error it is forgotten.
+    fn push(&mut self, pipe: &mut SimPipe, count: usize) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        if count != pipe.bytes.len() {
+            let held = pipe.bytes.len();
+            world.violation(format!("{count} bytes of a pipe are sent on, and it holds {held}"));
+        }
+        let mut done = 0;
+        let result = loop {
+            let piece = world.piece(pipe.bytes.len());
+            let sent = match world.enter_on(Call::Push, self.conn) {
+                Some(error) => Err(error),
+                None => world.kernel.send(self.conn, Who::Relay, &pipe.bytes[..piece], false),
+            };
+            match sent {
+                Ok(sent) => {
+                    pipe.bytes.drain(..sent);
+                    done += sent;
+                    if pipe.bytes.is_empty() {
+                        break Ok(done);
+                    }
+                }
+                Err(_) if done > 0 => break Ok(done),
+                Err(error) => break Err(error),
+            }
+        };
+        world.note(Call::Push, self.conn, || format!("push {} ({count}) -> {result:?}", self.conn));
+        world.trace.result(result);
+        world.did_push(self.conn, result, count);
         world.settle();
         Ok(result?)
     }
@@ -221,6 +290,19 @@ impl<const LINUX: bool> Drop for SimStream<LINUX> {
         if self.open && !std::thread::panicking() {
             self.go(true);
         }
+    }
+}
+
+impl Drop for SimPipe {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut world = self.world.borrow_mut();
+        let held = self.bytes.len();
+        world.note(Call::Pipe, usize::MAX, || format!("a pipe goes, with {held} bytes in it"));
+        world.kernel.open -= 2;
+        world.kernel.pipes -= 1;
     }
 }
 

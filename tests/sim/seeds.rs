@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tproxy::Splice;
+
 use crate::draw::draw;
 use crate::drive::{run, run_traced};
 use crate::plan::Plan;
@@ -26,7 +28,8 @@ struct Sum {
     faults: u64,
 }
 
-/// `TPROXY_SIM_SEEDS=n` runs more of them, `TPROXY_SIM_SEED=0x…` one, with its trace.
+/// `TPROXY_SIM_SEEDS=n` runs more of them, `TPROXY_SIM_SEED=0x…` one, with its trace. `TPROXY_SIM_SPLICE=on`, `auto` or
+/// `off` runs all in that mode instead of each in its own.
 #[test]
 fn random_seeds_hold() {
     if let Some(seed) = number("TPROXY_SIM_SEED") {
@@ -57,7 +60,7 @@ fn work(count: u64, next: &AtomicU64, failed: &Mutex<Option<u64>>, sum: &Mutex<S
         if seed >= count {
             return;
         }
-        let plan = draw(seed);
+        let plan = schedule(seed);
         let outcome = run(&plan);
         let again = if seed.is_multiple_of(AGAIN) { run(&plan).hash } else { outcome.hash };
         let mut sum = sum.lock().unwrap();
@@ -79,7 +82,7 @@ fn work(count: u64, next: &AtomicU64, failed: &Mutex<Option<u64>>, sum: &Mutex<S
 
 /// Runs one seed again and shows what happens; if it fails, in its smallest form.
 fn replay(seed: u64) {
-    let plan = draw(seed);
+    let plan = schedule(seed);
     let (first, second) = (run_traced(&plan), run(&plan));
     assert_eq!(first.hash, second.hash, "seed {seed:#x} does not do the same twice");
     let Some(failure) = first.failure else {
@@ -97,6 +100,19 @@ pub(crate) fn explain(plan: &Plan, failure: &str) {
     eprintln!("{small:#?}");
     outcome.lines.iter().for_each(|line| eprintln!("{line}"));
     eprintln!("shrunk: {}", outcome.failure.as_deref().unwrap_or("it holds when it is traced"));
+}
+
+/// The schedule of this seed, in the mode that was asked for.
+fn schedule(seed: u64) -> Plan {
+    let mut plan = draw(seed);
+    match std::env::var("TPROXY_SIM_SPLICE").as_deref() {
+        Ok("on") => plan.config.splice = Splice::On,
+        Ok("auto") => plan.config.splice = Splice::Auto,
+        Ok("off") => plan.config.splice = Splice::Off,
+        Ok(word) => panic!("TPROXY_SIM_SPLICE={word} is none of on, auto, off"),
+        Err(_) => {}
+    }
+    plan
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -177,6 +177,8 @@ pub(crate) struct Shadow {
     pub(crate) stale_backlog: usize,
     /// The last line about a shortage said that it began.
     pub(crate) short: bool,
+    /// The last push sent less than there was, to this connection.
+    pub(crate) short_push: Option<ConnId>,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
@@ -213,6 +215,7 @@ impl Shadow {
             backlog: 0,
             stale_backlog: 0,
             short: false,
+            short_push: None,
             freed: false,
             vain_calls: 0,
         }

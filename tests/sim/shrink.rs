@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tproxy::Splice;
+
 use crate::drive::run;
 use crate::faults::Faults;
 use crate::plan::{Act, Noise, PeerPlan, Plan, Reading};
@@ -73,7 +75,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     ] {
         add(&|plan| quiet(&mut plan.noise));
     }
-    for i in 0..10 {
+    for i in 0..13 {
         add(&|plan| {
             if let Faults::Drawn(odds) = &mut plan.faults {
                 odds[i] = 0;
@@ -85,6 +87,8 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.laws.delay = (0, 0));
     add(&|plan| (plan.laws.backlog, plan.laws.descriptors) = (128, 1024));
     add(&|plan| plan.limit = 64);
+    add(&|plan| plan.config.splice = Splice::Off);
+    add(&|plan| (plan.pipes, plan.laws.pipe_size) = (32, 1 << 16));
     add(&|plan| plan.config.to.truncate(1));
     add(&|plan| plan.config.connect_timeout = Duration::from_secs(24 * 3600));
     add(&|plan| (plan.config.half_close_timeout, plan.config.idle_timeout) = (None, None));

@@ -88,7 +88,7 @@ impl World {
     }
 
     fn check_tables(&mut self, census: Census) {
-        let Census { sessions, leases, spare_leases, alarms, ready, backlog } = census;
+        let Census { sessions, leases, pipes, spare_leases, alarms, ready, backlog } = census;
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;
@@ -102,7 +102,7 @@ impl World {
         // A descriptor for each client, and one for each connection to an upstream.
         let open = self.kernel.open;
         let upstreams = |live: &&usize| self.shadow.sessions[**live].upstream.is_some();
-        let descriptors = live + self.shadow.live.iter().filter(upstreams).count();
+        let descriptors = live + self.shadow.live.iter().filter(upstreams).count() + 2 * pipes;
         // One flow gets a slice in each turn. What sessions that have ended leave behind is taken out on the way to it.
         let before = self.shadow.backlog;
         let stale = self.shadow.stale_backlog;
@@ -111,9 +111,12 @@ impl World {
             (sessions > self.plan.limit, format!("{sessions} sessions, the limit is {}", self.plan.limit)),
             (leases > held, format!("{leases} leases are out, {held} flows hold bytes")),
             (spare_leases * self.plan.config.buffer_size > 16 << 20, format!("{spare_leases} spare leases")),
+            (pipes != self.kernel.pipes, format!("{pipes} pipes, of which the kernel knows {}", self.kernel.pipes)),
+            (pipes > self.plan.pipes, format!("{pipes} pipes, and there may be {}", self.plan.pipes)),
+            (pipes > 0 && sessions == 0, format!("{pipes} pipes for nobody")),
             (alarms > sessions + 2, format!("{alarms} alarms for {sessions} sessions")),
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
-            (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections")),
+            (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
             (backlog + 1 + stale < before, format!("{before} on the backlog, and a turn later {backlog}")),
         ] {
@@ -163,7 +166,8 @@ impl World {
     fn check_ending(&mut self, session: usize) {
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];
-        if it.trouble.is_none() {
+        // When a timeout may have struck too, it cannot be told which of the two it ends for, and since when.
+        if it.trouble.is_none() || it.overdue {
             return;
         }
         let asks = self.plan.laws.counts_unacked;

@@ -409,6 +409,15 @@ impl World {
         self.wake_peers();
     }
 
+    /// How much of a pipe goes out in one piece. Time may pass before the next.
+    pub(crate) fn piece(&mut self, held: usize) -> usize {
+        if self.chance(self.plan.noise.tick) {
+            let soon = self.kernel.now + Duration::from_nanos(self.rng.u64(0..=self.plan.laws.delay.1));
+            self.run_until(soon);
+        }
+        if held > 1 && self.rng.bool() { self.rng.usize(1..=held) } else { held }
+    }
+
     /// A call ends.
     pub(crate) fn note(&mut self, call: Call, conn: ConnId, text: impl FnOnce() -> String) {
         self.trace.mix(&[call as u64, conn as u64, self.kernel.now.as_nanos()]);

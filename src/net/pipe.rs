@@ -1,0 +1,80 @@
+//! A pipe to splice through: bytes pass from socket to socket as pages, and are never copied.
+
+use std::io;
+
+#[cfg(target_os = "linux")]
+pub use linux::Pipe;
+#[cfg(not(target_os = "linux"))]
+pub use none::Pipe;
+
+/// Bytes a pipe is asked to hold: the most an unprivileged process gets (`/proc/sys/fs/pipe-max-size`, `pipe(7)`).
+#[cfg(target_os = "linux")]
+const SIZE: usize = 1 << 20;
+
+/// A pipe that holds less is not worth its calls. The kernel gives no more than a page to a user who has 64 MiB of pipes
+/// already (`/proc/sys/fs/pipe-user-pages-soft`).
+#[cfg(target_os = "linux")]
+const WORTHWHILE: usize = 64 << 10;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::os::fd::{BorrowedFd, OwnedFd};
+
+    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
+
+    use super::{SIZE, WORTHWHILE, io};
+
+    /// Both ends of a pipe, two descriptors.
+    #[derive(Debug)]
+    pub struct Pipe {
+        exit: OwnedFd,
+        entry: OwnedFd,
+        size: usize,
+    }
+
+    impl Pipe {
+        pub(in crate::net) fn new() -> io::Result<Self> {
+            let (exit, entry) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            // Not being allowed to enlarge it (EPERM) leaves it as it is.
+            let size = fcntl_setpipe_size(&entry, SIZE).or_else(|_| fcntl_getpipe_size(&entry))?;
+            if size < WORTHWHILE {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the pipe holds only {size} bytes")));
+            }
+            Ok(Self { exit, entry, size })
+        }
+
+        pub(in crate::net) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
+            Ok(splice(from, None, &self.entry, None, self.size, SpliceFlags::NONBLOCK)?)
+        }
+
+        /// `count` is exactly what is in it: were it more, the last piece would be held back, for more seems to come.
+        pub(in crate::net) fn empty(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+            Ok(splice(&self.exit, None, into, None, count, SpliceFlags::NONBLOCK)?)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod none {
+    use std::os::fd::BorrowedFd;
+
+    use super::io;
+
+    /// There are none here.
+    #[derive(Debug)]
+    pub enum Pipe {}
+
+    impl Pipe {
+        pub(in crate::net) fn new() -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(in crate::net) fn fill(&mut self, _: BorrowedFd<'_>) -> io::Result<usize> {
+            match *self {}
+        }
+
+        pub(in crate::net) fn empty(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Tests of flows that go through pipes: a pipe moves bytes, and nothing that it says is an end.
+
+use std::io::ErrorKind;
+
+use super::flow::{BULK, Flow, Pass, State};
+use super::pool::{Pool, Splicing};
+use super::script::Script;
+use super::side::{Fault, Side};
+use crate::net::Bits;
+
+/// Enough to stay bulk.
+static MUCH: [u8; 20 << 10] = [7; 20 << 10];
+
+/// A flow through buffers of 8 bytes, and one pipe. It begins with two full reads, so that what comes next is pulled.
+struct Bench {
+    flow: Flow<Vec<u8>>,
+    pool: Pool<Vec<u8>>,
+    from: Side<Script>,
+    to: Side<Script>,
+    source: Script,
+    target: Script,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (source, target) = (Script::new(), Script::new());
+        let mut pool = Pool::new(8, Splicing { after: BULK, pipes_max: 1 });
+        pool.add_pipe(Vec::new());
+        let (from, to) = (Side::new(source.clone()), Side::new(target.clone()));
+        let mut bench = Self { flow: Flow::new(), pool, from, to, source, target };
+        bench.source.reads(b"12345678").reads(b"abcdefgh");
+        bench.event(Bits::READABLE);
+        assert_eq!((bench.source.pull_calls(), bench.flow.is_bulk()), (1, false), "the third finds nothing");
+        bench
+    }
+
+    /// Bulk, and nothing to be read.
+    fn bulk() -> Self {
+        let mut bench = Self::new();
+        bench.source.reads(b"12345678").reads(b"abcdefgh").reads(&MUCH);
+        bench.event(Bits::READABLE);
+        bench.source.reads(b"12345678").reads(b"abcdefgh").reads(&MUCH);
+        assert_eq!(bench.run_slice(16 + 1), Pass { progress: true, spent: true });
+        assert!(bench.flow.is_bulk());
+        assert_eq!(bench.pool.lent(), 0);
+        bench
+    }
+
+    fn run_slice(&mut self, slice: usize) -> Pass {
+        self.from.mark(Bits::READABLE);
+        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice)
+    }
+
+    fn event(&mut self, bits: Bits) -> Pass {
+        self.from.mark(bits);
+        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20)
+    }
+
+    /// What was written since this was last asked.
+    fn news(&self, before: usize) -> Vec<u8> {
+        self.target.written().split_off(before)
+    }
+}
+
+#[test]
+fn what_fills_buffers_is_spliced_and_what_does_not_is_copied() {
+    let mut bench = Bench::bulk();
+    let (before, pulls) = (bench.target.written().len(), bench.source.pull_calls());
+    bench.source.reads(&MUCH).reads(b"little").reads(b"by little");
+    bench.event(Bits::READABLE);
+    assert_eq!(bench.source.pull_calls(), pulls + 2, "one brings much, the next little, and then it is copied");
+    assert_eq!(bench.news(before), [&MUCH[..], b"little", b"by little"].concat());
+    assert_eq!(bench.flow.moved(), bench.target.written().len() as u64);
+    assert_eq!((bench.flow.is_bulk(), bench.pool.lent(), bench.pool.pipes()), (false, 0, 1));
+}
+
+#[test]
+fn a_pipe_that_says_nothing_more_comes_is_not_believed() {
+    let mut bench = Bench::bulk();
+    // A mark: splice says 0 there, and there is more behind it.
+    bench.source.pull_says_nothing().reads(b"more");
+    let before = bench.target.written().len();
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.news(before)), (State::Open, b"more".to_vec()));
+    bench.source.ends();
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.target.is_finished()), (State::Finished, true));
+}
+
+#[test]
+fn a_stream_with_a_mark_or_an_end_in_sight_is_read() {
+    for bits in [Bits::EAGER, Bits::FIN] {
+        let mut bench = Bench::bulk();
+        let pulls = bench.source.pull_calls();
+        bench.source.reads(&MUCH).ends();
+        bench.event(bits);
+        assert_eq!((bench.source.pull_calls(), bench.flow.state()), (pulls, State::Finished), "{bits:?}");
+    }
+}
+
+#[test]
+fn an_error_that_a_pipe_was_told_is_remembered_and_what_is_left_is_read() {
+    let mut bench = Bench::bulk();
+    bench.source.fails(ErrorKind::ConnectionReset).reads(b"left").ends();
+    let before = bench.target.written().len();
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.from.fault()), (State::Broken, Some(Fault::Reset)));
+    assert_eq!((bench.news(before), bench.target.is_finished()), (b"left".to_vec(), false));
+}
+
+#[test]
+fn a_stream_that_cannot_be_spliced_is_not_tried_again() {
+    let mut bench = Bench::bulk();
+    bench.source.fails(ErrorKind::InvalidInput);
+    for _ in 0..8 {
+        bench.source.reads(b"12345678");
+    }
+    let pulls = bench.source.pull_calls();
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.source.pull_calls(), bench.flow.state(), bench.from.fault()), (pulls + 1, State::Open, None));
+}
+
+#[test]
+fn an_interrupted_splice_is_repeated() {
+    let mut bench = Bench::bulk();
+    let before = bench.target.written().len();
+    bench.source.fails(ErrorKind::Interrupted).reads(&MUCH);
+    bench.target.refuses(ErrorKind::Interrupted);
+    bench.event(Bits::READABLE);
+    assert_eq!(bench.news(before), MUCH);
+}
+
+#[test]
+fn a_blocked_target_keeps_the_pipe_and_nothing_more_is_read() {
+    let mut bench = Bench::bulk();
+    let before = bench.target.written().len();
+    bench.source.reads(&MUCH).reads(&MUCH);
+    bench.target.takes(5).blocks();
+    let pulls = bench.source.pull_calls();
+    bench.event(Bits::READABLE);
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.source.pull_calls(), bench.pool.lent(), bench.news(before).len()), (pulls + 1, 1, 5));
+    bench.to.mark(Bits::WRITABLE);
+    bench.event(Bits::READABLE);
+    assert_eq!(bench.news(before), [MUCH, MUCH].concat());
+    assert_eq!((bench.pool.lent(), bench.pool.pipes()), (0, 1));
+}
+
+#[test]
+fn a_pipe_whose_target_failed_is_closed_with_what_is_in_it() {
+    let mut bench = Bench::bulk();
+    bench.source.reads(&MUCH);
+    bench.target.takes(5).refuses(ErrorKind::ConnectionReset);
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.to.fault()), (State::Cut, Some(Fault::Reset)));
+    assert_eq!((bench.pool.lent(), bench.pool.pipes()), (0, 0));
+}
+
+#[test]
+fn epipe_behind_a_part_of_a_pipe_proves_no_fin() {
+    // The part before it may have swallowed a reset.
+    let mut bench = Bench::bulk();
+    bench.source.reads(&MUCH);
+    bench.target.takes(5).refuses(ErrorKind::BrokenPipe);
+    bench.event(Bits::READABLE);
+    assert_eq!(bench.to.fault(), Some(Fault::Reset));
+
+    let mut bench = Bench::bulk();
+    bench.source.reads(&MUCH);
+    bench.target.refuses(ErrorKind::BrokenPipe);
+    bench.event(Bits::READABLE);
+    assert_eq!(bench.to.fault(), Some(Fault::Closed));
+}
+
+#[test]
+fn a_push_of_nothing_is_an_error_and_not_a_loop() {
+    let mut bench = Bench::bulk();
+    bench.source.reads(&MUCH);
+    bench.target.takes(0);
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.to.fault()), (State::Cut, Some(Fault::Reset)));
+}
+
+#[test]
+fn without_a_pipe_bytes_are_copied() {
+    let mut bench = Bench::bulk();
+    bench.pool.close_spare_pipes();
+    let (before, pulls) = (bench.target.written().len(), bench.source.pull_calls());
+    bench.source.reads(&MUCH);
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.source.pull_calls(), bench.news(before)), (pulls, MUCH.to_vec()));
+    assert!(bench.pool.wants_pipe());
+}
+
+#[test]
+fn what_is_thrown_away_is_read() {
+    let mut bench = Bench::bulk();
+    bench.target.refuses(ErrorKind::BrokenPipe);
+    bench.source.reads(&MUCH).reads(&MUCH);
+    let pulls = bench.source.pull_calls();
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.state(), bench.source.pull_calls()), (State::Cut, pulls + 1));
+}
