@@ -22,7 +22,9 @@ pub(crate) struct Running {
 
 /// What the configuration of a relay is before a test changes it.
 pub(crate) fn config(to: impl IntoIterator<Item = SocketAddr>) -> Config {
-    Config::new(([127, 0, 0, 1], 0).into(), to)
+    let mut config = Config::new(([127, 0, 0, 1], 0).into(), to);
+    config.splice = crate::SPLICE;
+    config
 }
 
 /// Binds a relay, lets `before` happen while nobody serves, and runs it.
