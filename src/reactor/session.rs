@@ -158,8 +158,9 @@ impl<S: Stream> Session<S> {
     /// From relaying to ending, unless it ends already.
     pub(super) fn begin_ending(&mut self, now: Time) {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
-            Phase::Relaying(pair) => {
+            Phase::Relaying(mut pair) => {
                 self.touched = now;
+                pair.finish();
                 self.phase = Phase::Ending(pair, Ending::new(now));
             }
             phase @ (Phase::Connecting(_) | Phase::Ending(..) | Phase::Gone) => self.phase = phase,

@@ -95,13 +95,15 @@ impl<P> Flow<P> {
         }
     }
 
-    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer.
+    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer. If this is the `last` flow of
+    /// its pair to end, its FIN is left to the close that follows.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,
         target: &mut Side<S>,
         pool: &mut Pool<P>,
         mut slice: usize,
+        last: bool,
     ) -> Pass {
         let mut pass = Pass::default();
         loop {
@@ -144,7 +146,9 @@ impl<P> Flow<P> {
                     pass.progress |= got != Got::Nothing;
                 }
                 State::Flushing(End::Fin) => {
-                    target.finish();
+                    if !last {
+                        target.finish();
+                    }
                     if target.fault().is_none() {
                         self.state = State::Finished;
                     }
@@ -264,7 +268,7 @@ mod tests {
         }
 
         fn run_slice(&mut self, slice: usize) -> Pass {
-            let pass = self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice);
+            let pass = self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice, false);
             assert_eq!(self.flow.holds(), self.pool.lent() == 1, "a lease is out exactly while bytes are held");
             assert_eq!(self.flow.moved(), self.target.written().len() as u64);
             pass

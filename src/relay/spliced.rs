@@ -48,12 +48,12 @@ impl Bench {
 
     fn run_slice(&mut self, slice: usize) -> Pass {
         self.from.mark(Bits::READABLE);
-        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice)
+        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice, false)
     }
 
     fn event(&mut self, bits: Bits) -> Pass {
         self.from.mark(bits);
-        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20)
+        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20, false)
     }
 
     /// What was written since this was last asked.
