@@ -3,22 +3,26 @@
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::{SendFlags, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
+use rustix::process::Signal;
 use tproxy::net::mio::{Listener, Mio};
 use tproxy::net::{Bits, Net, Peer, Stopper, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
-use crate::kernel::{ConnId, Due};
-use crate::plan::Plan;
-use crate::seam::{SimListener, SimNet};
+use crate::plan::{Dial, Plan};
+use crate::seam::{SimListener, SimNet, SimStream};
 use crate::trace::Trace;
 use crate::world::World;
 
 /// How long nothing must happen before it counts as nothing.
-const QUIET: Duration = Duration::from_millis(20);
+pub(crate) const QUIET: Duration = Duration::from_millis(20);
 
 /// A kernel, and the peers at its other end.
 pub(crate) trait Bench: Sized {
@@ -33,6 +37,18 @@ pub(crate) trait Bench: Sized {
     fn client(&mut self) -> usize;
     /// Somebody listens here, or nobody does.
     fn upstream(&mut self, there: bool) -> SocketAddr;
+    /// Somebody listens here, and his queue is full.
+    fn full_upstream(&mut self) -> SocketAddr;
+    /// A connection of the relay that met itself.
+    fn met_itself(&mut self) -> <Self::Net as Net>::Stream;
+    /// From now on clients come to a listener that holds one in its queue and accepts nobody: `listen(0)`.
+    fn narrow(&mut self);
+    /// A client whose SYN is out.
+    fn knock(&mut self) -> usize;
+    /// Is it answered, within that time?
+    fn is_answered(&mut self, peer: usize, within: Duration) -> bool;
+    /// The narrow listener accepts one.
+    fn make_room(&mut self);
     /// The relay's connection has come about at the other end.
     fn answered(&mut self, stream: &<Self::Net as Net>::Stream) -> usize;
 
@@ -41,6 +57,8 @@ pub(crate) trait Bench: Sized {
     fn fin(&mut self, peer: usize);
     fn close(&mut self, peer: usize);
     fn reset(&mut self, peer: usize);
+    /// The peer's process is killed, its socket armed with SO_LINGER {1, 0} or not.
+    fn kill(&mut self, peer: usize, armed: bool);
     /// One read: the bytes, or how it ended.
     fn hear(&mut self, peer: usize) -> Result<Vec<u8>, ErrorKind>;
     /// Everything that is on its way arrives.
@@ -114,6 +132,9 @@ pub(crate) struct Real {
     listener: Option<Listener>,
     front: SocketAddr,
     back: TcpListener,
+    /// Listeners with `listen(0)`, and who waits in the queue of those that are full.
+    narrow: Vec<TcpListener>,
+    waiting: Vec<TcpStream>,
     peers: Vec<Option<TcpStream>>,
 }
 
@@ -125,7 +146,7 @@ impl Bench for Real {
         let listener = net.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let front = listener.local_addr().unwrap();
         let back = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { net, listener: Some(listener), front, back, peers: Vec::new() }
+        Self { net, listener: Some(listener), front, back, narrow: Vec::new(), waiting: Vec::new(), peers: Vec::new() }
     }
 
     fn net(&mut self) -> &mut Mio {
@@ -149,6 +170,53 @@ impl Bench for Real {
             return self.back.local_addr().unwrap();
         }
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    fn full_upstream(&mut self) -> SocketAddr {
+        let to = self.listen_for_one();
+        self.waiting.push(TcpStream::connect(to).unwrap());
+        to
+    }
+
+    /// The kernel tries the ports of its range one after the other, every second one first, so sooner or later it
+    /// gives the socket the very port that it connects to.
+    fn met_itself(&mut self) -> tproxy::net::mio::Socket {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let bounds: Vec<u16> = range.split_whitespace().map(|bound| bound.parse().unwrap()).collect();
+        // One that nobody has; from the middle on, for the lowest are given to others more often.
+        let mut ports = (bounds[0]..=bounds[1]).step_by(2).skip(usize::from(bounds[1] - bounds[0]) / 4);
+        let to = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap();
+        for _ in 0..1 << 17 {
+            let mut stream = self.net.connect(to).unwrap();
+            // Over loopback the refusal is there when connect returns.
+            if stream.fault().is_ok() {
+                return stream;
+            }
+        }
+        panic!("no socket met itself at {to}");
+    }
+
+    fn narrow(&mut self) {
+        self.front = self.listen_for_one();
+    }
+
+    fn knock(&mut self) -> usize {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::io::ioctl_fionbio(&socket, true).unwrap();
+        let _ = rustix::net::connect(&socket, &self.front);
+        self.peer(socket.into())
+    }
+
+    fn is_answered(&mut self, peer: usize, within: Duration) -> bool {
+        (0..within.as_millis().div_ceil(QUIET.as_millis())).any(|_| {
+            self.events(Token::LISTENER);
+            // ENOTCONN as long as there is no answer.
+            self.stream(peer).peer_addr().is_ok()
+        })
+    }
+
+    fn make_room(&mut self) {
+        self.narrow.last().unwrap().accept().unwrap();
     }
 
     fn answered(&mut self, _: &tproxy::net::mio::Socket) -> usize {
@@ -177,6 +245,15 @@ impl Bench for Real {
         self.peers[peer] = None;
     }
 
+    /// It is handed to a process that does nothing with it, as its stdin, and that one is killed.
+    fn kill(&mut self, peer: usize, armed: bool) {
+        let stream = self.peers[peer].take().unwrap();
+        sockopt::set_socket_linger(&stream, armed.then_some(Duration::ZERO)).unwrap();
+        let mut process = Command::new("sleep").arg("60").stdin(OwnedFd::from(stream)).spawn().unwrap();
+        process.kill().unwrap();
+        assert_eq!(process.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+    }
+
     fn hear(&mut self, peer: usize) -> Result<Vec<u8>, ErrorKind> {
         let mut room = vec![0; 1 << 16];
         let count = self.stream(peer).read(&mut room).map_err(|error| error.kind())?;
@@ -189,6 +266,15 @@ impl Bench for Real {
 }
 
 impl Real {
+    /// One may wait in its queue, and nobody else is answered (K7).
+    fn listen_for_one(&mut self) -> SocketAddr {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        self.narrow.push(socket.into());
+        self.narrow.last().unwrap().local_addr().unwrap()
+    }
+
     fn peer(&mut self, stream: TcpStream) -> usize {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(10 * QUIET)).unwrap();
@@ -209,6 +295,9 @@ pub(crate) struct Sim {
 
 /// Queues of the simulated sockets.
 const CAP: usize = 1 << 20;
+
+/// Where the simulated upstream is.
+const UPSTREAM: ([u8; 4], u16) = ([10, 9, 9, 1], 80);
 
 impl Bench for Sim {
     type Net = SimNet<true>;
@@ -231,22 +320,52 @@ impl Bench for Sim {
     }
 
     fn client(&mut self) -> usize {
-        let conn = self.world(|world| {
-            world.owners.push(None);
-            world.kernel.dial_relay([CAP; 4])
-        });
+        let conn = self.knock();
         self.settle();
         conn
     }
 
     fn upstream(&mut self, there: bool) -> SocketAddr {
-        let dial =
-            if there { crate::plan::Dial::Accept } else { crate::plan::Dial::Fail(rustix::io::Errno::CONNREFUSED) };
+        let dial = if there { Dial::Accept } else { Dial::Fail(Errno::CONNREFUSED) };
         self.world(|world| world.next_dial = Some(dial));
-        ([10, 9, 9, 1], 80).into()
+        UPSTREAM.into()
     }
 
-    fn answered(&mut self, stream: &crate::seam::SimStream<true>) -> usize {
+    fn full_upstream(&mut self) -> SocketAddr {
+        self.world(|world| world.next_dial = Some(Dial::Silence));
+        UPSTREAM.into()
+    }
+
+    fn met_itself(&mut self) -> SimStream<true> {
+        self.world(|world| world.next_dial = Some(Dial::Itself));
+        self.net.connect(UPSTREAM.into()).unwrap()
+    }
+
+    fn narrow(&mut self) {
+        self.world(|world| world.kernel.laws.backlog = 0);
+    }
+
+    fn knock(&mut self) -> usize {
+        self.world(|world| {
+            world.owners.push(None);
+            world.kernel.dial_relay([CAP; 4])
+        })
+    }
+
+    fn is_answered(&mut self, peer: usize, within: Duration) -> bool {
+        self.world(|world| {
+            let soon = world.kernel.now + within;
+            world.run_until(soon);
+            world.kernel.conns[peer].peer.life == Life::Open
+        })
+    }
+
+    fn make_room(&mut self) {
+        let (net, listener) = self.listener();
+        net.accept(listener).unwrap();
+    }
+
+    fn answered(&mut self, stream: &SimStream<true>) -> usize {
         let conn = stream.conn;
         self.settle();
         self.world(|world| {
@@ -284,6 +403,12 @@ impl Bench for Sim {
         self.settle();
     }
 
+    /// The kernel closes what a killed process had open.
+    fn kill(&mut self, peer: usize, armed: bool) {
+        self.world(|world| world.kernel.close(peer, Who::Peer, armed));
+        self.settle();
+    }
+
     fn hear(&mut self, peer: usize) -> Result<Vec<u8>, ErrorKind> {
         let mut room = vec![0; 1 << 16];
         let count = self.world(|world| world.kernel.recv(peer, Who::Peer, &mut room));
@@ -301,18 +426,7 @@ impl Bench for Sim {
 }
 
 impl Sim {
-    pub(crate) fn world<T>(&mut self, ask: impl FnOnce(&mut World) -> T) -> T {
+    fn world<T>(&mut self, ask: impl FnOnce(&mut World) -> T) -> T {
         ask(&mut self.net.0.borrow_mut())
-    }
-
-    /// A client whose SYN is on its way; does it get an answer?
-    pub(crate) fn knocks(&mut self, conn: ConnId) -> bool {
-        self.settle();
-        self.world(|world| world.kernel.conns[conn].peer.life == Life::Open)
-    }
-
-    /// What is due by itself, for the curious.
-    pub(crate) fn later(&mut self, wait: Duration, due: Due) {
-        self.world(|world| world.kernel.after(wait, due));
     }
 }

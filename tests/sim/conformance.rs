@@ -1,16 +1,45 @@
-//! The simulated kernel against the real one: K1 to K17 of the design as scripts that run on both, and must tell the
-//! same story: which bytes, how they end, in which order, and whether a wake-up came. Never the sizes of queues.
+//! The simulated kernel against the real one: scripts that run on both and must tell the same story: which bytes, how they
+//! end, in which order, and whether a wake-up came. Never the sizes of queues.
 //!
-//! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours.
-//! K13 shows in every accepted socket here (their options are inherited), K14 needs a bound socket and is a unit test of
-//! `net::mio`, K18 is no call of the seam.
+//! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours. What
+//! the other files call K1 to K18 are the facts of Linux that the relay leans on:
+//!
+//! | fact | what the kernel does |
+//! |---|---|
+//! | K1 | bytes that came before a reset can be read; then the error, once; then it looks like the end |
+//! | K2 | a write may be told that error instead, and the bytes stay |
+//! | K3 | to close over unread input is to reset |
+//! | K4 | a killed process says FIN; with SO_LINGER {1, 0} armed it resets |
+//! | K5 | an urgent byte is lost from the stream unless SO_OOBINLINE is set |
+//! | K6 | bytes and the FIN behind them may be one edge, and no other comes |
+//! | K7 | `listen(0)` lets one client in; the next is not answered until there is room |
+//! | K8 | a reset is an edge to who does not read, and bytes before it stay readable |
+//! | K9 | to write to a closed peer succeeds once, then is EPIPE; what it said stays readable |
+//! | K10 | shutdown, disarm, close: all bytes arrive, then the FIN |
+//! | K11 | to reset throws away what had not been delivered |
+//! | K12 | after a FIN reads say the end, whatever comes: a reset shows in the ERROR edge and SO_ERROR alone |
+//! | K13 | accepted sockets inherit their listener's options |
+//! | K14 | a socket may connect to itself |
+//! | K15 | a read stops short at the urgent mark, and no edge follows |
+//! | K16 | a reset after the FIN is EPIPE and the end was true; without, ECONNRESET, and the end is a lie |
+//! | K17 | what SIOCOUTQ counts is not acknowledged, the FIN as one; that none is left raises no edge |
+//! | K18 | a UDP socket can be bound to an address if and only if it is ours |
+//!
+//! Each has a script here, two of them with a part that cannot be simulated, and is tested on the real kernel alone:
+//!
+//! - K13: that dropping resets and that the urgent byte stays are inherited on both. NODELAY, the times of keepalive and
+//!   the user timeout change nothing that bytes or ends could show; a simulator would repeat what it was told.
+//! - K18: it is asked once, at start, when there is no loop and no seam yet; the simulation knows no addresses.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
+use rustix::net::sockopt;
+use tproxy::net::mio::leads_to_itself;
 use tproxy::net::{Bits, Net, Peer, Stream, Token};
 
-use crate::bench::{Bench, Real, Sim, fault, read, write};
-use crate::kernel::Due;
+use crate::bench::{Bench, QUIET, Real, Sim, fault, read, write};
 
 /// What a script saw, line by line.
 type Story = Vec<String>;
@@ -36,14 +65,19 @@ agree! {
     k1_what_came_before_a_reset_can_be_read_and_the_error_once;
     k2_a_write_takes_the_error_and_the_bytes_stay;
     k3_closing_over_unread_input_resets;
+    k4_a_killed_process_says_goodbye_and_armed_it_resets;
     k4_dropping_resets_and_what_was_sent_arrives;
     k5_an_urgent_byte_stays_in_the_stream;
     k6_bytes_and_fin_are_one_edge;
+    k7_a_full_queue_answers_nobody_until_there_is_room;
+    k7_a_connection_to_a_full_queue_neither_stands_nor_fails;
     k8_a_reset_is_announced_to_who_does_not_read;
     k9_a_peer_that_closed_resets_and_its_answer_stays;
     k10_an_orderly_close_delivers_all;
     k11_a_reset_throws_away_what_was_not_delivered;
     k12_behind_a_fin_only_the_error_edge_tells_of_a_reset;
+    k13_what_the_listener_armed_the_accepted_socket_is;
+    k14_a_connection_to_itself_stands_and_is_refused;
     k15_a_read_stops_at_the_urgent_mark_and_no_edge_follows;
     k16_a_fin_before_the_reset_makes_it_epipe;
     k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge;
@@ -60,25 +94,57 @@ agree! {
     half_closed_the_other_way_still_carries;
 }
 
-/// K7, for which the real listener's queue is too long: the simulated one alone.
+/// K13, of options that show in no stream: the real kernel alone. A listener of std's, so that it is the kernel that is
+/// asked, and not `net::mio`; and one without them, so that it is not their default.
 #[test]
-fn k7_a_full_queue_answers_nobody_until_there_is_room() {
-    let mut sim = Sim::new();
-    sim.world(|world| world.kernel.laws.backlog = 0);
-    let conns: Vec<_> = (0..2)
-        .map(|_| {
-            sim.world(|world| {
-                world.owners.push(None);
-                world.kernel.dial_relay([64; 4])
-            })
-        })
-        .collect();
-    assert_eq!(conns.iter().map(|conn| sim.knocks(*conn)).collect::<Vec<_>>(), [true, false]);
-    let (net, listener) = sim.listener();
-    let first = net.accept(listener).unwrap();
-    sim.later(std::time::Duration::ZERO, Due::Syn { conn: conns[1], tries: 1 });
-    assert!(sim.knocks(conns[1]));
-    drop(first);
+fn k13_what_a_stream_does_not_show_is_inherited_too() {
+    let (idle, zero) = (Duration::from_secs(77), Some(Duration::ZERO));
+    for set in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if set {
+            sockopt::set_tcp_nodelay(&listener, true).unwrap();
+            sockopt::set_socket_linger(&listener, zero).unwrap();
+            sockopt::set_socket_oobinline(&listener, true).unwrap();
+            sockopt::set_socket_keepalive(&listener, true).unwrap();
+            sockopt::set_tcp_keepidle(&listener, idle).unwrap();
+            sockopt::set_tcp_keepintvl(&listener, idle).unwrap();
+            sockopt::set_tcp_keepcnt(&listener, 7).unwrap();
+            sockopt::set_tcp_user_timeout(&listener, 7777).unwrap();
+        }
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert_eq!(sockopt::tcp_nodelay(&stream).unwrap(), set);
+        assert_eq!(sockopt::socket_linger(&stream).unwrap() == zero, set);
+        assert_eq!(sockopt::socket_oobinline(&stream).unwrap(), set);
+        assert_eq!(sockopt::socket_keepalive(&stream).unwrap(), set);
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap() == idle, set);
+        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap() == idle, set);
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap() == 7, set);
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap() == 7777, set);
+    }
+}
+
+/// K18: the real kernel alone, and what the relay concludes from it.
+#[test]
+fn k18_a_udp_socket_tells_which_addresses_are_ours() {
+    // Then every address can be bound, and the relay has to ask for more.
+    let bindable = std::fs::read_to_string("/proc/sys/net/ipv4/ip_nonlocal_bind").is_ok_and(|text| text.trim() == "1");
+    for (address, ours) in [
+        ("127.0.0.1", true),
+        ("127.0.0.2", true),
+        ("127.255.255.254", true),
+        ("::ffff:127.0.0.1", true),
+        ("0.0.0.0", true),
+        ("192.0.2.1", false),
+        ("198.51.100.7", false),
+        ("::ffff:192.0.2.1", false),
+    ] {
+        let address: IpAddr = address.parse().unwrap();
+        let bound = UdpSocket::bind((address, 0)).map(drop).map_err(|error| error.kind());
+        let expected = if ours || bindable { Ok(()) } else { Err(ErrorKind::AddrNotAvailable) };
+        assert_eq!(bound, expected, "{address}");
+        assert_eq!(leads_to_itself(([0, 0, 0, 0], 80).into(), (address, 80).into()), ours, "{address}");
+    }
 }
 
 mod scripts {
@@ -127,6 +193,19 @@ mod scripts {
         story
     }
 
+    /// Of a peer. The relay's own is armed for life; `tests/binary` kills it, too.
+    pub(super) fn k4_a_killed_process_says_goodbye_and_armed_it_resets<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        for (serial, armed) in [(1, false), (2, true)] {
+            let (peer, mut stream, token) = bench.accepted(serial);
+            bench.say(peer, b"part");
+            bench.kill(peer, armed);
+            tell!(story, "{:?}", bench.events(token));
+            tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), fault(&mut stream));
+        }
+        story
+    }
+
     pub(super) fn k4_dropping_resets_and_what_was_sent_arrives<B: Bench>() -> Story {
         let (mut story, mut bench) = (Story::new(), B::new());
         let (peer, mut stream, _) = bench.accepted(1);
@@ -159,6 +238,29 @@ mod scripts {
         tell!(story, "{:?}", bench.events(token));
         tell!(story, "{:?} {:?}", read(&mut stream), bench.events(token));
         tell!(story, "{:?} {:?}", read(&mut stream), read(&mut stream));
+        story
+    }
+
+    pub(super) fn k7_a_full_queue_answers_nobody_until_there_is_room<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        bench.narrow();
+        let (first, second) = (bench.knock(), bench.knock());
+        tell!(story, "{} {}", bench.is_answered(first, QUIET), bench.is_answered(second, QUIET));
+        // It knocks again after a second.
+        bench.make_room();
+        tell!(story, "{}", bench.is_answered(second, Duration::from_secs(10)));
+        story
+    }
+
+    pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let full = bench.full_upstream();
+        let mut stream = bench.net().connect(full).unwrap();
+        let token = Token::new(1, 1, Peer::Upstream);
+        bench.net().register(&mut stream, token).unwrap();
+        tell!(story, "{:?}", bench.events(token));
+        tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+        tell!(story, "{:?} {:?}", read(&mut stream), write(&mut stream, b"x"));
         story
     }
 
@@ -238,6 +340,30 @@ mod scripts {
         bench.reset(peer);
         tell!(story, "{:?} {:?}", read(&mut stream), bench.events(token));
         tell!(story, "{:?} {:?} {:?}", fault(&mut stream), fault(&mut stream), read(&mut stream));
+        story
+    }
+
+    /// Nobody sets an option of the accepted socket itself.
+    pub(super) fn k13_what_the_listener_armed_the_accepted_socket_is<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let (peer, mut stream, _) = bench.accepted(1);
+        bench.say_urgent(peer, b'!');
+        tell!(story, "{:?}", read(&mut stream));
+        drop(stream);
+        tell!(story, "{:?}", bench.hear_all(peer));
+        story
+    }
+
+    /// Other than a refusal, that is not an error told once.
+    pub(super) fn k14_a_connection_to_itself_stands_and_is_refused<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let mut stream = bench.met_itself();
+        let token = Token::new(1, 1, Peer::Upstream);
+        bench.net().register(&mut stream, token).unwrap();
+        tell!(story, "{:?} {:?}", bench.events(token), fault(&mut stream));
+        for _ in 0..2 {
+            tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+        }
         story
     }
 

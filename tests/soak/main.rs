@@ -4,15 +4,21 @@
 //! $ cargo test --release --test soak -- --ignored --nocapture
 //! $ TPROXY_SOAK_CONNECTIONS=1000000 TPROXY_SOAK_GB=100 cargo test --release --test soak -- --ignored --nocapture
 //! ```
-//! It goes on until it has verified that many connections and that many bytes, prints a line every ten seconds, and fails
-//! at the first byte out of place, end that no history explains, descriptor too many, or growth of memory. A failure names
-//! the seed of its session, from which both ends draw what they do ([`plan`]).
+//! It goes on until it has judged that many connections, compared that many bytes and seen each kind of trouble; prints a
+//! line every ten seconds; and fails at the first byte out of place, end that no history explains, descriptor too many, or
+//! growth of memory. A failure names the seed of its session, from which both ends draw what they do ([`plan`]).
+//!
+//! A connection is *judged* when both ends compared every byte and heard the end, and the two agree ([`ledger`]). Where one
+//! end resets, closes over unread input or is killed ([`victims`]), the other's story is held against that, and counted
+//! apart.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::cast_possible_truncation)]
 
+mod ledger;
 mod peers;
 mod plan;
 mod relay;
+mod victims;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -20,8 +26,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peers::{Tally, Victims};
+use ledger::Ledger;
 use relay::RelayProcess;
+use rustix::net::sockopt;
+use victims::Victims;
 
 /// Sessions at a time, and threads that play their clients.
 const CLIENTS: usize = 48;
@@ -52,53 +60,57 @@ fn every_byte_and_every_end_is_as_planned() {
     let seed = wanted("TPROXY_SOAK_SEED", 1);
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Accepted sockets inherit it (K13): an upstream that is killed is heard as a reset, at whatever moment.
+    sockopt::set_socket_linger(&listener, Some(Duration::ZERO)).unwrap();
     let upstream = listener.local_addr().unwrap();
     let relay = RelayProcess::start(upstream);
     let before = relay.descriptors();
-    let (tally, done) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
+    let (ledger, done) = (Arc::new(Ledger::default()), Arc::new(AtomicBool::new(false)));
     let next = Arc::new(AtomicU64::new(seed << 32));
+    peers::prepare();
 
     for _ in 0..UPSTREAMS {
-        let (listener, tally) = (listener.try_clone().unwrap(), Arc::clone(&tally));
+        let (listener, ledger) = (listener.try_clone().unwrap(), Arc::clone(&ledger));
         thread::spawn(move || {
             loop {
-                peers::upstream(listener.accept().unwrap().0, &tally);
+                peers::upstream(listener.accept().unwrap().0, &*ledger);
             }
         });
     }
     let clients: Vec<_> = (0..CLIENTS)
         .map(|i| {
-            let (tally, done, next) = (Arc::clone(&tally), Arc::clone(&done), Arc::clone(&next));
+            let (ledger, done, next) = (Arc::clone(&ledger), Arc::clone(&done), Arc::clone(&next));
             let front = relay.address;
             thread::spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    peers::client(front, i, next.fetch_add(1, Ordering::Relaxed), &tally);
+                    peers::client(front, i, next.fetch_add(1, Ordering::Relaxed), &*ledger);
                 }
             })
         })
         .collect();
-    let mut victims = Victims::new(relay.address, seed);
+    let mut victims = Victims::new(relay.address, &listener, &ledger, seed);
 
     let began = now();
     let mut samples = Vec::new();
-    while tally.sessions() < connections || tally.bytes() < bytes {
+    while ledger.judged() < connections || ledger.bytes() < bytes || !ledger.is_varied() {
         pause(Duration::from_millis(500));
-        victims.kill_one();
-        tally.panic_if_wrong();
+        victims.next_round();
+        ledger.panic_if_wrong();
         samples.push(relay.resident_kib());
         if samples.len().is_multiple_of(20) {
-            eprintln!("{tally}; relay: {} KiB, {} descriptors", relay.resident_kib(), relay.descriptors());
+            eprintln!("{ledger}; relay: {} KiB, {} descriptors", relay.resident_kib(), relay.descriptors());
         }
     }
     done.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
-    drop(victims);
+    victims.kill();
 
     let settled = (0..200).any(|_| {
         pause(Duration::from_millis(50));
-        relay.descriptors() == before
+        relay.descriptors() == before && ledger.close(victims.unnamed()).is_ok()
     });
-    tally.panic_if_wrong();
+    ledger.panic_if_wrong();
+    assert_eq!(ledger.close(victims.unnamed()), Ok(()));
     assert!(settled, "{} descriptors before, {} after", before, relay.descriptors());
     // The kernel's buffers stall some flows more than others at first, so the first fifth does not count.
     let steady = &samples[samples.len() / 5..];
@@ -106,14 +118,14 @@ fn every_byte_and_every_end_is_as_planned() {
     let peak = |samples: &[u64]| samples.iter().copied().max().unwrap_or_default();
     let (first, second) = (peak(&steady[..half]), peak(&steady[half..]));
     assert!(second <= first + first / 4 + 1024, "resident memory grew from {first} KiB to {second} KiB");
-    eprintln!("{tally} in {:.0?}", began.elapsed());
+    eprintln!("{ledger} in {:.0?}", began.elapsed());
     eprintln!("descriptors: {before} before, {before} after; peak memory: {first} KiB, then {second} KiB");
     relay.stop();
 }
 
-/// Not a test: a process that plays clients until it is killed (`kill -9` of a peer).
+/// Not a test: a process that plays clients or upstreams until it is killed.
 #[test]
 #[ignore = "run by the soak itself"]
 fn victim() {
-    peers::play_victim();
+    victims::play();
 }

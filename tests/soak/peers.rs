@@ -1,292 +1,248 @@
-//! The two ends of a session: each does what the plan says and checks what the plan allows.
+//! The two ends of a session: each does what the plan says, compares what it reads, and tells what became of it.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
+use crate::ledger::{Fate, Heard, News, Who, Witness};
 use crate::plan::{End, Noise, Plan, Script};
-
-/// Bit of a seed that says its client may be killed at any moment.
-const VICTIM: u64 = 1 << 63;
-
-/// Clients in a process that will be killed.
-const VICTIM_CLIENTS: usize = 4;
 
 /// The longest any peer waits for a byte.
 const LIMIT: Duration = Duration::from_secs(20);
 
-const CLIENT: &str = "client";
-const UPSTREAM: &str = "upstream";
+/// A stall lasts as long as the other direction takes, and at least so long, for the queues behind it to fill up.
+const STALL: Duration = Duration::from_millis(100);
 
 static NOISE: LazyLock<Noise> = LazyLock::new(Noise::new);
 
-/// What was verified.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    sessions: AtomicU64,
-    bytes: AtomicU64,
-    fins: AtomicU64,
-    resets: AtomicU64,
-    killed: AtomicU64,
-    wrong: Mutex<Option<String>>,
-}
-
-impl Tally {
-    /// Sessions that an upstream has seen the end of.
-    pub(crate) fn sessions(&self) -> u64 {
-        self.sessions.load(Ordering::Relaxed)
-    }
-
-    /// Bytes compared, at either end.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The first thing that was wrong ends the soak.
-    pub(crate) fn panic_if_wrong(&self) {
-        let wrong = self.wrong.lock().unwrap().clone();
-        assert_eq!(wrong.as_deref().unwrap_or("nothing"), "nothing", "is wrong");
-    }
-
-    fn wrong(&self, plan: &Plan, who: &str, what: impl fmt::Display) {
-        let mut wrong = self.wrong.lock().unwrap();
-        wrong.get_or_insert_with(|| format!("seed {:#x}, {who}: {what}\n{plan:#?}", plan.seed));
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let gb = count(&self.bytes) as f64 / 1e9;
-        write!(f, "verified {} connections and {gb:.1} GB: ", self.sessions())?;
-        write!(f, "{} FINs, {} resets, ", count(&self.fins), count(&self.resets))?;
-        write!(f, "{} with a client that was killed", count(&self.killed))
-    }
+/// Makes the noise now, so that no session waits for it.
+pub(crate) fn prepare() {
+    LazyLock::force(&NOISE);
 }
 
 /// One session, as the client. The thread's number chooses a source address, so that ports suffice.
-pub(crate) fn client(front: SocketAddr, thread: usize, seed: u64, tally: &Tally) {
+pub(crate) fn client(front: SocketAddr, thread: usize, seed: u64, witness: &dyn Witness) {
     let plan = Plan::new(seed);
-    let stream = match connect_from(Ipv4Addr::new(127, 0, 1, thread as u8), front) {
+    witness.tell(seed, Who::Client, News::Begun);
+    let source = Ipv4Addr::new(127, 0, 1, thread as u8);
+    let stream = match connect(source, front, plan.is_armed(Who::Client)) {
         Ok(stream) => stream,
-        Err(error) => return tally.wrong(&plan, "client", format_args!("cannot connect: {error}")),
+        Err(error) => return witness.tell(seed, Who::Client, News::Wrong(format!("cannot connect: {error}"))),
     };
     // The seed is the first word; should the upstream already be gone, reading will tell.
     let _ = (&stream).write_all(&seed.to_be_bytes());
-    play(stream, &plan, Role { name: CLIENT, key: seed }, tally);
+    Peer { stream, plan: &plan, who: Who::Client, witness }.play();
 }
 
-/// One session, as the upstream.
-pub(crate) fn upstream(stream: TcpStream, tally: &Tally) {
+/// One session, as the upstream. Its socket is armed, as its listener is: until it is closed in order, it ends in a reset.
+pub(crate) fn upstream(stream: TcpStream, witness: &dyn Witness) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
     let mut seed = [0; 8];
     // A client that was killed, or reset its connection at once, may not have come so far.
     if (&stream).read_exact(&mut seed).is_ok() {
         let seed = u64::from_be_bytes(seed);
-        let plan = Plan::new(seed);
-        play(stream, &plan, Role { name: UPSTREAM, key: !seed }, tally);
-        tally.killed.fetch_add(u64::from(seed & VICTIM != 0), Ordering::Relaxed);
+        witness.tell(seed, Who::Upstream, News::Begun);
+        Peer { stream, plan: &Plan::new(seed), who: Who::Upstream, witness }.play();
     }
-    tally.sessions.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Which end of the session, with its stream's key.
-#[derive(Debug, Clone, Copy)]
-struct Role {
-    name: &'static str,
-    key: u64,
+/// An end, in its session.
+struct Peer<'a> {
+    stream: TcpStream,
+    plan: &'a Plan,
+    who: Who,
+    witness: &'a dyn Witness,
 }
 
-/// Does what `ours` says, and checks that what is heard is allowed by `theirs`.
-fn play(stream: TcpStream, plan: &Plan, role: Role, tally: &Tally) {
-    let is_client = role.name == CLIENT;
-    let (ours, theirs) = if is_client { (&plan.client, &plan.upstream) } else { (&plan.upstream, &plan.client) };
-    // More than the path can hold: if the other end writes too, who does not read meanwhile would wait for ever.
-    let bulk = ours.length.max(theirs.length) > 32 << 10 && (plan.duplex || theirs.end != End::Fin);
-    let heard = std::thread::scope(|scope| {
-        let say = || say(&stream, ours, role, tally, plan);
-        let listen = || listen(&stream, theirs, !role.key);
-        if ours.end != End::Fin {
-            // It is off as soon as it has said its piece, whatever it was told.
-            say();
-            return None;
-        }
-        let (told, (count, heard)) = if bulk {
-            let said = scope.spawn(say);
-            let heard = listen();
-            (said.join().unwrap(), heard)
-        } else if plan.duplex || is_client {
-            (say(), listen())
-        } else {
-            let heard = listen();
-            (say(), heard)
+impl Peer<'_> {
+    /// Does what its script says, and tells what became of it.
+    fn play(self) {
+        let (ours, theirs) = (self.ours(), self.theirs());
+        let bulk = ours.length.max(theirs.length) > 32 << 10 && (self.plan.duplex || theirs.end != End::Fin);
+        let end = std::thread::scope(|scope| {
+            if ours.end != End::Fin && theirs.stall.is_none() {
+                // It is off as soon as it has said its piece, whatever it was told.
+                self.say();
+                return self.glance().map(|count| Fate::Left { count });
+            }
+            let (refusal, heard) = if bulk {
+                // More than the path can hold: if the other end writes too, who does not read meanwhile waits for ever.
+                let said = scope.spawn(|| self.say());
+                let heard = self.listen();
+                (said.join().unwrap(), heard)
+            } else if self.plan.duplex || self.who == Who::Client {
+                (self.say(), self.listen())
+            } else {
+                let heard = self.listen();
+                (self.say(), heard)
+            };
+            let (count, heard) = heard?;
+            // An error is told once: if a write was told of the reset, the reads after it only look like the end (K2).
+            let reset = refusal == Some(ErrorKind::ConnectionReset);
+            Ok(match heard {
+                None => Fate::Left { count },
+                Some(Heard::Fin) if reset => Fate::Stayed { count, heard: Heard::Reset, refused: true },
+                Some(heard) => Fate::Stayed { count, heard, refused: refusal.is_some() },
+            })
+        });
+        let fate = match end {
+            Ok(fate) => fate,
+            Err(what) => return self.tell(News::Wrong(what)),
         };
-        // An error is told once: if a write was told of the reset, the reads after it only look like the end (K2).
-        let reset = heard == Heard::Fin && told == Some(ErrorKind::ConnectionReset);
-        Some((count, if reset { Heard::Reset } else { heard }))
-    });
-    if ours.end == End::Reset {
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        if ours.end == End::CloseUnread {
+            self.tell(News::Finishing);
+        }
+        let armed = (ours.end == End::Reset).then_some(Duration::ZERO);
+        sockopt::set_socket_linger(&self.stream, armed).unwrap();
+        let (seed, who, witness) = (self.plan.seed, self.who, self.witness);
+        drop(self);
+        witness.tell(seed, who, News::Over(fate));
     }
-    drop(stream);
-    if let Some((count, heard)) = heard {
-        tally.bytes.fetch_add(count as u64, Ordering::Relaxed);
-        judge(plan, theirs, count, heard, role.name, tally);
-    }
-}
 
-/// Says everything, then finishes if the script ends so. A reset of the other end cuts it short, and is told once.
-fn say(stream: &TcpStream, script: &Script, Role { name, key }: Role, tally: &Tally, plan: &Plan) -> Option<ErrorKind> {
-    let mut at = 0;
-    while at < script.length {
-        let mut end = (at + script.chunk).min(script.length);
-        let result = match script.urgent {
-            Some(urgent) if urgent == at => {
-                end = at + 1;
-                let sent = rustix::net::send(stream, NOISE.bytes(key, at, 1), SendFlags::OOB | SendFlags::NOSIGNAL);
-                sent.map(drop).map_err(io::Error::from)
-            }
-            urgent => {
-                end = urgent.filter(|urgent| (at..end).contains(urgent)).unwrap_or(end);
-                let mut stream = stream;
-                stream.write_all(NOISE.bytes(key, at, end - at))
-            }
-        };
-        if let Err(error) = result {
-            if plan.is_clean() && plan.seed & VICTIM == 0 {
-                tally.wrong(plan, name, format_args!("cannot write byte {at}: {error}"));
-            }
-            return Some(error.kind());
-        }
-        at = end;
+    fn ours(&self) -> &Script {
+        self.plan.script(self.who)
     }
-    if script.end == End::Fin {
-        // Not connected any more: reading tells why.
-        let _ = stream.shutdown(Shutdown::Write);
+
+    fn theirs(&self) -> &Script {
+        self.plan.script(self.who.other())
     }
-    None
-}
 
-/// How a stream was heard to end.
-#[derive(Debug, PartialEq, Eq)]
-enum Heard {
-    Fin,
-    Reset,
-    Wrong(String),
-}
-
-/// Reads to the end and compares every byte.
-fn listen(mut stream: &TcpStream, script: &Script, key: u64) -> (usize, Heard) {
-    let mut room = vec![0; if script.dribbles { 1 << 10 } else { 64 << 10 }];
-    let mut at = 0;
-    loop {
-        match stream.read(&mut room) {
-            Ok(0) => return (at, Heard::Fin),
-            Ok(count) if room[..count] != *NOISE.bytes(key, at, count) => {
-                return (at, Heard::Wrong(format!("the {count} bytes from {at} on are not those that were sent")));
-            }
-            Ok(count) => at += count,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (at, Heard::Reset),
-            Err(error) => return (at, Heard::Wrong(format!("after {at} bytes: {error}"))),
-        }
-        if script.dribbles {
-            crate::pause(Duration::from_millis(1));
+    /// Names the stream that this end writes.
+    fn key(&self, who: Who) -> u64 {
+        match who {
+            Who::Client => self.plan.seed,
+            Who::Upstream => !self.plan.seed,
         }
     }
-}
 
-/// Is that what the plan allows to be heard?
-fn judge(plan: &Plan, theirs: &Script, count: usize, heard: Heard, who: &str, tally: &Tally) {
-    let killed = plan.seed & VICTIM != 0 && who == UPSTREAM;
-    match heard {
-        Heard::Wrong(what) => tally.wrong(plan, who, what),
-        // A FIN means that everything was said. Whoever is killed has said what it has said.
-        Heard::Fin if count != theirs.length && !killed => {
-            tally.wrong(plan, who, format_args!("a FIN after {count} of {} bytes", theirs.length));
+    fn tell(&self, news: News) {
+        self.witness.tell(self.plan.seed, self.who, news);
+    }
+
+    /// Says everything, then finishes if the script ends so. If the other end is gone that may fail: says how.
+    fn say(&self) -> Option<ErrorKind> {
+        let (script, key) = (self.ours(), self.key(self.who));
+        let mut at = 0;
+        while at < script.length {
+            let mut end = (at + script.chunk).min(script.length);
+            let result = match script.urgent {
+                Some(urgent) if urgent == at => {
+                    end = at + 1;
+                    let flags = SendFlags::OOB | SendFlags::NOSIGNAL;
+                    let sent = rustix::net::send(&self.stream, NOISE.bytes(key, at, 1), flags);
+                    sent.map(drop).map_err(io::Error::from)
+                }
+                urgent => {
+                    end = urgent.filter(|urgent| (at..end).contains(urgent)).unwrap_or(end);
+                    (&self.stream).write_all(NOISE.bytes(key, at, end - at))
+                }
+            };
+            if let Err(error) = result {
+                if !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) {
+                    self.tell(News::Wrong(format!("cannot write byte {at}: {error}")));
+                }
+                return Some(error.kind());
+            }
+            at = end;
         }
-        Heard::Fin if theirs.end == End::Reset && !killed => tally.wrong(plan, who, "a FIN that nobody sent"),
-        Heard::Reset if plan.is_clean() && plan.seed & VICTIM == 0 => {
-            tally.wrong(plan, who, format_args!("a reset after {count} bytes, and nobody reset anything"));
+        if script.stall.is_some() {
+            self.tell(News::Said);
         }
-        _ if count > theirs.length => tally.wrong(plan, who, format_args!("{count} of {} bytes", theirs.length)),
-        Heard::Fin => drop(tally.fins.fetch_add(1, Ordering::Relaxed)),
-        Heard::Reset => drop(tally.resets.fetch_add(1, Ordering::Relaxed)),
+        if script.end == End::Fin {
+            self.tell(News::Finishing);
+            // Not connected any more: reading tells why.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        None
+    }
+
+    /// Reads to the end and compares every byte. It is `None` for who leaves after a stall.
+    fn listen(&self) -> Result<(usize, Option<Heard>), String> {
+        let script = self.theirs();
+        let mut room = vec![0; if script.dribbles { 1 << 10 } else { 64 << 10 }];
+        let (mut at, mut stall) = (0, script.stall);
+        loop {
+            if stall.take_if(|stall| at >= *stall).is_some() {
+                let heard = self.stall()?;
+                if heard.is_some() || self.ours().end != End::Fin {
+                    return Ok((at, heard));
+                }
+            }
+            match (&self.stream).read(&mut room) {
+                Ok(0) => return Ok((at, Some(Heard::Fin))),
+                Ok(count) => at += self.compare(at, &room[..count])?,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok((at, Some(Heard::Reset))),
+                Err(error) => return Err(format!("after {at} bytes: {error}")),
+            }
+            if at == script.length && self.ours().stall.is_some() {
+                self.tell(News::Through);
+            }
+            if script.dribbles {
+                crate::pause(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Compares what is there already, before it resets; who closes over unread input does not look.
+    fn glance(&self) -> Result<usize, String> {
+        let (mut room, mut at) = ([0; 4 << 10], 0);
+        if self.ours().end == End::CloseUnread {
+            return Ok(0);
+        }
+        self.stream.set_nonblocking(true).unwrap();
+        while at < 1 << 20
+            && let Ok(count @ 1..) = (&self.stream).read(&mut room)
+        {
+            at += self.compare(at, &room[..count])?;
+        }
+        Ok(at)
+    }
+
+    fn compare(&self, at: usize, heard: &[u8]) -> Result<usize, String> {
+        let count = heard.len();
+        if heard == NOISE.bytes(self.key(self.who.other()), at, count) {
+            return Ok(count);
+        }
+        Err(format!("the {count} bytes from {at} on are not those that were sent"))
+    }
+
+    /// Does not read although there is something to read, until the other end has all that this one says. What that end
+    /// is stuck with must not keep it.
+    fn stall(&self) -> Result<Option<Heard>, String> {
+        match self.stream.peek(&mut [0]) {
+            Ok(0) => return Ok(Some(Heard::Fin)),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Some(Heard::Reset)),
+            Err(error) => return Err(format!("before a stall: {error}")),
+        }
+        crate::pause(STALL);
+        for _ in 0..LIMIT.as_millis() / STALL.as_millis() {
+            if let Some(stuck) = self.witness.await_through(self.plan.seed, self.who.other(), STALL) {
+                self.tell(News::Stalled { stuck });
+                return Ok(None);
+            }
+            // ENOTCONN: the upstream was killed before it had read whose session it was.
+            if self.stream.peer_addr().is_err() {
+                return Ok(None);
+            }
+        }
+        Err("while this end did not read, the other direction stood still".to_owned())
     }
 }
 
 /// Connects from this address of the loopback network.
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+fn connect(source: Ipv4Addr, to: SocketAddr, armed: bool) -> io::Result<TcpStream> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_linger(&socket, armed.then_some(Duration::ZERO))?;
     rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
     rustix::net::connect(&socket, &to)?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     Ok(stream)
-}
-
-/// Processes that play clients and are killed one after the other.
-pub(crate) struct Victims {
-    front: SocketAddr,
-    round: u64,
-    living: Option<Child>,
-}
-
-impl Victims {
-    pub(crate) fn new(front: SocketAddr, seed: u64) -> Self {
-        Self { front, round: seed << 20, living: None }
-    }
-
-    /// Kills the one that lives and starts another.
-    pub(crate) fn kill_one(&mut self) {
-        self.kill();
-        self.round += 1;
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "victim"])
-            .env("TPROXY_SOAK_VICTIM", self.front.to_string())
-            .env("TPROXY_SOAK_SEED", self.round.to_string())
-            .stdout(Stdio::null())
-            .spawn();
-        self.living = Some(child.unwrap());
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.living.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Victims {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The life of a victim: sessions, one after the other, until it is killed.
-pub(crate) fn play_victim() {
-    let Ok(front) = std::env::var("TPROXY_SOAK_VICTIM") else { return };
-    let front = front.parse().unwrap();
-    let seed = crate::wanted("TPROXY_SOAK_SEED", 0);
-    let next = AtomicU64::new(VICTIM | seed << 24);
-    let tally = Tally::default();
-    std::thread::scope(|scope| {
-        for i in 0..VICTIM_CLIENTS {
-            let (next, tally) = (&next, &tally);
-            scope.spawn(move || {
-                loop {
-                    client(front, 200 + i, next.fetch_add(1, Ordering::Relaxed), tally);
-                }
-            });
-        }
-    });
 }

@@ -2,6 +2,11 @@
 
 use fastrand::Rng;
 
+use crate::ledger::Who;
+
+/// Bit of a seed that says its client may be killed at any moment.
+pub(crate) const VICTIM: u64 = 1 << 63;
+
 /// The script of one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -23,8 +28,11 @@ pub(crate) struct Script {
     pub(crate) urgent: Option<usize>,
     /// How it ends its stream.
     pub(crate) end: End,
-    /// It reads in small pieces, with pauses.
+    /// What it says, the other end reads in small pieces, with pauses.
     pub(crate) dribbles: bool,
+    /// After so many bytes of what it says, the other end reads no more until all that *it* has to say has arrived; then
+    /// it goes on, or resets.
+    pub(crate) stall: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +48,12 @@ pub(crate) enum End {
 impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
+        let kind = rng.u16(..1000);
+        if kind < 3 {
+            return Self::with_a_stall(seed, &mut rng);
+        }
+        let bulk = kind < 12;
         let clean = rng.u8(..100) < 75;
-        let bulk = rng.u8(..100) == 0;
         let duplex = rng.bool();
         let mut script = || {
             let length = match rng.u8(..10) {
@@ -62,6 +74,7 @@ impl Plan {
                 urgent: (length > 0 && rng.u8(..20) == 0).then(|| rng.usize(..length)),
                 end,
                 dribbles: !bulk && rng.u8(..50) == 0,
+                stall: None,
             }
         };
         let (client, mut upstream) = (script(), script());
@@ -72,9 +85,32 @@ impl Plan {
         Self { seed, client, upstream, duplex }
     }
 
-    /// Nobody does anything but finish: no reset is to be seen.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.client.end == End::Fin && self.upstream.end == End::Fin
+    /// One end writes more than the path can hold while the other does not read, and what the other has to
+    /// say has to arrive meanwhile.
+    fn with_a_stall(seed: u64, rng: &mut Rng) -> Self {
+        let length = rng.usize(6 << 20..10 << 20);
+        let stall = Some(rng.usize(..256 << 10));
+        let flood = Script { length, chunk: 256 << 10, urgent: None, end: End::Fin, dribbles: false, stall };
+        let end = if rng.u8(..3) == 0 { End::Reset } else { End::Fin };
+        let (length, chunk) = (rng.usize(1..1 << 20), rng.usize(1 << 10..64 << 10));
+        let answer = Script { length, chunk, urgent: None, end, dribbles: false, stall: None };
+        let (client, upstream) = if rng.bool() { (flood, answer) } else { (answer, flood) };
+        Self { seed, client, upstream, duplex: true }
+    }
+
+    /// Would that end, killed, be heard as a reset? Upstreams always, of the clients that may be killed every other.
+    pub(crate) const fn is_armed(&self, who: Who) -> bool {
+        match who {
+            Who::Client => self.seed & VICTIM != 0 && self.seed & 1 != 0,
+            Who::Upstream => true,
+        }
+    }
+
+    pub(crate) fn script(&self, who: Who) -> &Script {
+        match who {
+            Who::Client => &self.client,
+            Who::Upstream => &self.upstream,
+        }
     }
 }
 
