@@ -1,7 +1,7 @@
 //! Two kernels under one script: the simulated one, and the one this test runs on, through the relay's own `net::mio`.
 
 use std::cell::RefCell;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -119,6 +119,11 @@ pub(crate) fn read(stream: &mut impl Stream) -> Result<String, ErrorKind> {
 /// One write of the relay's end.
 pub(crate) fn write(stream: &mut impl Stream, what: &[u8]) -> Result<usize, ErrorKind> {
     stream.write(what).map_err(|error| error.kind())
+}
+
+/// What a call gave, in a word.
+pub(crate) fn kind<T>(result: io::Result<T>) -> Result<T, ErrorKind> {
+    result.map_err(|error| error.kind())
 }
 
 /// SO_ERROR of the relay's end.
@@ -412,7 +417,7 @@ impl Bench for Sim {
     fn hear(&mut self, peer: usize) -> Result<Vec<u8>, ErrorKind> {
         let mut room = vec![0; 1 << 16];
         let count = self.world(|world| world.kernel.recv(peer, Who::Peer, &mut room));
-        let count = count.map_err(|error| std::io::Error::from(error).kind())?;
+        let count = count.map_err(|error| io::Error::from(error).kind())?;
         room.truncate(count);
         Ok(room)
     }

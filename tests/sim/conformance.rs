@@ -20,7 +20,7 @@
 //! | K12 | after a FIN reads say the end, whatever comes: a reset shows in the ERROR edge and SO_ERROR alone |
 //! | K13 | accepted sockets inherit their listener's options |
 //! | K14 | a socket may connect to itself |
-//! | K15 | a read stops short at the urgent mark, and no edge follows |
+//! | K15 | a read stops short at the urgent mark, and no edge follows; splice says EAGAIN there, and 0 once the FIN came |
 //! | K16 | a reset after the FIN is EPIPE and the end was true; without, ECONNRESET, and the end is a lie |
 //! | K17 | what SIOCOUTQ counts is not acknowledged, the FIN as one; that none is left raises no edge |
 //! | K18 | a UDP socket can be bound to an address if and only if it is ours |
@@ -39,7 +39,7 @@ use rustix::net::sockopt;
 use tproxy::net::mio::leads_to_itself;
 use tproxy::net::{Bits, Net, Peer, Stream, Token};
 
-use crate::bench::{Bench, QUIET, Real, Sim, fault, read, write};
+use crate::bench::{Bench, QUIET, Real, Sim, fault, kind, read, write};
 
 /// What a script saw, line by line.
 type Story = Vec<String>;
@@ -79,6 +79,9 @@ agree! {
     k13_what_the_listener_armed_the_accepted_socket_is;
     k14_a_connection_to_itself_stands_and_is_refused;
     k15_a_read_stops_at_the_urgent_mark_and_no_edge_follows;
+    k15_splice_does_not_pass_the_mark_and_says_0_before_the_end;
+    spliced_bytes_arrive_and_the_end_is_told_by_reading;
+    a_pull_is_told_the_reset_and_nobody_else;
     k16_a_fin_before_the_reset_makes_it_epipe;
     k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge;
     /// Not in the list, but the relay leans on it.
@@ -383,6 +386,62 @@ mod scripts {
         bench.fin(peer);
         tell!(story, "{:?}", bench.events(token));
         tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), read(&mut stream));
+        story
+    }
+
+    pub(super) fn k15_splice_does_not_pass_the_mark_and_says_0_before_the_end<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let (peer, mut stream, _) = bench.accepted(1);
+        let mut pipe = bench.net().pipe().unwrap();
+        bench.say(peer, b"abc");
+        bench.say_urgent(peer, b'D');
+        bench.say(peer, b"ef");
+        bench.settle();
+        tell!(story, "{:?}", kind(stream.pull(&mut pipe)));
+        let mut empty = bench.net().pipe().unwrap();
+        tell!(story, "{:?}", kind(stream.pull(&mut empty)));
+        bench.fin(peer);
+        bench.settle();
+        tell!(story, "{:?}, and {:?}", kind(stream.pull(&mut empty)), read(&mut stream));
+        story
+    }
+
+    pub(super) fn spliced_bytes_arrive_and_the_end_is_told_by_reading<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let (from, mut source, _) = bench.accepted(1);
+        let (to, mut target, token) = bench.accepted(2);
+        let mut pipe = bench.net().pipe().unwrap();
+        tell!(story, "{:?}", kind(source.pull(&mut pipe)));
+        for words in [b"hello".as_slice(), b"world"] {
+            bench.say(from, words);
+            bench.settle();
+            let count = source.pull(&mut pipe).unwrap();
+            tell!(story, "{count} {:?}", kind(target.push(&mut pipe, count)));
+            bench.settle();
+            tell!(story, "{:?}", bench.hear(to));
+        }
+        bench.fin(from);
+        bench.settle();
+        tell!(story, "{:?} {:?}", kind(source.pull(&mut pipe)), read(&mut source));
+        // A target that is gone is told to a push as to a write.
+        bench.reset(to);
+        tell!(story, "{:?}", bench.events(token));
+        story
+    }
+
+    pub(super) fn a_pull_is_told_the_reset_and_nobody_else<B: Bench>() -> Story {
+        let (mut story, mut bench) = (Story::new(), B::new());
+        let (peer, mut stream, token) = bench.accepted(1);
+        let mut pipe = bench.net().pipe().unwrap();
+        bench.say(peer, b"hello");
+        bench.settle();
+        bench.reset(peer);
+        tell!(story, "{:?}", bench.events(token));
+        tell!(story, "{:?}", kind(stream.pull(&mut pipe)));
+        let mut empty = bench.net().pipe().unwrap();
+        tell!(story, "{:?} {:?}", kind(stream.pull(&mut empty)), kind(stream.pull(&mut empty)));
+        tell!(story, "{:?} {:?}", read(&mut stream), fault(&mut stream));
+        tell!(story, "{:?}", kind(stream.push(&mut pipe, 5)));
         story
     }
 

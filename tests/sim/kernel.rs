@@ -32,7 +32,7 @@ pub(crate) struct Laws {
     pub(crate) counts_unacked: bool,
     /// Of 256 writes, so many take less than there is room for; so do reads where that is legal.
     pub(crate) short: u8,
-    /// Bytes a pipe holds, at most.
+    /// Bytes a pipe holds, at most. One that holds less than 64 KiB may be full with fewer.
     pub(crate) pipe_size: usize,
 }
 
@@ -306,7 +306,7 @@ impl Kernel {
     /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes are
     /// in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
     pub(crate) fn pull(&mut self, conn: ConnId) -> Result<Vec<u8>, Errno> {
-        let few = self.rng.u8(..4) == 0;
+        let few = self.laws.pipe_size < 1 << 16 && self.rng.u8(..4) == 0;
         let it = &mut self.conns[conn];
         let queue = &mut it.from_peer;
         let mut count = queue.spliceable().min(self.laws.pipe_size as u64);
