@@ -49,10 +49,10 @@ impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let kind = rng.u16(..1000);
-        if kind < 3 {
+        if kind < 2 {
             return Self::with_a_stall(seed, &mut rng);
         }
-        let bulk = kind < 12;
+        let bulk = kind < 10;
         let clean = rng.u8(..100) < 75;
         let duplex = rng.bool();
         let mut script = || {
@@ -88,7 +88,7 @@ impl Plan {
     /// One end writes more than the path can hold while the other does not read, and what the other has to
     /// say has to arrive meanwhile.
     fn with_a_stall(seed: u64, rng: &mut Rng) -> Self {
-        let length = rng.usize(6 << 20..10 << 20);
+        let length = rng.usize(12 << 20..18 << 20);
         let stall = Some(rng.usize(..256 << 10));
         let flood = Script { length, chunk: 256 << 10, urgent: None, end: End::Fin, dribbles: false, stall };
         let end = if rng.u8(..3) == 0 { End::Reset } else { End::Fin };
