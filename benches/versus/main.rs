@@ -93,9 +93,6 @@ fn bench(options: &Options) -> Outcome<()> {
     }
     let (machine, cores) = (Machine::look(), Cores::choose()?);
     machine::pin(cores.load).during("moving to a core")?;
-    if let Some(nice) = options.nice {
-        rustix::process::setpriority_process(None, nice).during("asking for priority")?;
-    }
     warnings.extend(machine.warnings(cores));
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
 

@@ -27,10 +27,6 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// Priority of the relays and the load; below 0 takes privileges, and helps where others are busy
-    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
-    pub(crate) nice: Option<i32>,
-
     /// Write the results though the run is not a full one
     #[arg(long)]
     pub(crate) save: bool,

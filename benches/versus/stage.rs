@@ -87,7 +87,7 @@ impl House {
 
     /// A failure says what the relay said before it left.
     fn on_stage<T>(&self, contender: &Contender, act: impl FnOnce(&Stage<'_>) -> Outcome<T>) -> Outcome<T> {
-        let (upstream, folder) = (Upstream::open()?, tempfile::tempdir()?);
+        let (upstream, folder) = (Upstream::open()?, tempfile::Builder::new().prefix("versus-").tempdir()?);
         let relay = match contender.program {
             Some(_) => Some(Relay::start(contender, &upstream, folder.path(), self.cores.relay)?),
             None => None,
