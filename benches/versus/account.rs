@@ -70,16 +70,15 @@ impl Group {
     }
 
     fn sum(self, file: &str, field: &str) -> Outcome<u64> {
-        let mut sum = 0;
-        for pid in self.pids()? {
-            let text = fs::read_to_string(format!("/proc/{pid}/{file}")).during(format!("reading its {file}"))?;
-            let value = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
-            match value.map(str::parse::<u64>) {
-                Some(Ok(kib)) => sum += 1024 * kib,
-                _ => return failed(format!("no {field} in /proc/PID/{file}")),
-            }
+        let kib = |pid| {
+            let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        };
+        // One that has ended, but whose parent has not asked for it yet, has no memory.
+        match self.pids()?.into_iter().filter_map(kib).sum::<u64>() {
+            0 => failed(format!("no {field} in /proc/PID/{file}")),
+            sum => Ok(1024 * sum),
         }
-        Ok(sum)
     }
 
     fn members(self) -> Outcome<Vec<Stat>> {

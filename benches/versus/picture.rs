@@ -17,8 +17,8 @@ const PANEL_WIDTH: f64 = 344.0;
 const WIDTH: f64 = 2.0 * MARGIN + 3.0 * PANEL_WIDTH;
 const ROW: f64 = 17.0;
 /// Of a panel: what the names take, and the longest bar.
-const NAMES: f64 = 122.0;
-const BAR: f64 = 150.0;
+const NAMES: f64 = 130.0;
+const BAR: f64 = 144.0;
 
 /// No bar is longer than so many times the median of its panel.
 const OUTLIER: f64 = 3.0;
