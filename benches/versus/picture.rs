@@ -135,7 +135,7 @@ fn heading(results: &Results, body: &mut String) -> f64 {
     let machine = &results.machine;
     text(body, MARGIN, 36.0, "t", "tproxy beside other relays");
     let setting = format!(
-        "{} · {}, {} cores, Linux {}, {} · medians of {} rounds in turns · the relay on one core, the load on another",
+        "{} · {}, {} cores, Linux {}, {} · rounds in turns: {}, medians · the relay on one core, the load on another",
         machine.date, machine.cpu, machine.cores, machine.kernel, machine.congestion_control, results.rounds
     );
     text(body, MARGIN, 58.0, "m", &setting);

@@ -23,7 +23,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 const MS: Duration = Duration::from_millis(1);
 
 /// The longest that calls are counted: strace makes some very slow.
-const COUNTED: Duration = Duration::from_secs(3);
+const COUNTED: Duration = Duration::from_secs(2);
 
 /// In seconds: of children that ended, the kernel tells hundredths.
 const TOO_LITTLE: f64 = 0.005;
@@ -183,7 +183,7 @@ impl Stage<'_> {
     fn bulk(&self, flows: usize, direction: Direction) -> Outcome<Readings> {
         let mut bulk = Bulk::new(self.sessions(flows)?, direction, false)?;
         let before = self.cpu()?;
-        let Moved { bytes, time } = bulk.run(self.house.time(450), u64::MAX)?;
+        let Moved { bytes, time } = bulk.run(self.house.time(400), u64::MAX)?;
         let gib = bytes as f64 / GIB;
         Ok(vec![self.used_since(before, gib)?, Some(gib / time.as_secs_f64())])
     }
@@ -191,7 +191,7 @@ impl Stage<'_> {
     fn closed(&self, connections: usize, size: usize) -> Outcome<Readings> {
         let mut messages = Messages::new(self.sessions(connections)?, size)?;
         let before = self.cpu()?;
-        let exchanged = messages.run(self.house.time(450), u64::MAX)?;
+        let exchanged = messages.run(self.house.time(400), u64::MAX)?;
         let cpu = self.used_since(before, exchanged.count as f64)?.map(|seconds| seconds * 1e6);
         let (p50, p99) = (Some(micros(exchanged.p50)), Some(micros(exchanged.p99)));
         let rate = exchanged.count as f64 / exchanged.time.as_secs_f64();
@@ -216,8 +216,8 @@ impl Stage<'_> {
         let begin = now();
         // The bulk alone at first: queues and windows have to fill.
         let first = begin + self.house.time(150);
-        let last = first + self.house.time(1_200);
-        let patience = Patience::of(self.house.time(1_350) + 5_000 * MS);
+        let last = first + self.house.time(1_000);
+        let patience = Patience::of(self.house.time(1_150) + 5_000 * MS);
         let mut due = first;
         // The bulk goes on until the last message is back.
         while due < last || messages.is_awaited() {
