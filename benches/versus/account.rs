@@ -88,6 +88,12 @@ impl Group {
     }
 }
 
+/// How long this thread was ready to run and somebody else had its core.
+pub(crate) fn waited() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').nth(1).and_then(|field| field.parse().ok()).unwrap_or(0))
+}
+
 fn threads_of(pid: u32) -> u64 {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let used = threads.filter_map(|thread| {

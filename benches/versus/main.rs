@@ -62,6 +62,9 @@ use stage::House;
 const DESCRIPTORS: u64 = 2;
 const OTHERS: u64 = 200;
 
+/// The part of its time that the load may have to wait for its core.
+const WAITED_MAX: f64 = 0.02;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let ended = match words.next() {
@@ -98,7 +101,14 @@ fn bench(options: &Options) -> Outcome<()> {
 
     let sessions_max = usize::try_from(descriptors.saturating_sub(OTHERS) / DESCRIPTORS).unwrap_or(usize::MAX);
     let house = House { cores, is_quick: options.quick, strace: relays::strace(), sessions_max };
+    let (begin, waited) = (clock::now(), account::waited());
     let boards = play(&house, &scenarios, &contenders, options.rounds())?;
+    let waited = (account::waited() - waited).div_duration_f64(clock::now() - begin);
+    if waited > WAITED_MAX {
+        let percent = waited * 100.0;
+        warnings
+            .push(format!("the load waited {percent:.0} % of the time for its core: rates and latencies are others'"));
+    }
     let mut results = Results { machine, contenders, rounds: options.rounds(), boards, warnings };
     results.warn_of_noise();
     println!("{}", table::write(&results));

@@ -101,7 +101,7 @@ impl Messages {
         for key in 0..self.talks.len() {
             self.send(key, begin)?;
         }
-        let patience = Patience::of(time + Duration::from_secs(5));
+        let patience = Patience::of(time + Duration::from_secs(15));
         while now() < begin + time && self.next_number < count {
             self.turn()?;
             patience.check("the messages")?;
@@ -123,7 +123,7 @@ impl Messages {
     /// No more messages; those under way arrive.
     pub(crate) fn finish(&mut self, begin: Instant) -> Outcome<Exchanged> {
         self.is_closed = false;
-        let patience = Patience::of(Duration::from_secs(5));
+        let patience = Patience::of(Duration::from_secs(15));
         while self.awaited > 0 {
             self.turn()?;
             patience.check("the messages")?;

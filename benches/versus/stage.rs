@@ -217,7 +217,7 @@ impl Stage<'_> {
         // The bulk alone at first: queues and windows have to fill.
         let first = begin + self.house.time(150);
         let last = first + self.house.time(1_000);
-        let patience = Patience::of(self.house.time(1_150) + 5_000 * MS);
+        let patience = Patience::of(self.house.time(1_150) + 15_000 * MS);
         let mut due = first;
         // The bulk goes on until the last message is back.
         while due < last || messages.is_awaited() {

@@ -77,7 +77,7 @@ fn table(results: &Results, board: &Board) -> String {
         }
         for column in 0..scenario.figures.len() {
             let value = cell.median(column).map_or_else(|| "–".to_owned(), number);
-            let spread = cell.spread(column).map_or(String::new(), |spread| format!("{:.0}%", spread * 100.0));
+            let spread = cell.spread(column).map_or(String::new(), percent);
             let ratio = match board.ratio(&results.contenders, index, column) {
                 Some(ratio) if contender.name != BASELINE => self::ratio(ratio),
                 _ => String::new(),
@@ -121,6 +121,11 @@ fn thousands(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A spread, which has five places.
+fn percent(value: f64) -> String {
+    if value < 10.0 { format!("{:.0}%", value * 100.0) } else { ">999%".to_owned() }
 }
 
 fn ratio(value: f64) -> String {
