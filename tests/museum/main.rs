@@ -71,13 +71,13 @@ fn simulation(copy: &Path) -> Command {
     cargo
 }
 
-/// Puts the sources and the simulation into the copy as they are here.
+/// Puts the sources and the simulation into the copy as they are here, and the benches, which the manifest names.
 fn restore(copy: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
         fs::copy(root.join(file), copy.join(file)).unwrap();
     }
-    for folder in ["src", "tests/sim"] {
+    for folder in ["src", "tests/sim", "benches"] {
         let _ = fs::remove_dir_all(copy.join(folder));
         copy_folder(&root.join(folder), &copy.join(folder));
     }

@@ -1,0 +1,78 @@
+//! The command line: `cargo bench --bench versus -- OPTIONS`.
+
+use clap::Parser;
+
+use crate::failure::{Outcome, failed};
+use crate::scenarios::{SCENARIOS, Scenario};
+
+/// Measures tproxy and the other relays this machine has, in turns, on the same work.
+///
+/// A full run takes about six minutes and writes benches/results/DATE.json and DATE.svg.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench versus --", max_term_width = 100, after_help = after_help())]
+pub(crate) struct Options {
+    /// One short round: does everything work?
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Only these scenarios; the first word of their names does for several: bulk, bulk-64, mixed
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Only these relays; the first word of their names does for several: tproxy, haproxy. Ratios need tproxy
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) relay: Vec<String>,
+
+    /// How often everyone has their turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+
+    /// Write the results though the run is not a full one
+    #[arg(long)]
+    pub(crate) save: bool,
+
+    /// The name of the results' files, instead of the date
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// What cargo says to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn after_help() -> String {
+    let names: Vec<_> = SCENARIOS.iter().map(|scenario| format!("  {:<14}{}", scenario.name, scenario.title)).collect();
+    format!("Scenarios:\n{}", names.join("\n"))
+}
+
+impl Options {
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    /// Everything is measured as it should be.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.quick && self.only.is_empty() && self.relay.is_empty() && self.rounds() >= 3
+    }
+
+    pub(crate) fn wants_relay(&self, name: &str) -> bool {
+        self.relay.is_empty() || self.relay.iter().any(|wanted| begins_with(name, wanted, ' '))
+    }
+
+    pub(crate) fn scenarios(&self) -> Outcome<Vec<&'static Scenario>> {
+        let fits = |wanted: &String, scenario: &Scenario| begins_with(scenario.name, wanted, '-');
+        if let Some(unknown) = self.only.iter().find(|wanted| !SCENARIOS.iter().any(|scenario| fits(wanted, scenario)))
+        {
+            return failed(format!("there is no scenario {unknown:?}; --help lists them"));
+        }
+        let all = SCENARIOS.iter();
+        Ok(all
+            .filter(|scenario| self.only.is_empty() || self.only.iter().any(|wanted| fits(wanted, scenario)))
+            .collect())
+    }
+}
+
+/// All of the name, or its first words.
+fn begins_with(name: &str, words: &str, space: char) -> bool {
+    name.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(space))
+}
