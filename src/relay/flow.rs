@@ -173,8 +173,8 @@ impl<P> Flow<P> {
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
     fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Got {
-        if let Some(count) = self.pull(source, pool) {
-            return Got::Bytes(count);
+        if let Some(got) = self.pull(source, pool) {
+            return got;
         }
         let mut lease = pool.lend();
         let (got, full) = match lease.hold() {
@@ -184,7 +184,9 @@ impl<P> Flow<P> {
             }
             Hold::Pipe { .. } => (Got::Nothing, false),
         };
-        self.streak = if full { self.streak.saturating_add(1) } else { 0 };
+        if let Got::Bytes(_) = got {
+            self.streak = if full { self.streak.saturating_add(1) } else { 0 };
+        }
         match got {
             Got::Bytes(count) if self.state == State::Open => {
                 lease.filled(count);
@@ -195,8 +197,8 @@ impl<P> Flow<P> {
         got
     }
 
-    /// Fills a pipe, if this flow may have one. Nothing says nothing: neither that there is nothing, nor that it is over.
-    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Option<usize> {
+    /// Fills a pipe, if this flow may have one. Otherwise, and if a pipe does not say enough, None: read on.
+    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Option<Got> {
         if self.state != State::Open || !source.may_be_spliced() {
             return None;
         }
@@ -207,12 +209,12 @@ impl<P> Flow<P> {
         };
         if count == 0 {
             pool.take_back(lease);
-            return None;
+            return (!source.is_readable()).then_some(Got::Nothing);
         }
         self.streak = if count < LITTLE { 0 } else { self.streak.saturating_add(1) };
         lease.filled(count);
         self.lease = Some(lease);
-        Some(count)
+        Some(Got::Bytes(count))
     }
 
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.

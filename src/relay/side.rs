@@ -231,13 +231,17 @@ impl<S: Stream> Side<S> {
         self.fault.is_none() && !self.hints.has(Bits::EAGER)
     }
 
-    /// Moves what there is into an empty pipe, and says how much. 0 says nothing: [`read`](Self::read) will tell.
+    /// Moves what there is into an empty pipe, and says how much. 0 is never the end, and says nothing at all while the
+    /// stream is still taken for readable: [`read`](Self::read) will tell.
     pub(super) fn pull(&mut self, pipe: &mut S::Pipe) -> usize {
         loop {
             match self.stream.pull(pipe) {
                 Ok(count) => return count,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,
+                    // Nothing is there, or a mark stands in front of it; but that would raise an edge of its own, which
+                    // is not seen yet, or this stream would not be spliced.
+                    ErrorKind::WouldBlock if S::SHORT_IS_DRY => self.hints.remove(Bits::READABLE),
                     ErrorKind::WouldBlock => {}
                     // This socket is not one for pipes, or the kernel has no pages. Reading until WouldBlock is always
                     // right, and keeps it from being tried again.
