@@ -186,8 +186,8 @@ impl Stream for Socket {
         self.0.write(data)
     }
 
-    fn pull(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
-        pipe.fill(self.0.as_fd())
+    fn pull(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        pipe.fill(self.0.as_fd(), most)
     }
 
     fn push(&mut self, pipe: &mut Pipe, count: usize) -> io::Result<usize> {

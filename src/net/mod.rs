@@ -219,10 +219,10 @@ pub trait Stream: Sized {
     /// Writes the front of `data`, which is not empty, and says how much. Raises no SIGPIPE.
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
 
-    /// Moves what has come into `pipe`, which is empty, and says how much: at most what it has room for. Whatever else it
-    /// gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an error of the stream's is
+    /// Moves what has come into `pipe`, which is empty, and says how much: at most `most`, and what the pipe has room for.
+    /// Whatever else it gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an error of the stream's is
     /// told once all the same.
-    fn pull(&mut self, pipe: &mut Self::Pipe) -> io::Result<usize>;
+    fn pull(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
 
     /// Writes the front of what is in `pipe`, where there are `count` bytes and no more, and says how much. If that is
     /// less, an error that is told once may have been swallowed: the kernel calls the socket for every few pages, and

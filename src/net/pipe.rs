@@ -43,8 +43,8 @@ mod linux {
             Ok(Self { exit, entry, size })
         }
 
-        pub(in crate::net) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
-            Ok(splice(from, None, &self.entry, None, self.size, SpliceFlags::NONBLOCK)?)
+        pub(in crate::net) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+            Ok(splice(from, None, &self.entry, None, self.size.min(most), SpliceFlags::NONBLOCK)?)
         }
 
         /// `count` is exactly what is in it: were it more, the last piece would be held back, for more seems to come.
@@ -69,7 +69,7 @@ mod none {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub(in crate::net) fn fill(&mut self, _: BorrowedFd<'_>) -> io::Result<usize> {
+        pub(in crate::net) fn fill(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
             match *self {}
         }
 

@@ -39,8 +39,11 @@ use gate::Gate;
 pub use record::{Cause, Record, Totals};
 use session::{Phase, Session};
 
-/// The most one flow of the backlog may read before others get a turn (or one buffer, if that is more).
+/// The most a flow of the backlog may read before new work is looked for (or one buffer, if that is more).
 const SLICE: usize = 256 << 10;
+
+/// The same when another flow waits: shorter turns keep more peers busy.
+const SHARED_SLICE: usize = 128 << 10;
 
 /// The log's word for all of this.
 const LOG: &str = "tproxy";
@@ -229,7 +232,8 @@ impl<N: Net> Reactor<N> {
             // Whose session has ended does not use up the slice.
             if let Some(key) = self.owner(token) {
                 self.sessions[key as usize].queued[token.peer() as usize] = false;
-                self.run_flows(key, &[token.peer()], Some(SLICE.max(self.pool.size())), Why::Event);
+                let slice = if self.backlog.is_empty() { SLICE } else { SHARED_SLICE };
+                self.run_flows(key, &[token.peer()], Some(slice.max(self.pool.size())), Why::Event);
                 break;
             }
         }

@@ -34,6 +34,9 @@ pub struct Flow<P> {
 /// Reads in a row that have filled their buffer, after which a flow is taken for bulk.
 pub const BULK: u8 = 2;
 
+/// So many times as much is spliced as would be copied: it takes about as long.
+const CHEAPER: usize = 4;
+
 /// Fewer bytes than this through a pipe are better copied: two calls and a page for each piece cost more.
 const LITTLE: usize = 16 << 10;
 
@@ -82,6 +85,11 @@ impl<P> Flow<P> {
         self.lease.is_some()
     }
 
+    /// Does it hold bytes in a pipe?
+    fn splices(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_pipe)
+    }
+
     /// Has it more to do than a slice, as far as its last reads tell?
     pub const fn is_bulk(&self) -> bool {
         self.streak >= BULK
@@ -95,7 +103,8 @@ impl<P> Flow<P> {
         }
     }
 
-    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer. If this is the `last` flow of
+    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer, or one pipe of a few times as
+    /// much. If this is the `last` flow of
     /// its pair to end, its FIN is left to the close that follows.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
@@ -136,8 +145,10 @@ impl<P> Flow<P> {
                     return pass;
                 }
                 State::Open | State::Cut => {
-                    let got = self.read(source, pool);
+                    let got = self.read(source, pool, slice);
                     match got {
+                        // What has come meanwhile would be little: others first.
+                        Got::Bytes(_) if self.splices() => slice = 0,
                         Got::Bytes(count) => slice = slice.saturating_sub(count),
                         Got::Nothing => {}
                         Got::End(end) if self.state == State::Open => self.state = State::Flushing(end),
@@ -172,8 +183,8 @@ impl<P> Flow<P> {
     }
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
-    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Got {
-        if let Some(got) = self.pull(source, pool) {
+    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, slice: usize) -> Got {
+        if let Some(got) = self.pull(source, pool, slice.saturating_mul(CHEAPER)) {
             return got;
         }
         let mut lease = pool.lend();
@@ -198,13 +209,13 @@ impl<P> Flow<P> {
     }
 
     /// Fills a pipe, if this flow may have one. Otherwise, and if a pipe does not say enough, None: read on.
-    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>) -> Option<Got> {
+    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, most: usize) -> Option<Got> {
         if self.state != State::Open || !source.may_be_spliced() {
             return None;
         }
         let mut lease = pool.lend_pipe(self.streak)?;
         let count = match lease.hold() {
-            Hold::Pipe { pipe, .. } => source.pull(pipe),
+            Hold::Pipe { pipe, .. } => source.pull(pipe, most),
             Hold::Buffer { .. } => 0,
         };
         if count == 0 {

@@ -157,6 +157,11 @@ impl<P> Lease<P> {
         &mut self.0
     }
 
+    /// Is it a pipe?
+    pub(super) const fn is_pipe(&self) -> bool {
+        matches!(*self.0, Hold::Pipe { .. })
+    }
+
     /// So many more bytes are held now.
     pub(super) fn filled(&mut self, count: usize) {
         match &mut *self.0 {

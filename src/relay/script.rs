@@ -137,7 +137,7 @@ impl<const DRY: bool> Stream for Script<DRY> {
     type Pipe = Vec<u8>;
 
     /// Follows the script of the reads, but knows no end: there it says 0, like a pipe at a mark.
-    fn pull(&mut self, pipe: &mut Vec<u8>) -> io::Result<usize> {
+    fn pull(&mut self, pipe: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         assert!(pipe.is_empty(), "a pipe is empty when it is filled");
         let play = &mut *self.play.borrow_mut();
         play.pull_calls += 1;
@@ -149,7 +149,11 @@ impl<const DRY: bool> Stream for Script<DRY> {
                 Ok(0)
             }
             Some(Read::Mark) => Ok(0),
-            Some(Read::Bytes(bytes)) => {
+            Some(Read::Bytes(mut bytes)) => {
+                let rest = bytes.split_off(most.min(bytes.len()));
+                if !rest.is_empty() {
+                    play.reads.push_front(Read::Bytes(rest));
+                }
                 *pipe = bytes;
                 Ok(pipe.len())
             }

@@ -231,11 +231,11 @@ impl<S: Stream> Side<S> {
         self.fault.is_none() && !self.hints.has(Bits::EAGER)
     }
 
-    /// Moves what there is into an empty pipe, and says how much. 0 is never the end, and says nothing at all while the
+    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 is never the end, and says nothing at all while the
     /// stream is still taken for readable: [`read`](Self::read) will tell.
-    pub(super) fn pull(&mut self, pipe: &mut S::Pipe) -> usize {
+    pub(super) fn pull(&mut self, pipe: &mut S::Pipe, most: usize) -> usize {
         loop {
-            match self.stream.pull(pipe) {
+            match self.stream.pull(pipe, most) {
                 Ok(count) => return count,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,

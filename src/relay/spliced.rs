@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::flow::{BULK, Flow, State};
+use super::flow::{BULK, Flow, Pass, State};
 use super::pool::{Pool, Splicing};
 use super::script::Script;
 use super::side::{Fault, Side};
@@ -37,7 +37,8 @@ impl Bench {
 
     fn event(&mut self, bits: Bits) {
         self.from.mark(bits);
-        self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20, false);
+        // A flow that has used up its slice is run again, after others.
+        while self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20, false).spent {}
     }
 
     /// What was written since this was last asked.
@@ -184,4 +185,14 @@ fn what_is_thrown_away_is_read() {
     let pulls = bench.source.pull_calls();
     bench.event(Bits::READABLE);
     assert_eq!((bench.flow.state(), bench.source.pull_calls()), (State::Cut, pulls + 1));
+}
+
+#[test]
+fn a_slice_is_one_pipe_of_four_times_as_much() {
+    let mut bench = Bench::new();
+    bench.source.reads(&MUCH);
+    bench.from.mark(Bits::READABLE);
+    let before = bench.target.written().len();
+    let pass = bench.flow.run(&mut bench.from, &mut bench.to, &mut bench.pool, 4 << 10, false);
+    assert_eq!((pass, bench.news(before).len()), (Pass { progress: true, spent: true }, 16 << 10));
 }

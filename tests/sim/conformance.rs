@@ -397,12 +397,12 @@ mod scripts {
         bench.say_urgent(peer, b'D');
         bench.say(peer, b"ef");
         bench.settle();
-        tell!(story, "{:?}", kind(stream.pull(&mut pipe)));
+        tell!(story, "{:?}", kind(stream.pull(&mut pipe, 100)));
         let mut empty = bench.net().pipe().unwrap();
-        tell!(story, "{:?}", kind(stream.pull(&mut empty)));
+        tell!(story, "{:?}", kind(stream.pull(&mut empty, 100)));
         bench.fin(peer);
         bench.settle();
-        tell!(story, "{:?}, and {:?}", kind(stream.pull(&mut empty)), read(&mut stream));
+        tell!(story, "{:?}, and {:?}", kind(stream.pull(&mut empty, 100)), read(&mut stream));
         story
     }
 
@@ -411,18 +411,18 @@ mod scripts {
         let (from, mut source, _) = bench.accepted(1);
         let (to, mut target, token) = bench.accepted(2);
         let mut pipe = bench.net().pipe().unwrap();
-        tell!(story, "{:?}", kind(source.pull(&mut pipe)));
+        tell!(story, "{:?}", kind(source.pull(&mut pipe, 100)));
         for words in [b"hello".as_slice(), b"world"] {
             bench.say(from, words);
             bench.settle();
-            let count = source.pull(&mut pipe).unwrap();
+            let count = source.pull(&mut pipe, 100).unwrap();
             tell!(story, "{count} {:?}", kind(target.push(&mut pipe, count)));
             bench.settle();
             tell!(story, "{:?}", bench.hear(to));
         }
         bench.fin(from);
         bench.settle();
-        tell!(story, "{:?} {:?}", kind(source.pull(&mut pipe)), read(&mut source));
+        tell!(story, "{:?} {:?}", kind(source.pull(&mut pipe, 100)), read(&mut source));
         // A target that is gone is told to a push as to a write.
         bench.reset(to);
         tell!(story, "{:?}", bench.events(token));
@@ -437,9 +437,9 @@ mod scripts {
         bench.settle();
         bench.reset(peer);
         tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?}", kind(stream.pull(&mut pipe)));
+        tell!(story, "{:?}", kind(stream.pull(&mut pipe, 100)));
         let mut empty = bench.net().pipe().unwrap();
-        tell!(story, "{:?} {:?}", kind(stream.pull(&mut empty)), kind(stream.pull(&mut empty)));
+        tell!(story, "{:?} {:?}", kind(stream.pull(&mut empty, 100)), kind(stream.pull(&mut empty, 100)));
         tell!(story, "{:?} {:?}", read(&mut stream), fault(&mut stream));
         tell!(story, "{:?}", kind(stream.push(&mut pipe, 5)));
         story

@@ -305,11 +305,12 @@ impl Kernel {
 
     /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes are
     /// in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
-    pub(crate) fn pull(&mut self, conn: ConnId) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn pull(&mut self, conn: ConnId, most: usize) -> Result<Vec<u8>, Errno> {
+        assert!(most > 0, "nothing is asked for, and nothing would look like the end");
         let few = self.laws.pipe_size < 1 << 16 && self.rng.u8(..4) == 0;
         let it = &mut self.conns[conn];
         let queue = &mut it.from_peer;
-        let mut count = queue.spliceable().min(self.laws.pipe_size as u64);
+        let mut count = queue.spliceable().min(self.laws.pipe_size.min(most) as u64);
         if count == 0 {
             // The FIN is looked at first, even if there are bytes behind the mark.
             return match it.relay.error {

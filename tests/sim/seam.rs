@@ -180,14 +180,14 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
-    fn pull(&mut self, pipe: &mut SimPipe) -> io::Result<usize> {
+    fn pull(&mut self, pipe: &mut SimPipe, most: usize) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         let result = match world.enter_on(Call::Pull, self.conn) {
             Some(error) => Err(error),
-            None => world.kernel.pull(self.conn),
+            None => world.kernel.pull(self.conn, most),
         };
         let count = result.as_ref().map(Vec::len).map_err(|error| *error);
-        world.note(Call::Pull, self.conn, || format!("pull {} -> {count:?}", self.conn));
+        world.note(Call::Pull, self.conn, || format!("pull {} ({most}) -> {count:?}", self.conn));
         world.trace.result(count);
         // Whatever a pipe held before stays in front.
         pipe.bytes.extend(result.unwrap_or_default());
