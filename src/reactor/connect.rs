@@ -84,7 +84,8 @@ impl<N: Net> Reactor<N> {
             if left == 0 {
                 return self.pause(key, deadline);
             }
-            session.upstream = connecting.next;
+            // There are 256 addresses at most.
+            session.upstream = u8::try_from(connecting.next).unwrap_or(u8::MAX);
             session.renumber_upstream(serial);
             let token = session.token(key, Peer::Upstream);
             let begun = self.net.connect(self.config.to[next]).and_then(|mut stream| {

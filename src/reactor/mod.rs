@@ -45,6 +45,10 @@ const SLICE: usize = 256 << 10;
 /// The same when another flow waits: shorter turns keep more peers busy.
 const SHARED_SLICE: usize = 128 << 10;
 
+/// Sessions that the table has room for at once, if so many may be: it need not be moved while it grows, and what nobody
+/// has touched is no memory yet.
+const SESSIONS_RESERVED: usize = 1 << 16;
+
 /// The log's word for all of this.
 const LOG: &str = "tproxy";
 
@@ -132,7 +136,7 @@ impl<N: Net> Reactor<N> {
             no_pipes: false,
             pool: Pool::new(config.buffer_size, splicing),
             config,
-            sessions: Slab::new(),
+            sessions: Slab::with_capacity(limits.sessions.min(SESSIONS_RESERVED)),
             events: Vec::new(),
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
