@@ -83,6 +83,7 @@ impl Mio {
         }
         // Accepted sockets inherit these (K13): set once here, they cost nothing per client.
         set_options(&socket)?;
+        set_keepalive(&socket)?;
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, LISTEN_BACKLOG.into())?;
         let mut listener = TcpListener::from_std(socket.into());
@@ -209,6 +210,11 @@ impl Stream for Socket {
         outq::unacked(self.0.as_fd())
     }
 
+    fn keep_alive(&mut self) {
+        // Without, it is as before: a dead peer is noticed when it is owed something.
+        let _ = set_keepalive(&self.0);
+    }
+
     fn close(self) {
         // If disarming fails, so will the goodbye: the peer sees a reset, which is then the truth.
         let _ = sockopt::set_socket_linger(&self.0, None);
@@ -274,6 +280,11 @@ fn set_options(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     // The urgent byte stays in the stream; otherwise it would be lost (K5).
     sockopt::set_socket_oobinline(socket, true)?;
+    Ok(())
+}
+
+fn set_keepalive(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd();
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
@@ -369,7 +380,7 @@ mod tests {
         }
     }
 
-    /// K13: what `set_options` cost the listener, an accepted socket has for free.
+    /// K13: what the options cost the listener, an accepted socket has for free.
     #[test]
     fn both_ends_carry_every_option() {
         let mut net = Mio::new(Stopper::new().unwrap()).unwrap();
@@ -378,6 +389,7 @@ mod tests {
         while !net.connected(&mut dialled).unwrap() {}
         let (accepted, client) = net.accept(&mut listener).unwrap();
         assert_eq!(client, dialled.0.local_addr().unwrap());
+        dialled.keep_alive();
         for socket in [dialled, accepted] {
             assert_eq!(sockopt::socket_linger(&socket.0).unwrap(), Some(Duration::ZERO));
             assert!(sockopt::tcp_nodelay(&socket.0).unwrap());

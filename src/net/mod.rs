@@ -240,6 +240,10 @@ pub trait Stream: Sized {
     /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
     fn unacked(&self) -> io::Result<usize>;
 
+    /// From now on a peer that is silent is asked whether it is still there. Accepted streams are so from the beginning
+    /// (K13); for one that was connected it costs calls, which the many short ones need not pay.
+    fn keep_alive(&mut self);
+
     /// Disarms the reset and closes: what was written is still delivered, then a FIN, by the kernel.
     fn close(self);
 }

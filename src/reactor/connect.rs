@@ -21,6 +21,9 @@ use crate::relay::side::Side;
 /// Between attempts.
 const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
 
+/// A session older than this is worth the calls that keep its connection alive; the first probe is due much later.
+const YOUNG: Duration = Duration::from_secs(5);
+
 /// How long to wait for a descriptor before asking again, if no session's end brings one.
 const STARVED: Duration = Duration::from_millis(100);
 
@@ -61,7 +64,7 @@ impl<N: Net> Reactor<N> {
     /// The upstream is there.
     fn connected(&mut self, key: u32) {
         self.sessions[key as usize].connected(self.now);
-        self.disarm(key);
+        self.arm(key, self.now + YOUNG);
     }
 
     /// Begins a connection to the next address that takes one.

@@ -269,6 +269,7 @@ impl<N: Net> Reactor<N> {
                     let session = &mut self.sessions[key as usize];
                     session.alarm = Time::NEVER;
                     session.nudge();
+                    session.keep_alive();
                     self.run_session(key, Why::Alarm);
                 }
             }
@@ -431,13 +432,6 @@ impl<N: Net> Reactor<N> {
             self.alarms.set(at, Alarm::Session(key));
             session.alarm = at;
         }
-    }
-
-    /// Takes the session's alarm out: what it was for has come.
-    fn disarm(&mut self, key: u32) {
-        let session = &mut self.sessions[key as usize];
-        self.alarms.cancel(session.alarm, Alarm::Session(key));
-        session.alarm = Time::NEVER;
     }
 
     /// The session ends with this turn; for this cause, or for what its streams say.

@@ -36,6 +36,8 @@ pub(super) struct Session<S: Stream> {
     pub(super) queued: [bool; 2],
     /// It waits to be reaped.
     pub(super) doomed: bool,
+    /// Its upstream is asked now and then whether it is still there.
+    pub(super) kept_alive: bool,
     /// Because it had not finished when the relay was to stop.
     pub(super) drained: bool,
 }
@@ -100,6 +102,7 @@ impl<S: Stream> Session<S> {
             queued: [false; 2],
             doomed: false,
             drained: false,
+            kept_alive: false,
         }
     }
 
@@ -156,6 +159,15 @@ impl<S: Stream> Session<S> {
             Phase::Connecting(connecting) => connecting.client.nudge(),
             Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.nudge(),
             Phase::Gone => {}
+        }
+    }
+
+    /// Has the kernel look after the upstream's connection, if it does not yet.
+    pub(super) fn keep_alive(&mut self) {
+        if let Phase::Relaying(pair) = &mut self.phase
+            && !std::mem::replace(&mut self.kept_alive, true)
+        {
+            pair.side_mut(Peer::Upstream).stream_mut().keep_alive();
         }
     }
 

@@ -219,6 +219,8 @@ impl<const DRY: bool> Stream for Script<DRY> {
         Ok(self.play.borrow().unacked)
     }
 
+    fn keep_alive(&mut self) {}
+
     fn close(self) {
         self.play.borrow_mut().closed = true;
     }

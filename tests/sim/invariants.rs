@@ -15,6 +15,9 @@ use crate::kernel::ConnId;
 use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
 use crate::world::World;
 
+/// A session that is older than this has its upstream's connection kept alive.
+const YOUNG: Duration = Duration::from_secs(5);
+
 /// How often an ending asks.
 const ENDING_POLL: Duration = Duration::from_millis(20);
 
@@ -160,6 +163,16 @@ impl World {
         }
         if told.is_some() {
             self.violation(format!("session {session}: a write to connection {conn} after {told:?}"));
+        }
+    }
+
+    /// Once for each upstream's connection.
+    pub(crate) fn did_keep_alive(&mut self, conn: ConnId) {
+        if let Some((session, peer)) = self.caller(conn, "keep alive") {
+            let it = &mut self.shadow.sessions[session];
+            if std::mem::replace(&mut it.kept_alive, true) || peer == Peer::Client {
+                self.violation(format!("session {session}: connection {conn} is kept alive twice"));
+            }
         }
     }
 
@@ -401,6 +414,11 @@ impl World {
             }
             Some(_) => inactive.map(|wait| now + wait),
         };
+        // An old session is looked after by the kernel; a young one will be, unless it is ending.
+        let draining = self.shadow.stop_turn.is_some();
+        let looked_after =
+            it.connected.filter(|_| !it.kept_alive && it.first_told.is_none() && !it.overdue && !draining);
+        let deadline = deadline.into_iter().chain(looked_after.map(|at| at + YOUNG)).min();
         if let Some(deadline) = deadline
             && until.is_none_or(|until| until > deadline.max(now))
         {

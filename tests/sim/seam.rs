@@ -264,6 +264,12 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
+    fn keep_alive(&mut self) {
+        let mut world = self.world.borrow_mut();
+        world.note(Call::Unacked, self.conn, || format!("keep alive {}", self.conn));
+        world.did_keep_alive(self.conn);
+    }
+
     fn close(mut self) {
         self.go(false);
     }

@@ -103,6 +103,8 @@ pub(crate) struct Session {
     /// When the first connection to its upstream was begun, if it is still the first.
     pub(crate) first_dial: Option<Time>,
     pub(crate) dials: usize,
+    /// Its upstream is kept alive.
+    pub(crate) kept_alive: bool,
     /// Its client could not be watched.
     pub(crate) unwatched: bool,
     /// Both streams are gone since then.
@@ -172,6 +174,8 @@ pub(crate) struct Shadow {
     pub(crate) called: Option<Vec<usize>>,
     /// An alarm may go off in this turn.
     pub(crate) alarm: bool,
+    /// There is something on the backlog at the end of this turn.
+    pub(crate) queueing: bool,
     /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
     pub(crate) backlog: usize,
     pub(crate) stale_backlog: usize,
@@ -212,6 +216,7 @@ impl Shadow {
             ended_this_turn: 0,
             called: None,
             alarm: false,
+            queueing: false,
             backlog: 0,
             stale_backlog: 0,
             short: false,
@@ -317,6 +322,7 @@ impl Shadow {
                     failures: Vec::new(),
                     first_dial: None,
                     dials: 0,
+                    kept_alive: false,
                     unwatched: false,
                     ended: None,
                     ended_late: false,
