@@ -174,9 +174,8 @@ impl<S: Stream> Session<S> {
     /// From relaying to ending, unless it ends already.
     pub(super) fn begin_ending(&mut self, now: Time) {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
-            Phase::Relaying(mut pair) => {
+            Phase::Relaying(pair) => {
                 self.touched = now;
-                pair.finish();
                 self.phase = Phase::Ending(pair, Ending::new(now));
             }
             phase @ (Phase::Connecting(_) | Phase::Ending(..) | Phase::Gone) => self.phase = phase,

@@ -104,15 +104,13 @@ impl<P> Flow<P> {
     }
 
     /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer, or one pipe of a few times as
-    /// much. If this is the `last` flow of
-    /// its pair to end, its FIN is left to the close that follows.
+    /// much.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,
         target: &mut Side<S>,
         pool: &mut Pool<P>,
         mut slice: usize,
-        last: bool,
     ) -> Pass {
         let mut pass = Pass::default();
         loop {
@@ -157,9 +155,7 @@ impl<P> Flow<P> {
                     pass.progress |= got != Got::Nothing;
                 }
                 State::Flushing(End::Fin) => {
-                    if !last {
-                        target.finish();
-                    }
+                    target.finish();
                     if target.fault().is_none() {
                         self.state = State::Finished;
                     }
@@ -184,8 +180,8 @@ impl<P> Flow<P> {
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
     fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, slice: usize) -> Got {
-        if let Some(got) = self.pull(source, pool, slice.saturating_mul(CHEAPER)) {
-            return got;
+        if let Some(count) = self.pull(source, pool, slice.saturating_mul(CHEAPER)) {
+            return Got::Bytes(count);
         }
         let mut lease = pool.lend();
         let (got, full) = match lease.hold() {
@@ -208,8 +204,8 @@ impl<P> Flow<P> {
         got
     }
 
-    /// Fills a pipe, if this flow may have one. Otherwise, and if a pipe does not say enough, None: read on.
-    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, most: usize) -> Option<Got> {
+    /// Fills a pipe, if this flow may have one. None says nothing: read on.
+    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, most: usize) -> Option<usize> {
         if self.state != State::Open || !source.may_be_spliced() {
             return None;
         }
@@ -220,12 +216,12 @@ impl<P> Flow<P> {
         };
         if count == 0 {
             pool.take_back(lease);
-            return (!source.is_readable()).then_some(Got::Nothing);
+            return None;
         }
         self.streak = if count < LITTLE { 0 } else { self.streak.saturating_add(1) };
         lease.filled(count);
         self.lease = Some(lease);
-        Some(Got::Bytes(count))
+        Some(count)
     }
 
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.
@@ -281,7 +277,7 @@ mod tests {
         }
 
         fn run_slice(&mut self, slice: usize) -> Pass {
-            let pass = self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice, false);
+            let pass = self.flow.run(&mut self.from, &mut self.to, &mut self.pool, slice);
             assert_eq!(self.flow.holds(), self.pool.lent() == 1, "a lease is out exactly while bytes are held");
             assert_eq!(self.flow.moved(), self.target.written().len() as u64);
             pass

@@ -24,8 +24,6 @@ pub struct Pair<S: Stream> {
     first_fin: Option<Peer>,
     /// Whose error came first.
     first_fault: Option<Peer>,
-    /// Who has still to be told that everything was said.
-    unsaid: Option<Peer>,
 }
 
 /// What is to become of a pair.
@@ -43,7 +41,7 @@ impl<S: Stream> Pair<S> {
     /// A pair that has relayed nothing.
     pub fn new(client: Side<S>, upstream: Side<S>) -> Self {
         let (up, down) = (Flow::new(), Flow::new());
-        Self { client, upstream, up, down, first_fin: None, first_fault: None, unsaid: None }
+        Self { client, upstream, up, down, first_fin: None, first_fault: None }
     }
 
     /// The side of this peer.
@@ -76,16 +74,10 @@ impl<S: Stream> Pair<S> {
     /// Moves what can be moved now from `source` to the other side, reading at most `slice` bytes and the rest of one
     /// buffer.
     pub fn run(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
-        // When the other direction has finished before, a close follows, and says the FIN too: one call less.
-        let last = self.flow(source.other()).state() == State::Finished;
-        let finished = self.flow(source).state() == State::Finished;
         let mut pass = match source {
-            Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice, last),
-            Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice, last),
+            Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
+            Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
-        if last && !finished && self.flow(source).state() == State::Finished {
-            self.unsaid = Some(source.other());
-        }
         // Reading and writing tell of errors themselves, and a read knows whether the FIN came first; so SO_ERROR is
         // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once its
         // source has failed.
@@ -153,13 +145,6 @@ impl<S: Stream> Pair<S> {
     /// What the living have not acknowledged, both sides together.
     pub fn unacked(&self) -> usize {
         self.client.unacked() + self.upstream.unacked()
-    }
-
-    /// Sends the FIN that was left to the close, which is not to follow yet.
-    pub fn finish(&mut self) {
-        if let Some(peer) = self.unsaid.take() {
-            self.side_mut(peer).finish();
-        }
     }
 
     /// Gives up on both directions: what is held is dropped, and the pair is done.
@@ -335,33 +320,9 @@ mod tests {
             assert_eq!(bench.pair.fate(), Fate::Relaying);
             bench.event(near, Bits::WRITABLE);
             assert_eq!(bench.script(near).written(), b"the whole answer");
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Fin));
+            assert!(bench.script(near).is_finished());
             assert_eq!(bench.pair.first_fault(), Some((far, Fault::Closed)));
         });
-    }
-
-    #[test]
-    fn the_last_fin_is_left_to_the_close_unless_that_has_to_wait() {
-        for waits in [false, true] {
-            both_ways(|mut bench, near| {
-                let far = near.other();
-                bench.script(near).ends();
-                bench.script(far).reads(b"answer").ends();
-                bench.event(near, Bits::READABLE);
-                bench.event(far, Bits::READABLE);
-                bench.event(far, Bits::EAGER);
-                assert_eq!(bench.pair.fate(), Fate::Done(End::Fin));
-                assert_eq!([far, near].map(|peer| bench.script(peer).is_finished()), [true, false]);
-                if waits {
-                    bench.pair.finish();
-                    // Once is enough: the script would not take a second.
-                    bench.pair.finish();
-                    assert!(bench.script(near).is_finished());
-                }
-                bench.pair.end(End::Fin, &mut bench.pool);
-                assert!(bench.scripts.iter().all(Script::is_closed));
-            });
-        }
     }
 
     #[test]

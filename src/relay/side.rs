@@ -231,17 +231,15 @@ impl<S: Stream> Side<S> {
         self.fault.is_none() && !self.hints.has(Bits::EAGER)
     }
 
-    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 is never the end, and says nothing at all while the
-    /// stream is still taken for readable: [`read`](Self::read) will tell.
+    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 says nothing: neither that there is nothing, nor that
+    /// it is over. [`read`](Self::read) will tell.
     pub(super) fn pull(&mut self, pipe: &mut S::Pipe, most: usize) -> usize {
         loop {
             match self.stream.pull(pipe, most) {
                 Ok(count) => return count,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,
-                    // Nothing is there, or a mark stands in front of it; but that would raise an edge of its own, which
-                    // is not seen yet, or this stream would not be spliced.
-                    ErrorKind::WouldBlock if S::SHORT_IS_DRY => self.hints.remove(Bits::READABLE),
+                    // Nothing is there, or a mark stands in front of it, or a page was not to be had.
                     ErrorKind::WouldBlock => {}
                     // This socket is not one for pipes, or the kernel has no pages. Reading until WouldBlock is always
                     // right, and keeps it from being tried again.

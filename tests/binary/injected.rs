@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::peers::{Ended, Upstream, client, end_of, fate_of_a_client, finish, hear, read_all, say};
+use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
 use crate::process::{Plan, Relay, relay_to};
 
 /// A relay whose system calls fail like this, or none where that cannot be had.
@@ -176,4 +176,36 @@ fn a_fin_that_cannot_be_sent_is_a_reset() {
     assert_eq!([end_of(&far), end_of(&near)], [Ended::Reset, Ended::Reset]);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.sessions()[0].end, "no-resources");
+}
+
+#[test]
+fn bulk_is_copied_where_it_cannot_be_spliced() {
+    let bulk = bytes(23, 8 << 20);
+    for fault in [
+        "pipe2:error=EMFILE",
+        "splice:error=EINVAL",
+        "splice:error=ENOMEM:when=1",
+        "splice:error=EINTR:when=1+2",
+        "splice:error=EAGAIN:when=3+3",
+    ] {
+        let upstream = Upstream::new();
+        let Some(mut relay) = relay_with(&upstream, fault) else { return };
+        let near = client(relay.address);
+        let far = upstream.accept();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                say(&far, &bulk);
+                finish(&far);
+            });
+            assert!(read_all(&near) == (bulk.clone(), Ended::Fin), "{fault}");
+        });
+        finish(&near);
+        assert_eq!(end_of(&far), Ended::Fin);
+        assert_eq!(relay.stop(), 0);
+        assert_eq!(
+            (relay.log.with("WARN").len(), relay.log.sessions()[0].end.as_str()),
+            (0, "upstream-eof"),
+            "{fault}"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use tproxy::reactor::Census;
 
 use crate::conn::Life;
 use crate::records;
-use crate::shadow::{End, Ending, Session};
+use crate::shadow::{Ending, Session};
 use crate::world::World;
 
 /// The longest an ending may take, and the second its beginning is rounded by.
@@ -137,8 +137,7 @@ impl World {
             return;
         };
         let draining = self.shadow.stop_turn.is_some();
-        let said = it.flows.iter().all(|flow| flow.end == Some(End::Eof) && flow.read == flow.written);
-        if said && it.first_told.is_none() && !it.overdue && !draining {
+        if it.flows.iter().all(|flow| flow.finished) && !draining {
             return self.violation(format!("session {session} has said all, and is still there"));
         }
         if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
