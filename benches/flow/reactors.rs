@@ -1,0 +1,187 @@
+//! The whole reactor on a kernel that is two queues and a list of events.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use fastrand::Rng;
+use tproxy::net::{Bits, Net, Peer, Ready, Time, Token, Turn};
+use tproxy::reactor::{Limits, Reactor};
+use tproxy::{Config, Error};
+
+use crate::MESSAGE;
+use crate::wire::{Pipe, Socket, Wire};
+
+/// Idle sessions beside the one that is not, itself included.
+const SESSIONS: [usize; 3] = [1, 64, 1_000];
+
+/// Messages that one turn finds.
+const AT_ONCE: usize = 64;
+
+/// Between two turns, in nanoseconds.
+const TICK: u64 = 1_000;
+
+pub(crate) fn all(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("reactor");
+    group.throughput(Throughput::Elements(1));
+    for sessions in SESSIONS {
+        group.bench_function(BenchmarkId::new("one 64 B message, sessions", sessions), |bencher| {
+            let mut house = House::of(sessions);
+            let mut turns = 0;
+            // Each session in turn, as it comes to those who wait long: what is remembered of it may have left the cache.
+            bencher.iter(|| {
+                house.messages(turns % sessions, 1);
+                turns += 1;
+            });
+        });
+    }
+    group.bench_function("a session from accept to reap", |bencher| {
+        let mut house = House::of(0);
+        let wires = Wires::default();
+        bencher.iter(|| house.session(&wires));
+    });
+    group.throughput(Throughput::Elements(AT_ONCE as u64));
+    group.bench_function("64 B messages on 64 sessions in one turn", |bencher| {
+        let mut house = House::of(AT_ONCE);
+        bencher.iter(|| house.messages(0, AT_ONCE));
+    });
+    group.finish();
+}
+
+/// A reactor, its kernel, and the sessions that are open.
+struct House {
+    kernel: Rc<Kernel>,
+    reactor: Reactor<Memory>,
+    sessions: Vec<Wires>,
+}
+
+/// The wires of a session: the client's, the upstream's.
+type Wires = [Rc<Wire>; 2];
+
+impl House {
+    fn of(sessions: usize) -> Self {
+        let kernel = Rc::<Kernel>::default();
+        let config = Config::new(address(1), [address(2)]);
+        let limits = Limits { sessions: sessions + 1, pipes: 1 };
+        let reactor = Reactor::new(Memory(Rc::clone(&kernel)), (), config, limits, Rng::with_seed(1));
+        let mut house = Self { kernel, reactor, sessions: Vec::new() };
+        for _ in 0..sessions {
+            let wires = Wires::default();
+            house.let_in(&wires);
+            house.sessions.push(wires);
+        }
+        assert_eq!(house.reactor.census().sessions, sessions);
+        house
+    }
+
+    fn turn(&mut self) {
+        let went_on: Result<bool, Error> = self.reactor.turn();
+        assert!(matches!(went_on, Ok(true)), "{went_on:?}");
+    }
+
+    /// A client comes, and the upstream answers at once: one turn to accept and to dial, one to learn that it is there.
+    fn let_in(&mut self, wires: &Wires) {
+        for peer in Peer::BOTH {
+            self.kernel.newcomers[peer as usize].borrow_mut().push_back(Rc::clone(&wires[peer as usize]));
+        }
+        self.kernel.events.borrow_mut().push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
+        self.turn();
+        self.turn();
+    }
+
+    /// So many sessions, from this one on, have a message of their client's; one turn passes all of them on.
+    fn messages(&mut self, first: usize, count: usize) {
+        for [client, _] in &self.sessions[first..first + count] {
+            client.say(MESSAGE);
+            self.kernel.raise(client);
+        }
+        self.turn();
+        for [_, upstream] in &self.sessions[first..first + count] {
+            assert_eq!(upstream.heard(), (MESSAGE, 0));
+        }
+    }
+
+    /// A request that comes with its client, an answer and a FIN behind it, the client's FIN: four turns.
+    fn session(&mut self, wires: &Wires) {
+        let [client, upstream] = wires;
+        client.say(MESSAGE);
+        self.let_in(wires);
+        upstream.say(MESSAGE);
+        upstream.end();
+        self.kernel.raise(upstream);
+        self.turn();
+        client.end();
+        self.kernel.raise(client);
+        self.turn();
+        for wire in wires {
+            assert_eq!((wire.heard(), wire.is_closed()), ((MESSAGE, 0), true));
+        }
+    }
+}
+
+fn address(host: u8) -> SocketAddr {
+    ([127, 0, 0, host], 1).into()
+}
+
+/// What a bench does to the kernel.
+#[derive(Debug, Default)]
+struct Kernel {
+    /// Clients that wait to be accepted, upstreams that wait to be dialled.
+    newcomers: [RefCell<VecDeque<Rc<Wire>>>; 2],
+    events: RefCell<Vec<Ready>>,
+    now: Cell<u64>,
+}
+
+impl Kernel {
+    /// The wire has news.
+    fn raise(&self, wire: &Wire) {
+        if let Some(token) = wire.token() {
+            self.events.borrow_mut().push(Ready { token, bits: wire.edge() });
+        }
+    }
+
+    fn next(&self, peer: Peer) -> io::Result<Socket> {
+        let wire = self.newcomers[peer as usize].borrow_mut().pop_front();
+        wire.map(Socket).ok_or_else(|| ErrorKind::WouldBlock.into())
+    }
+}
+
+/// The kernel as the reactor sees it. It never sleeps.
+#[derive(Debug)]
+struct Memory(Rc<Kernel>);
+
+impl Net for Memory {
+    type Stream = Socket;
+    type Listener = ();
+
+    fn wait(&mut self, _: Option<Time>, ready: &mut Vec<Ready>) -> io::Result<Turn> {
+        ready.append(&mut self.0.events.borrow_mut());
+        self.0.now.set(self.0.now.get() + TICK);
+        Ok(Turn { now: Time::from_nanos(self.0.now.get()), stop: false })
+    }
+
+    fn accept(&mut self, (): &mut ()) -> io::Result<(Socket, SocketAddr)> {
+        Ok((self.0.next(Peer::Client)?, address(3)))
+    }
+
+    fn connect(&mut self, _: SocketAddr) -> io::Result<Socket> {
+        self.0.next(Peer::Upstream)
+    }
+
+    fn connected(&mut self, _: &mut Socket) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {
+        stream.0.register(token);
+        self.0.raise(&stream.0);
+        Ok(())
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        Ok(Pipe)
+    }
+}

@@ -1,0 +1,131 @@
+//! A socket that is a few counters, and a pipe that is less.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use tproxy::net::{Bits, Stream, Token};
+
+/// What a pipe of net/mio holds.
+const PIPE: usize = 1 << 20;
+
+/// What a bench does to a peer's socket, and what it sees of it. It takes whatever is written.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// Bytes that came and were not read yet.
+    unread: Cell<usize>,
+    /// Behind them the FIN has come.
+    ended: Cell<bool>,
+    copied: Cell<usize>,
+    spliced: Cell<usize>,
+    closed: Cell<bool>,
+    /// Where events go, once the relay has asked for them.
+    token: Cell<Option<Token>>,
+}
+
+impl Wire {
+    /// The peer sends so many bytes.
+    pub(crate) fn say(&self, count: usize) {
+        self.unread.set(self.unread.get() + count);
+    }
+
+    /// The peer sends its FIN.
+    pub(crate) fn end(&self) {
+        self.ended.set(true);
+    }
+
+    /// Bytes written to the peer since this was last asked: those copied, and those that came through a pipe.
+    pub(crate) fn heard(&self) -> (usize, usize) {
+        (self.copied.take(), self.spliced.take())
+    }
+
+    /// Was the peer told goodbye? Then this is a new wire.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ended.set(false);
+        self.closed.take()
+    }
+
+    /// Events go to this token.
+    pub(crate) fn register(&self, token: Token) {
+        self.token.set(Some(token));
+    }
+
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.token.get()
+    }
+
+    /// What an edge says now. Linux tells both directions' state whichever of them changed.
+    pub(crate) fn edge(&self) -> Bits {
+        let mut bits = Bits::WRITABLE;
+        if self.unread.get() > 0 || self.ended.get() {
+            bits |= Bits::READABLE;
+        }
+        if self.ended.get() {
+            bits |= Bits::EAGER | Bits::FIN;
+        }
+        bits
+    }
+
+    /// Takes so many bytes of those that came, if there are any.
+    fn take(&self, most: usize) -> io::Result<usize> {
+        let unread = self.unread.get();
+        let count = unread.min(most);
+        self.unread.set(unread - count);
+        match count {
+            0 if self.ended.get() => Ok(0),
+            0 => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(count),
+        }
+    }
+}
+
+/// The relay's end of a wire.
+#[derive(Debug)]
+pub(crate) struct Socket(pub(crate) Rc<Wire>);
+
+/// What is in it, its lease knows.
+#[derive(Debug)]
+pub(crate) struct Pipe;
+
+impl Stream for Socket {
+    const SHORT_IS_DRY: bool = true;
+    type Pipe = Pipe;
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        // The bytes could be anything from now on, so nothing is left out because nobody looks at them.
+        self.0.take(black_box(room).len())
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.copied.set(self.0.copied.get() + black_box(data).len());
+        Ok(data.len())
+    }
+
+    fn pull(&mut self, _: &mut Pipe, most: usize) -> io::Result<usize> {
+        self.0.take(most.min(PIPE))
+    }
+
+    fn push(&mut self, _: &mut Pipe, count: usize) -> io::Result<usize> {
+        self.0.spliced.set(self.0.spliced.get() + count);
+        Ok(count)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn fault(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unacked(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn keep_alive(&mut self) {}
+
+    fn close(self) {
+        self.0.closed.set(true);
+    }
+}
