@@ -123,6 +123,10 @@ impl Stream for Socket {
         Ok(0)
     }
 
+    fn received(&self) -> io::Result<u64> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     fn keep_alive(&mut self) {}
 
     fn close(self) {

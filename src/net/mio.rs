@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 pub use super::pipe::Pipe;
-use super::{Bits, Net, Ready, Stopper, Stream, Time, Token, Turn, outq};
+use super::{Bits, Net, Ready, Stopper, Stream, Time, Token, Turn, raw};
 
 /// Clients that may wait in the kernel's queue before they are accepted. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4 (`listen(2)`).
@@ -207,7 +207,11 @@ impl Stream for Socket {
     }
 
     fn unacked(&self) -> io::Result<usize> {
-        outq::unacked(self.0.as_fd())
+        raw::unacked(self.0.as_fd())
+    }
+
+    fn received(&self) -> io::Result<u64> {
+        raw::received(self.0.as_fd())
     }
 
     fn keep_alive(&mut self) {

@@ -7,8 +7,8 @@
 //! the result of a call changes what the relay believes.
 
 pub mod mio;
-mod outq;
 mod pipe;
+mod raw;
 mod stopper;
 
 use std::fmt;
@@ -239,6 +239,10 @@ pub trait Stream: Sized {
 
     /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
     fn unacked(&self) -> io::Result<usize>;
+
+    /// Bytes that have come from the peer, read or not, its FIN counting as one, as long as the stream is open, and whatever
+    /// it died of. Unsupported where the kernel cannot say.
+    fn received(&self) -> io::Result<u64>;
 
     /// From now on a peer that is silent is asked whether it is still there. Accepted streams are so from the beginning
     /// (K13); for one that was connected it costs calls, which the many short ones need not pay.

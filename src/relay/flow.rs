@@ -37,8 +37,9 @@ pub const BULK: u8 = 2;
 /// So many times as much is spliced as would be copied: it takes about as long.
 const CHEAPER: usize = 4;
 
-/// Fewer bytes than this through a pipe are better copied: two calls and a page for each piece cost more.
-const LITTLE: usize = 16 << 10;
+/// Fewer bytes than this share of a buffer are better copied than sent through a pipe: two calls and a page for each piece
+/// cost more.
+const LITTLE: usize = 4;
 
 /// Where a flow stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +150,10 @@ impl<P> Flow<P> {
                         Got::Bytes(_) if self.splices() => slice = 0,
                         Got::Bytes(count) => slice = slice.saturating_sub(count),
                         Got::Nothing => {}
-                        Got::End(end) if self.state == State::Open => self.state = State::Flushing(end),
+                        // Nothing is held here, so what was written is what was read.
+                        Got::End(end) if self.state == State::Open => {
+                            self.state = State::Flushing(source.decide(end, self.moved));
+                        }
                         Got::End(_) => {}
                     }
                     pass.progress |= got != Got::Nothing;
@@ -218,7 +222,7 @@ impl<P> Flow<P> {
             pool.take_back(lease);
             return None;
         }
-        self.streak = if count < LITTLE { 0 } else { self.streak.saturating_add(1) };
+        self.streak = if count < pool.size() / LITTLE { 0 } else { self.streak.saturating_add(1) };
         lease.filled(count);
         self.lease = Some(lease);
         Some(count)

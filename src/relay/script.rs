@@ -22,6 +22,7 @@ struct Play {
     fault: Option<ErrorKind>,
     finish: Option<ErrorKind>,
     unacked: usize,
+    received: u64,
     written: Vec<u8>,
     read_calls: usize,
     pull_calls: usize,
@@ -105,6 +106,11 @@ impl<const DRY: bool> Script<DRY> {
     /// The peer has still to acknowledge so much.
     pub(super) fn unacked(&self, count: usize) -> &Self {
         self.with(|play| play.unacked = count)
+    }
+
+    /// So many bytes have come from the peer, its FIN counted.
+    pub(super) fn received(&self, count: u64) -> &Self {
+        self.with(|play| play.received = count)
     }
 
     pub(super) fn written(&self) -> Vec<u8> {
@@ -217,6 +223,10 @@ impl<const DRY: bool> Stream for Script<DRY> {
 
     fn unacked(&self) -> io::Result<usize> {
         Ok(self.play.borrow().unacked)
+    }
+
+    fn received(&self) -> io::Result<u64> {
+        Ok(self.play.borrow().received)
     }
 
     fn keep_alive(&mut self) {}

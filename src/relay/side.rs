@@ -17,6 +17,9 @@ pub struct Side<S> {
     hints: Bits,
     /// Reads are over: the end came, or an error.
     ended: bool,
+    /// EPIPE came behind a part of a pipe, which may have swallowed a reset: whether a FIN had come before, the end of input
+    /// and a count will tell.
+    in_doubt: bool,
     fault: Option<Fault>,
 }
 
@@ -76,7 +79,7 @@ impl<S: Stream> Side<S> {
     /// A stream that nothing is known of yet. It is taken for writable, since trying tells; that it can be read, an
     /// event will say.
     pub const fn new(stream: S) -> Self {
-        Self { stream, hints: Bits::WRITABLE, ended: false, fault: None }
+        Self { stream, hints: Bits::WRITABLE, ended: false, in_doubt: false, fault: None }
     }
 
     /// The stream itself, for the calls that are not about bytes.
@@ -194,12 +197,27 @@ impl<S: Stream> Side<S> {
         match self.fault {
             // K1: an error is told once, and what follows only looks like the end, unless the FIN was seen before.
             Some(Fault::Reset | Fault::Timeout | Fault::Resources) if !self.hints.has(Bits::FIN) => End::Reset,
+            Some(_) | None if self.in_doubt && !self.hints.has(Bits::FIN) => End::Reset,
             // K16: after EPIPE the end is true, the FIN came first.
             Some(_) | None => {
                 self.hints |= Bits::FIN;
                 End::Fin
             }
         }
+    }
+
+    /// Reads are over, and `read` bytes have come in all: if there was a doubt how it ended, the kernel's count decides, for
+    /// a FIN counts as one.
+    pub(super) fn decide(&mut self, end: End, read: u64) -> End {
+        if !std::mem::replace(&mut self.in_doubt, false) || self.hints.has(Bits::FIN) {
+            return end;
+        }
+        if self.stream.received().is_ok_and(|received| received == read + 1) {
+            self.hints |= Bits::FIN;
+            return End::Fin;
+        }
+        self.fault = Some(Fault::Reset);
+        End::Reset
     }
 
     /// Writes the front of `data`, which is not empty, and says how much; nothing when blocked or when it failed.
@@ -275,7 +293,10 @@ impl<S: Stream> Side<S> {
                     ErrorKind::Interrupted => continue,
                     ErrorKind::WouldBlock => self.hints.remove(Bits::WRITABLE),
                     // So this may be all that is left of a reset, and proves no FIN (K16).
-                    ErrorKind::BrokenPipe if done > 0 => self.latch(Fault::Reset),
+                    ErrorKind::BrokenPipe if done > 0 => {
+                        self.in_doubt = self.fault.is_none();
+                        self.latch(Fault::Closed);
+                    }
                     _ => self.blame(&error),
                 },
             }

@@ -51,10 +51,10 @@ impl Bench {
 fn what_fills_buffers_is_spliced_and_what_does_not_is_copied() {
     let mut bench = Bench::new();
     let (before, pulls) = (bench.target.written().len(), bench.source.pull_calls());
-    bench.source.reads(&MUCH).reads(b"little").reads(b"by little");
+    bench.source.reads(&MUCH).reads(b"l").reads(b"by little");
     bench.event(Bits::READABLE);
     assert_eq!(bench.source.pull_calls(), pulls + 2, "one brings much, the next little, and then it is copied");
-    assert_eq!(bench.news(before), [&MUCH[..], b"little", b"by little"].concat());
+    assert_eq!(bench.news(before), [&MUCH[..], b"l", b"by little"].concat());
     assert_eq!(bench.flow.moved(), bench.target.written().len() as u64);
     assert_eq!((bench.flow.is_bulk(), bench.pool.lent(), bench.pool.pipes()), (false, 0, 1));
 }
@@ -142,19 +142,30 @@ fn a_pipe_whose_target_failed_is_closed_with_what_is_in_it() {
 }
 
 #[test]
-fn epipe_behind_a_part_of_a_pipe_proves_no_fin() {
-    // The part before it may have swallowed a reset.
-    let mut bench = Bench::new();
-    bench.source.reads(&MUCH);
-    bench.target.takes(5).refuses(ErrorKind::BrokenPipe);
-    bench.event(Bits::READABLE);
-    assert_eq!(bench.to.fault(), Some(Fault::Reset));
+fn epipe_behind_a_part_of_a_pipe_leaves_the_end_of_the_answer_to_the_kernels_count() {
+    // The part before it may have swallowed a reset. The other direction reads what was answered: 6 bytes, and a FIN or not.
+    for (received, fault, finished) in [(7, Fault::Closed, true), (6, Fault::Reset, false)] {
+        let mut bench = Bench::new();
+        bench.source.reads(&MUCH);
+        bench.target.takes(5).refuses(ErrorKind::BrokenPipe);
+        bench.event(Bits::READABLE);
+        assert_eq!((bench.flow.state(), bench.to.fault()), (State::Cut, Some(Fault::Closed)));
+        bench.target.reads(b"answer").ends().received(received);
+        let mut answer = Flow::new();
+        answer.run(&mut bench.to, &mut bench.from, &mut bench.pool, 100);
+        assert_eq!((bench.source.written(), bench.source.is_finished()), (b"answer".to_vec(), finished));
+        assert_eq!(bench.to.fault(), Some(fault));
+    }
 
+    // Where nothing was swallowed, EPIPE is enough.
     let mut bench = Bench::new();
     bench.source.reads(&MUCH);
     bench.target.refuses(ErrorKind::BrokenPipe);
     bench.event(Bits::READABLE);
-    assert_eq!(bench.to.fault(), Some(Fault::Closed));
+    bench.target.reads(b"answer").ends();
+    let mut answer = Flow::new();
+    answer.run(&mut bench.to, &mut bench.from, &mut bench.pool, 100);
+    assert_eq!((bench.source.written(), bench.source.is_finished()), (b"answer".to_vec(), true));
 }
 
 #[test]

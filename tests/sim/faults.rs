@@ -79,9 +79,16 @@ impl Call {
             Self::Fault => &[Errno::CONNRESET],
             // A kernel can say or it cannot: see `Laws::counts_unacked`.
             Self::Unacked => &[],
-            Self::Pull => {
-                &[Errno::INTR, Errno::INVAL, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NOMEM]
-            }
+            // Here WouldBlock is one: a page was short, and no edge follows.
+            Self::Pull => &[
+                Errno::AGAIN,
+                Errno::INTR,
+                Errno::INVAL,
+                Errno::CONNRESET,
+                Errno::TIMEDOUT,
+                Errno::HOSTUNREACH,
+                Errno::NOMEM,
+            ],
             Self::Push => &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS],
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
         }

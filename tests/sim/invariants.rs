@@ -58,11 +58,15 @@ impl World {
         };
         let now = self.shadow.now;
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
+        if result == Ok(0) {
+            self.shadow.decide(session, peer, arrived);
+        }
         let it = &mut self.shadow.sessions[session];
         match result {
             Ok(0) => {
                 // Behind an error it cannot be known to be true; but EPIPE is the sign of a FIN (K16).
-                let trusted = matches!(it.told[peer as usize], None | Some(Errno::PIPE)) || it.saw_fin[peer as usize];
+                let sure = !it.in_doubt[peer as usize] && matches!(it.told[peer as usize], None | Some(Errno::PIPE));
+                let trusted = sure || it.saw_fin[peer as usize];
                 let end = if arrived && trusted { End::Eof } else { End::Cut };
                 it.saw_fin[peer as usize] |= end == End::Eof;
                 if end == End::Eof {
@@ -115,15 +119,16 @@ impl World {
     }
 
     /// As a write. EPIPE right behind a push that sent less than all may be what is left of a reset (K16 holds for the
-    /// first error only).
+    /// first error only): the end of input will tell, for then the kernel's count is asked.
     pub(crate) fn did_push(&mut self, conn: ConnId, result: Result<usize, Errno>, count: usize) {
         let short = self.shadow.short_push == Some(conn);
         if result != Err(Errno::INTR) {
             self.shadow.short_push = result.is_ok_and(|done| done < count).then_some(conn);
         }
-        match result {
-            Err(Errno::PIPE) if short => self.did_write(conn, Err(Errno::CONNRESET)),
-            result => self.did_write(conn, result),
+        self.did_write(conn, result);
+        if let Some((session, peer)) = self.shadow.owner(conn).filter(|_| short && result == Err(Errno::PIPE)) {
+            let it = &mut self.shadow.sessions[session];
+            it.in_doubt[peer as usize] = !it.saw_fin[peer as usize] && it.told[peer as usize] == Some(Errno::PIPE);
         }
     }
 

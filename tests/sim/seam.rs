@@ -264,6 +264,12 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
+    fn received(&self) -> io::Result<u64> {
+        let world = self.world.borrow();
+        let half = &world.kernel.conns[self.conn].from_peer;
+        Ok(half.arrived + u64::from(half.fin_arrived))
+    }
+
     fn keep_alive(&mut self) {
         let mut world = self.world.borrow_mut();
         world.note(Call::Unacked, self.conn, || format!("keep alive {}", self.conn));

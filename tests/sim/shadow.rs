@@ -71,6 +71,8 @@ pub(crate) struct Session {
     pub(crate) tokens: [Option<Token>; 2],
     /// It is known that this peer has finished speaking.
     pub(crate) saw_fin: [bool; 2],
+    /// EPIPE was told, and it may have been a reset.
+    pub(crate) in_doubt: [bool; 2],
     /// The last write found no room, and nothing has said since that there is some.
     pub(crate) blocked: [bool; 2],
     /// The first error that a call on this side told.
@@ -304,6 +306,7 @@ impl Shadow {
                     flows: [Flow::default(); 2],
                     tokens: [None; 2],
                     saw_fin: [false; 2],
+                    in_doubt: [false; 2],
                     blocked: [false; 2],
                     told: [None; 2],
                     first_told: None,
@@ -421,6 +424,21 @@ impl Shadow {
         }
         (self.sessions[session].last_moved, self.sessions[session].last_io) = (now, now);
         self.progress = true;
+    }
+
+    /// Everything that came from this peer was read. If it matters how that ended and was in doubt, it is known now.
+    pub(crate) fn decide(&mut self, session: usize, peer: Peer, heard: bool) {
+        let now = self.now;
+        let it = &mut self.sessions[session];
+        let cut = it.told[peer.other() as usize].is_some() || it.overdue;
+        if cut || !std::mem::replace(&mut it.in_doubt[peer as usize], false) || heard {
+            return;
+        }
+        it.told[peer as usize] = Some(Errno::CONNRESET);
+        if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
+            *error = Errno::CONNRESET;
+        }
+        it.trouble.get_or_insert(now);
     }
 
     /// A call told an error of this connection.

@@ -1,0 +1,58 @@
+//! What no crate wraps safely: two questions to the kernel, how much of what we wrote the peer has not acknowledged, and how
+//! much has come from it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Bytes in the send queue, the unacknowledged ones included; a FIN counts as one byte (`tcp(7)`, SIOCOUTQ).
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+pub(super) fn unacked(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+
+    /// As in `asm-generic/ioctls.h` (TIOCOUTQ), which these architectures share; some others number it differently.
+    const SIOCOUTQ: Opcode = 0x5411;
+
+    // SAFETY: SIOCOUTQ stores one `int` through its argument and reads nothing from it (`ioctl_tty(2)`, TIOCOUTQ:
+    // `int *argp`), which is what a `Getter` of c_int provides room for.
+    #[expect(unsafe_code, reason = "no crate of ours wraps SIOCOUTQ")]
+    let count = unsafe { ioctl(socket, Getter::<SIOCOUTQ, std::ffi::c_int>::new()) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Other kernels have no such call for a TCP socket that we know of.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
+pub(super) fn unacked(_: BorrowedFd<'_>) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes that have come from the peer in order, those that were read included; a FIN counts as one (`tcpi_bytes_received` of
+/// TCP_INFO, `tcp(7)` and `linux/tcp.h`). The answer survives the connection, whatever it died of.
+#[cfg(target_os = "linux")]
+pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
+
+    /// In `struct tcp_info`, in units of 8 bytes: 8 bytes of flags and states, 24 fields of 4 bytes and three of 8 before it.
+    const BYTES_RECEIVED: usize = 16;
+
+    let mut info = [0_u64; 32];
+    let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes to the array, which is as long as that, and how many to `size`;
+    // every pattern of bits is a number.
+    #[expect(unsafe_code, reason = "no crate of ours knows this field of TCP_INFO")]
+    let result = unsafe {
+        let (info, size) = (info.as_mut_ptr().cast(), &raw mut size);
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, size)
+    };
+    match result {
+        0 if size as usize > BYTES_RECEIVED * size_of::<u64>() => Ok(info[BYTES_RECEIVED]),
+        // Linux before 4.1 does not count them.
+        0 => Err(io::ErrorKind::Unsupported.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Only Linux splices, and only who splices needs to know.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn received(_: BorrowedFd<'_>) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
