@@ -13,9 +13,11 @@ pub(super) enum Alarm {
     Drain,
     /// The session in this slot has waited for something.
     Session(u32),
+    /// Whoever has connected lately is kept alive from now on.
+    Young,
 }
 
-/// Deadlines in order. A session has at most one entry, the gate and the drain one each: that is its cap.
+/// Deadlines in order. A session has at most one entry, and so has each of the others: that is its cap.
 ///
 /// A session remembers when its alarm is, which makes taking it out again cheap. Activity does not touch the table: an
 /// alarm that finds its session busy re-arms itself.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
+use super::alarms::Alarm;
 use super::backoff::Backoff;
 use super::session::Phase;
 use super::{Cause, LOG, Net, Peer, Reactor, Time, gate};
@@ -21,8 +22,13 @@ use crate::relay::side::Side;
 /// Between attempts.
 const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
 
-/// A session older than this is worth the calls that keep its connection alive; the first probe is due much later.
+/// A session that is there when so much time has passed is worth the calls that keep its upstream's connection alive; the
+/// first probe is due much later. One alarm for all of them: one for each would be a quarter of what a session takes.
 const YOUNG: Duration = Duration::from_secs(5);
+
+/// So many in one turn, four calls each, and the next a moment later.
+const KEPT_PER_TURN: usize = 256;
+const SOON: Duration = Duration::from_millis(10);
 
 /// How long to wait for a descriptor before asking again, if no session's end brings one.
 const STARVED: Duration = Duration::from_millis(100);
@@ -64,7 +70,25 @@ impl<N: Net> Reactor<N> {
     /// The upstream is there.
     fn connected(&mut self, key: u32) {
         self.sessions[key as usize].connected(self.now);
-        self.arm(key, self.now + YOUNG);
+        self.disarm(key);
+        if !std::mem::replace(&mut self.has_young, true) {
+            self.alarms.set(self.now + YOUNG, Alarm::Young);
+        }
+    }
+
+    /// Has the kernel look after the connections to upstreams whose sessions have lasted: not all in one turn.
+    pub(super) fn keep_alive(&mut self) {
+        let mut some = KEPT_PER_TURN;
+        for (_, session) in &mut self.sessions {
+            if session.is_young() {
+                if some == 0 {
+                    return self.alarms.set(self.now + SOON, Alarm::Young);
+                }
+                some -= 1;
+                session.keep_alive();
+            }
+        }
+        self.has_young = false;
     }
 
     /// Begins a connection to the next address that takes one.

@@ -77,6 +77,8 @@ pub struct Reactor<N: Net> {
     alarms: Alarms,
     gate: Gate,
     warned_of_limit: bool,
+    /// Some upstream's connection is not kept alive yet, and an alarm is set for that.
+    has_young: bool,
     /// Given to the socket before this one.
     serial: u32,
     rng: Rng,
@@ -145,6 +147,7 @@ impl<N: Net> Reactor<N> {
             alarms: Alarms::default(),
             gate: Gate::default(),
             warned_of_limit: false,
+            has_young: false,
             serial: 0,
             rng,
             now: Time::START,
@@ -265,11 +268,11 @@ impl<N: Net> Reactor<N> {
             match alarm {
                 Alarm::Gate => self.gate.reopen(),
                 Alarm::Drain => self.give_up(),
+                Alarm::Young => self.keep_alive(),
                 Alarm::Session(key) => {
                     let session = &mut self.sessions[key as usize];
                     session.alarm = Time::NEVER;
                     session.nudge();
-                    session.keep_alive();
                     self.run_session(key, Why::Alarm);
                 }
             }
@@ -432,6 +435,13 @@ impl<N: Net> Reactor<N> {
             self.alarms.set(at, Alarm::Session(key));
             session.alarm = at;
         }
+    }
+
+    /// Takes the session's alarm out: what it was for has come.
+    fn disarm(&mut self, key: u32) {
+        let session = &mut self.sessions[key as usize];
+        self.alarms.cancel(session.alarm, Alarm::Session(key));
+        session.alarm = Time::NEVER;
     }
 
     /// The session ends with this turn; for this cause, or for what its streams say.

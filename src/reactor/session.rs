@@ -162,11 +162,15 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Has the kernel look after the upstream's connection, if it does not yet.
+    /// Is it relaying, and nobody looks after the upstream's connection yet?
+    pub(super) const fn is_young(&self) -> bool {
+        matches!(self.phase, Phase::Relaying(_)) && !self.kept_alive
+    }
+
+    /// Has the kernel look after the upstream's connection.
     pub(super) fn keep_alive(&mut self) {
-        if let Phase::Relaying(pair) = &mut self.phase
-            && !std::mem::replace(&mut self.kept_alive, true)
-        {
+        if let Phase::Relaying(pair) = &mut self.phase {
+            self.kept_alive = true;
             pair.side_mut(Peer::Upstream).stream_mut().keep_alive();
         }
     }
