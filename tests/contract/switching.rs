@@ -93,3 +93,29 @@ fn a_reader_that_resets_in_the_middle_of_bulk_never_looks_like_one_that_finished
         },
     );
 }
+
+/// EPIPE behind a part of a pipe may be what is left of a reset, and may be true. Here it is true.
+#[test]
+fn an_upload_in_bulk_that_is_answered_and_hung_up_on_gets_the_whole_answer_and_a_fin() {
+    for round in 0..20 {
+        both_ways(
+            |_| {},
+            |Ends { near, far }| {
+                let bulk = keyed(round, 2 * BULK);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        near.set_write_timeout(Some(LIMIT)).unwrap();
+                        // It is told to stop sooner or later.
+                        let _ = (&near).write_all(&bulk);
+                    });
+                    read_exactly(&far, BULK / 2);
+                    say(&far, b"no thanks");
+                    finish(&far);
+                    // Over unread input: a reset behind the FIN.
+                    drop(far);
+                    assert_eq!(read_all(&near), (b"no thanks".to_vec(), Ended::Fin), "round {round}");
+                });
+            },
+        );
+    }
+}
