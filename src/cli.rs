@@ -78,7 +78,7 @@ struct Args {
     #[arg(help_heading = "Ending", allow_hyphen_values = true)]
     reset_grace: Duration,
 
-    /// Bytes a direction may hold, 4k to 16M; only one that holds bytes has a buffer
+    /// Bytes a direction may hold, 4k to 16M; only one that holds bytes has a buffer, and one that is spliced a pipe
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = buffer_size)]
     #[arg(help_heading = "Limits", allow_hyphen_values = true)]
     buffer_size: usize,

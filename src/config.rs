@@ -27,7 +27,8 @@ pub struct Config {
     /// How long a peer may take to acknowledge the next byte of what it is owed before its connection is reset.
     /// Default 300 ms, which is short for a distant peer.
     pub reset_grace: Duration,
-    /// Bytes in a buffer, of which a direction holds one while it holds bytes: 4 KiB to 16 MiB. Default 64 KiB.
+    /// Bytes in a buffer, of which a direction holds one while it holds bytes, unless they are in a pipe (see
+    /// [`splice`](Self::splice)): 4 KiB to 16 MiB. Default 64 KiB.
     pub buffer_size: usize,
     /// Whether bytes may pass through a pipe of the kernel's instead of being copied (`splice(2)`, Linux). Default
     /// [`Splice::Auto`].

@@ -39,7 +39,8 @@ use gate::Gate;
 pub use record::{Cause, Record, Totals};
 use session::{Phase, Session};
 
-/// The most a flow of the backlog may read before new work is looked for (or one buffer, if that is more).
+/// The most a flow of the backlog may read before new work is looked for: or one buffer, if that is more; or, if it
+/// splices, one pipe of a few times as much.
 const SLICE: usize = 256 << 10;
 
 /// The same when another flow waits: shorter turns keep more peers busy.
