@@ -93,7 +93,7 @@ impl<P> Flow<P> {
 
     /// Has it more to do than a slice, as far as its last reads tell?
     pub const fn is_bulk(&self) -> bool {
-        self.streak >= BULK
+        matches!(self.state, State::Open) && self.streak >= BULK
     }
 
     /// Will nothing more be written to the target?

@@ -183,7 +183,7 @@ impl<S: Stream> Side<S> {
                         // EPIPE is an answer to writing. Should a read give it, no FIN was read before it.
                         let fault = Fault::of(&error);
                         self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
-                        self.ended = true;
+                        (self.ended, self.in_doubt) = (true, false);
                         return Got::End(End::Reset);
                     }
                 },

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tproxy::net::{Peer, Time};
 use tproxy::reactor::Totals;
 
@@ -83,8 +84,15 @@ impl World {
         let goodbye = it.said_goodbye == [true; 2];
         let words = Peer::BOTH.map(|peer| it.told[peer as usize].map(|error| fault_word(peer, error)));
         let first = it.first_told.map(|(peer, error)| fault_word(peer, error));
-        let told: Vec<_> =
+        let mut told: Vec<_> =
             if it.told_together { words.into_iter().flatten().collect() } else { first.into_iter().collect() };
+        // Whether a doubt was resolved cannot be told from here if a timeout may have struck.
+        told.extend(
+            Peer::BOTH
+                .iter()
+                .filter(|peer| it.in_doubt[**peer as usize] && it.first_told.map(|it| it.0) == Some(**peer))
+                .map(|peer| fault_word(*peer, Errno::CONNRESET)),
+        );
         let explained = match cause {
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),

@@ -430,8 +430,13 @@ impl Shadow {
     pub(crate) fn decide(&mut self, session: usize, peer: Peer, heard: bool) {
         let now = self.now;
         let it = &mut self.sessions[session];
-        let cut = it.told[peer.other() as usize].is_some() || it.overdue;
-        if cut || !std::mem::replace(&mut it.in_doubt[peer as usize], false) || heard {
+        let cut = it.told[peer.other() as usize].is_some();
+        // If a timeout may have struck, nobody may have cared how it ended.
+        if cut || !it.in_doubt[peer as usize] || (it.overdue && !heard) {
+            return;
+        }
+        it.in_doubt[peer as usize] = false;
+        if heard {
             return;
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);
