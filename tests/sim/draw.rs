@@ -88,7 +88,7 @@ fn splice(plan: &mut Plan) {
         _ => Splice::Off,
     };
     plan.pipes = if one_in(rng, 3) { rng.usize(..=2) } else { 32 };
-    plan.laws.pipe_size = log(rng, 1, 1 << 16);
+    plan.laws.pipe_size = log(rng, 16, 1 << 16);
     if let Faults::Drawn(odds) = &mut plan.faults {
         for call in [Call::Pull, Call::Push, Call::Pipe] {
             let busy = *odds != [0; 13] && one_in(rng, 3);
