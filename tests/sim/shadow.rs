@@ -460,8 +460,8 @@ impl Shadow {
         let error = if saw_fin && fault_word(peer, error).ends_with("reset") { Errno::PIPE } else { error };
         let told_before = std::mem::replace(&mut it.told_turn, turn) == turn;
         it.told_together |= told_before && it.told[peer as usize].is_none();
-        // It is news only to a flow that still had something for this side.
-        if !it.flow(peer.other()).finished {
+        // It is news only to a flow that still had something for this side, and only once.
+        if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
             it.last_moved = now;
         }
         it.told[peer as usize].get_or_insert(error);
