@@ -31,6 +31,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         linux,
         counts_unacked: linux || one_in(rng, 2),
         delay,
+        at_once: false,
         segment: if one_in(rng, 2) { 1 << 16 } else { log(rng, 1, 1500) },
         backlog: if one_in(rng, 5) { rng.usize(..=2) } else { 128 },
         descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
@@ -76,6 +77,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
     let mut plan = Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops };
     splice(&mut plan);
+    // From a source of its own, as with pipes.
+    plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x006f_6e63_65)), 2);
     plan
 }
 

@@ -220,7 +220,7 @@ impl World {
         if connected && armed {
             self.check_reset(session, peer, conn);
         } else if connected {
-            self.check_goodbye(session, conn);
+            self.check_goodbye(session, peer, conn);
         } else if !armed {
             self.violation(format!("session {session}: a goodbye to connection {conn} before anything was said"));
         }
@@ -254,10 +254,11 @@ impl World {
         }
     }
 
-    fn check_goodbye(&mut self, session: usize, conn: ConnId) {
+    fn check_goodbye(&mut self, session: usize, peer: Peer, conn: ConnId) {
         let unread = self.kernel.conns[conn].from_peer.unread();
         let it = &self.shadow.sessions[session];
         let said = it.flows.iter().all(|flow| flow.end == Some(End::Eof) && flow.read == flow.written);
+        let untold = self.kernel.conns[conn].relay.error.filter(|_| !it.flows[peer.other() as usize].finished);
         // A container's network goes with its last process: while draining, who owes bytes stays for a while.
         let owed = self.kernel.conns[conn].from_relay.unacked();
         let patient = self.shadow.now >= it.last_moved + self.shadow.config.reset_grace || it.told != [None; 2];
@@ -267,6 +268,10 @@ impl World {
         }
         if !said {
             self.violation(format!("session {session}: a goodbye to connection {conn}, but not all was said"));
+        }
+        // A FIN of its own would have told: close(2) sends one too, and tells nothing.
+        if let Some(error) = untold {
+            self.violation(format!("session {session}: connection {conn} closed over {error:?}, which nobody asked for"));
         }
         if unread > 0 {
             self.violation(format!("session {session}: connection {conn} closed over {unread} unread bytes"));

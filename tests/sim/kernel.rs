@@ -22,6 +22,8 @@ pub(crate) struct Laws {
     pub(crate) linux: bool,
     /// Nanoseconds a packet takes, at least and at most.
     pub(crate) delay: (u64, u64),
+    /// What a packet leads to has happened when the call that sent it returns, as it may on loopback.
+    pub(crate) at_once: bool,
     /// Bytes in a segment, at most.
     pub(crate) segment: usize,
     /// Clients that may wait to be accepted.

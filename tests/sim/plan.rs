@@ -37,6 +37,7 @@ impl Plan {
         let laws = Laws {
             linux: true,
             delay: (1000, 1000),
+            at_once: false,
             segment: 1 << 16,
             backlog: 128,
             descriptors: 1024,

@@ -415,6 +415,7 @@ impl World {
             let soon = self.kernel.now + Duration::from_nanos(self.rng.u64(0..=self.plan.laws.delay.1));
             self.run_until(soon);
         }
+        self.settle();
         if held > 1 && self.rng.bool() { self.rng.usize(1..=held) } else { held }
     }
 
@@ -424,9 +425,12 @@ impl World {
         self.trace.note(self.kernel.now, text);
     }
 
-    /// The peer of a connection acts at once on what the relay did.
+    /// The relay did something, and the world may have acted on it before the call returns.
     pub(crate) fn settle(&mut self) {
         self.wake_peers();
+        if self.plan.laws.at_once {
+            self.run_until(self.kernel.now);
+        }
     }
 }
 
