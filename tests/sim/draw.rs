@@ -78,7 +78,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let mut plan = Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops };
     splice(&mut plan);
     // From a source of its own, as with pipes.
-    plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x006f_6e63_65)), 2);
+    plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
 

@@ -271,7 +271,9 @@ impl World {
         }
         // A FIN of its own would have told: close(2) sends one too, and tells nothing.
         if let Some(error) = untold {
-            self.violation(format!("session {session}: connection {conn} closed over {error:?}, which nobody asked for"));
+            self.violation(format!(
+                "session {session}: connection {conn} closed over {error:?}, which nobody asked for"
+            ));
         }
         if unread > 0 {
             self.violation(format!("session {session}: connection {conn} closed over {unread} unread bytes"));

@@ -1,0 +1,130 @@
+//! Times and sizes as people write them.
+
+use std::time::Duration;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A time, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timeout(pub(super) Option<Duration>);
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parsed = if digits { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
+    match parsed {
+        Some(duration) if (Duration::from_millis(1)..=YEAR).contains(&duration) => Ok(duration),
+        Some(_) | None => {
+            Err("write a time between 1ms and 365 days, such as 5s, 1m30s or 250ms (plain digits are seconds)"
+                .to_owned())
+        }
+    }
+}
+
+pub(super) fn duration_or_off(text: &str) -> Result<Timeout, String> {
+    match text {
+        "off" => Ok(Timeout(None)),
+        _ => duration(text).map(|time| Timeout(Some(time))).map_err(|error| format!("{error}, or off")),
+    }
+}
+
+pub(super) fn drain_timeout(text: &str) -> Result<Timeout, String> {
+    match text {
+        "0" | "0s" | "0ms" => Ok(Timeout(Some(Duration::ZERO))),
+        _ => duration_or_off(text).map_err(|error| format!("{error}, or 0")),
+    }
+}
+
+/// Bytes, with k and M for 1024 and 1024².
+pub(super) fn buffer_size(text: &str) -> Result<usize, String> {
+    let count = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[count.len()..] {
+        "" | "B" => Some(1),
+        "k" | "K" | "KiB" => Some(1 << 10),
+        "m" | "M" | "MiB" => Some(1 << 20),
+        _ => None,
+    };
+    let digits = count.bytes().all(|byte| byte.is_ascii_digit());
+    match (count.parse::<usize>().ok().filter(|_| digits), unit) {
+        (Some(count), Some(unit)) if (4 << 10..=16 << 20).contains(&count.saturating_mul(unit)) => Ok(count * unit),
+        (Some(_), Some(_)) => Err("a buffer has 4k to 16M".to_owned()),
+        (None, _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, millis) in [
+            ("5s", 5000),
+            ("5", 5000),
+            ("1m30s", 90_000),
+            ("1m 30s", 90_000),
+            ("250ms", 250),
+            ("1ms", 1),
+            ("365days", 365 * 86_400_000),
+            ("31536000", 365 * 86_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "0", "0s", "-5s", "-5", "999us", "366d", "31536001", "99999999999999999999", "5 parsecs", "off"]
+        {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn some_times_can_be_off_and_the_drain_can_be_zero() {
+        assert_eq!(duration_or_off("off"), Ok(Timeout(None)));
+        assert_eq!(duration_or_off("1s"), Ok(Timeout(Some(Duration::from_secs(1)))));
+        assert!(duration_or_off("0").unwrap_err().ends_with("or off"));
+        for text in ["0", "0s", "0ms"] {
+            assert_eq!(drain_timeout(text), Ok(Timeout(Some(Duration::ZERO))));
+        }
+        assert_eq!(drain_timeout("off"), Ok(Timeout(None)));
+        assert_eq!(drain_timeout("2s"), Ok(Timeout(Some(Duration::from_secs(2)))));
+        assert!(drain_timeout("-1s").is_err());
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [("4k", 4096), ("4096", 4096), ("64k", 65536), ("64K", 65536), ("64KiB", 65536)] {
+            assert_eq!(buffer_size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(buffer_size("16M"), Ok(16 << 20));
+        for text in
+            ["0", "4095", "3k", "17M", "16777217", "", "k", "64kb", "-64k", "+64k", "6.4k", "99999999999999999999M"]
+        {
+            assert!(buffer_size(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in any::<String>(), likely in "[0-9a-zA-Zµ.:+/\\[\\] -]{0,24}") {
+            for text in [text, likely] {
+                let _ = (duration(&text), duration_or_off(&text), drain_timeout(&text), buffer_size(&text));
+            }
+        }
+
+        #[test]
+        fn a_time_that_was_printed_is_read_back(millis in 1_u64..=365 * 24 * 3600 * 1000) {
+            let time = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&humantime::format_duration(time).to_string()), Ok(time));
+            prop_assert_eq!(duration_or_off(&format!("{millis}ms")), Ok(Timeout(Some(time))));
+        }
+
+        #[test]
+        fn a_size_that_was_printed_is_read_back(bytes in 4096_usize..=16 << 20, kib in 4_usize..=16 << 10) {
+            prop_assert_eq!(buffer_size(&bytes.to_string()), Ok(bytes));
+            prop_assert_eq!(buffer_size(&format!("{kib}k")), Ok(kib << 10));
+        }
+    }
+}
