@@ -4,8 +4,8 @@
 //! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888            # as a tutorial has it
 //! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888 --tuned    # as good as a page of it gets
 //! ```
-//! `cargo bench --bench versus` builds and runs both. Neither says how a stream ended: an error becomes a FIN, which is part
-//! of why they are short.
+//! `cargo bench --bench versus` builds and runs both. Neither says how a stream ended: an error becomes a FIN, which is
+//! part of why they are short.
 #![allow(clippy::print_stdout, reason = "it has no log, and its usage goes where usages go")]
 
 use std::io;

@@ -17,7 +17,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How often all the upstream addresses are tried, at least once. Default 3.
     pub connect_attempts: u32,
-    /// Inactivity in both directions, since the first FIN, after which both ends are reset. None is never. Default 5 min.
+    /// Inactivity in both directions, since the first FIN, after which both ends are reset. None is never. Default 5
+    /// min.
     pub half_close_timeout: Option<Duration>,
     /// Inactivity in both directions after which both ends are reset. None is never, and the default.
     pub idle_timeout: Option<Duration>,

@@ -1,8 +1,8 @@
 //! A TCP relay that never lies about how a stream ended.
 //!
 //! It listens, connects to an upstream for every client, and moves bytes both ways until both sides are done: one
-//! thread, one [`mio`](https://docs.rs/mio) event loop, a slab of sessions, a fixed buffer for each direction that holds
-//! bytes and none for those that do not.
+//! thread, one [`mio`](https://docs.rs/mio) event loop, a slab of sessions, a fixed buffer for each direction that
+//! holds bytes and none for those that do not.
 //!
 //! ```text
 //!                        ┌──────────────── session ────────────────┐
@@ -104,7 +104,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens where `config` says. Clients that connect from now on are served as soon as [`run`](Self::run) is called.
+    /// Listens where `config` says. Clients that connect from now on are served as soon as [`run`](Self::run) is
+    /// called.
     ///
     /// The most sessions at a time follow from the limit of open descriptors (RLIMIT_NOFILE): two for each session.
     ///

@@ -1,5 +1,5 @@
-//! Nothing is allocated once a relay is warm, neither for messages nor for bulk: the thread it runs in is watched by the
-//! allocator.
+//! Nothing is allocated once a relay is warm, neither for messages nor for bulk: the thread it runs in is watched by
+//! the allocator.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![expect(unsafe_code, reason = "an allocator can be replaced in no other way; it only counts and passes on")]
 
@@ -120,8 +120,8 @@ fn nothing_is_allocated_per_message_after_warm_up() {
     assert_eq!(relay.stop().sessions, 8);
 }
 
-/// Bulk goes through a pipe, and the first that is wanted is allocated: warm is who has it. One direction at a time, so a
-/// second one is never wanted.
+/// Bulk goes through a pipe, and the first that is wanted is allocated: warm is who has it. One direction at a time, so
+/// a second one is never wanted.
 #[test]
 fn nothing_is_allocated_for_bulk_after_warm_up() {
     let relay = Watched::start();

@@ -9,10 +9,10 @@
 //!   pair       client [wire] ──► Pair::run ──► [wire] upstream
 //!   reactor    events ──► Reactor::turn ──► sessions, two wires each
 //! ```
-//! A wire only counts: it does not touch the memory it is given. The kernel copies in earnest, and beside 64 KiB copied,
-//! what is ours would not be seen; a buffer that we copied or cleared ourselves stands out all the more. So these figures
-//! are to be compared with those of yesterday, and with nothing else. What a relay costs, `cargo bench --bench versus`
-//! tells.
+//! A wire only counts: it does not touch the memory it is given. The kernel copies in earnest, and beside 64 KiB
+//! copied, what is ours would not be seen; a buffer that we copied or cleared ourselves stands out all the more. So
+//! these figures are to be compared with those of yesterday, and with nothing else. What a relay costs, `cargo bench
+//! --bench versus` tells.
 
 mod pairs;
 mod reactors;

@@ -31,7 +31,8 @@ pub(crate) fn all(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("one 64 B message, sessions", sessions), |bencher| {
             let mut house = House::of(sessions);
             let mut turns = 0;
-            // Each session in turn, as it comes to those who wait long: what is remembered of it may have left the cache.
+            // Each session in turn, as it comes to those who wait long: what is remembered of it may have left the
+            // cache.
             bencher.iter(|| {
                 house.messages(turns % sessions, 1);
                 turns += 1;

@@ -1,12 +1,13 @@
 //! What a relay has used, with all of its processes, as /proc tells it.
 //!
-//! The relay's processes are those of its process group, which [`crate::process`] makes for it: nginx' worker and socat's
-//! child for each connection are in it. **CPU time** is what the scheduler has counted, in nanoseconds, for each thread that
-//! lives (`/proc/PID/task/*/schedstat`, the first field), and for the children that are gone what their parent inherited when
-//! it waited for them (`cutime` and `cstime` of `/proc/PID/stat`). The kernel derives the latter from the same count, but
-//! prints hundredths of a second: only socat has such children, and it uses seconds. A thread that ended would be missed;
-//! none of the relays ends one. The network's work for a packet is done where it was sent, and loopback delivers at once:
-//! what the kernel does with the relay's bytes is in the relay's time, for all of them alike.
+//! The relay's processes are those of its process group, which [`crate::process`] makes for it: nginx' worker and
+//! socat's child for each connection are in it. **CPU time** is what the scheduler has counted, in nanoseconds, for
+//! each thread that lives (`/proc/PID/task/*/schedstat`, the first field), and for the children that are gone what
+//! their parent inherited when it waited for them (`cutime` and `cstime` of `/proc/PID/stat`). The kernel derives the
+//! latter from the same count, but prints hundredths of a second: only socat has such children, and it uses seconds. A
+//! thread that ended would be missed; none of the relays ends one. The network's work for a packet is done where it was
+//! sent, and loopback delivers at once: what the kernel does with the relay's bytes is in the relay's time, for all of
+//! them alike.
 //!
 //! A running thread's count is brought up to date at the next tick, so it is read when the relay has come to rest.
 

@@ -1,7 +1,8 @@
-//! Bulk: as many bytes as the relay takes, over some flows, one way or both, and every one of them counted at both ends.
+//! Bulk: as many bytes as the relay takes, over some flows, one way or both, and every one of them counted at both
+//! ends.
 //!
-//! The load copies nothing: `sendfile(2)` from a memfd lends its pages to the socket, and `recv(2)` with MSG_TRUNC drops what
-//! has arrived without looking at it. What is left is the kernel's TCP, which the relay pays for too.
+//! The load copies nothing: `sendfile(2)` from a memfd lends its pages to the socket, and `recv(2)` with MSG_TRUNC
+//! drops what has arrived without looking at it. What is left is the kernel's TCP, which the relay pays for too.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -98,8 +99,8 @@ impl Bulk {
         self.finish(begin)
     }
 
-    /// Lets everything arrive that was sent, and holds the one against the other. The connections stay open: some relays
-    /// close both ways when one of them has ended, with what is under way.
+    /// Lets everything arrive that was sent, and holds the one against the other. The connections stay open: some
+    /// relays close both ways when one of them has ended, with what is under way.
     pub(crate) fn finish(&mut self, begin: Instant) -> Outcome<Moved> {
         self.goes_on = false;
         let mut patience = Patience::of(STALL);

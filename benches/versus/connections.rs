@@ -1,8 +1,8 @@
 //! Connections: connect, one small message there and back, close; so many, some of them at a time.
 //!
-//! The client closes first, as most do. So there is a TIME_WAIT for each of them at the client and at the relay; relay and
-//! upstream have new ports in each run, of 28,000 ephemeral ones each time, and the runs are far enough apart for the kernel
-//! to keep all of them.
+//! The client closes first, as most do. So there is a TIME_WAIT for each of them at the client and at the relay; relay
+//! and upstream have new ports in each run, of 28,000 ephemeral ones each time, and the runs are far enough apart for
+//! the kernel to keep all of them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;

@@ -13,11 +13,11 @@
 //!  │           │ ─── 127.0.0.3 ──► │ upstream     bulk, messages, …   │   ports for each run
 //!  └───────────┘                   └──────────────────────────────────┘
 //! ```
-//! A round plays every scenario with every relay, one after the other, forwards in one round and backwards in the next, so
-//! that whatever else the machine does meets all of them. The main figure is the CPU time of the relay for a unit of work
-//! ([`account`]): rates on a machine that others use mean little. tproxy runs twice, the second time as a stranger, and
-//! what it differs from itself by is what no ratio can be trusted with. A relay that loses or adds a byte, closes a
-//! connection or stalls has failed, in that scenario, and the table says how.
+//! A round plays every scenario with every relay, one after the other, forwards in one round and backwards in the next,
+//! so that whatever else the machine does meets all of them. The main figure is the CPU time of the relay for a unit of
+//! work ([`account`]): rates on a machine that others use mean little. tproxy runs twice, the second time as a
+//! stranger, and what it differs from itself by is what no ratio can be trusted with. A relay that loses or adds a
+//! byte, closes a connection or stalls has failed, in that scenario, and the table says how.
 //!
 //! A full run writes `benches/results/DATE.json` and `DATE.svg`. No service of the machine is touched: every relay is a
 //! process of our own with a configuration of our own ([`relays`]), and ends with us ([`process`]).

@@ -1,9 +1,9 @@
-//! Messages: a client sends one, the upstream returns it when all of it is there, and the time until the client has it again
-//! is noted.
+//! Messages: a client sends one, the upstream returns it when all of it is there, and the time until the client has it
+//! again is noted.
 //!
-//! Closed: each connection sends the next message when it has the last one, as fast as that goes. At a rate: a message is
-//! sent when its time has come, whatever became of those before it, and its latency counts from the time it was *meant* to
-//! be sent, so that a relay that stalls, or a load that comes late, makes the figures worse and not fewer.
+//! Closed: each connection sends the next message when it has the last one, as fast as that goes. At a rate: a message
+//! is sent when its time has come, whatever became of those before it, and its latency counts from the time it was
+//! *meant* to be sent, so that a relay that stalls, or a load that comes late, makes the figures worse and not fewer.
 //!
 //! Each message begins with its number, by which it is known again.
 

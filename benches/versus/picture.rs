@@ -1,8 +1,8 @@
-//! The results as a picture: a bar chart for each group of figures, in one SVG with a ground of its own, so that it reads
-//! the same on a white page and on a dark one.
+//! The results as a picture: a bar chart for each group of figures, in one SVG with a ground of its own, so that it
+//! reads the same on a white page and on a dark one.
 //!
-//! Bars begin at zero and are drawn to scale. Where somebody is so far off that the others could not be told apart, the bar
-//! is cut, visibly; its figure is beside it as everywhere.
+//! Bars begin at zero and are drawn to scale. Where somebody is so far off that the others could not be told apart, the
+//! bar is cut, visibly; its figure is beside it as everywhere.
 
 use std::fmt::Write as _;
 

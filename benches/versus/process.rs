@@ -4,8 +4,8 @@
 //! versus ── spawn ──► versus --become STAMP CORE PROGRAM … ── exec ──► PROGRAM …     in a process group of its own
 //!    └── drop: SIGKILL to the group; killed itself: SIGTERM from the kernel (PR_SET_PDEATHSIG)
 //! ```
-//! The step between is what a relay cannot be made to do by itself: pin itself to its core, ask the kernel to be told when
-//! the bench dies, and note the time, after which nothing happens but exec.
+//! The step between is what a relay cannot be made to do by itself: pin itself to its core, ask the kernel to be told
+//! when the bench dies, and note the time, after which nothing happens but exec.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -27,8 +27,8 @@ use crate::sessions::{self, Upstream};
 /// The first argument of the step between.
 pub(crate) const BECOME: &str = "--become";
 
-/// Where relays listen. The load connects from 127.0.0.1, so that no connect can meet itself (a port in the ephemeral range
-/// is free until the relay has it), and the upstream has a third address.
+/// Where relays listen. The load connects from 127.0.0.1, so that no connect can meet itself (a port in the ephemeral
+/// range is free until the relay has it), and the upstream has a third address.
 const FRONT: &str = "127.0.0.2:0";
 
 /// A relay that listens and relays.
@@ -118,7 +118,8 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // The group is the relay's own, and its workers and children are in it. It exists until the child is waited for.
+        // The group is the relay's own, and its workers and children are in it. It exists until the child is waited
+        // for.
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }

@@ -1,7 +1,7 @@
 //! Who is measured: tproxy, the two on tokio, whatever relays this machine has, and no relay at all.
 //!
-//! Every one of them gets the configuration that its manual begins with, one process or thread that works where that can be
-//! said, and no log of connections: so tproxy runs with `-q`, and nothing else.
+//! Every one of them gets the configuration that its manual begins with, one process or thread that works where that
+//! can be said, and no log of connections: so tproxy runs with `-q`, and nothing else.
 
 use std::ffi::OsString;
 use std::fs;
@@ -165,7 +165,8 @@ impl Contender {
     }
 }
 
-/// Where nginx has its stream module: in itself (then there is no path), or where it looks for modules. None without one.
+/// Where nginx has its stream module: in itself (then there is no path), or where it looks for modules. None without
+/// one.
 fn stream_module(nginx: &Path) -> Option<Option<PathBuf>> {
     let built = said_by(nginx, "-V");
     let mut words = built.split_whitespace();

@@ -116,8 +116,8 @@ impl House {
         Ok(vec![times.get(starts / 2).copied(), Some(kib(resident)), executable.map(kib)])
     }
 
-    /// Calls for one unit, in all and by name. Those of opening the sessions are not counted, but for connections, where
-    /// they are all there is.
+    /// Calls for one unit, in all and by name. Those of opening the sessions are not counted, but for connections,
+    /// where they are all there is.
     fn calls(&self, unit: Unit, contender: &Contender) -> Outcome<(f64, Calls)> {
         let Some(strace) = &self.strace else { return failed("there is no strace") };
         self.on_stage(contender, |stage| {
@@ -206,8 +206,8 @@ impl Stage<'_> {
         Ok(vec![cpu, Some(count as f64 / time.as_secs_f64())])
     }
 
-    /// The bulk saturates whatever is the narrowest. The load looks after its messages between any two pieces of bulk, of
-    /// 128 KiB at most: what it adds to their latency is what the contender "direct" has.
+    /// The bulk saturates whatever is the narrowest. The load looks after its messages between any two pieces of bulk,
+    /// of 128 KiB at most: what it adds to their latency is what the contender "direct" has.
     fn mixed(&self) -> Outcome<Readings> {
         const BETWEEN: Duration = Duration::from_micros(500);
         let mut messages = Messages::new(self.sessions(16)?, 64)?;

@@ -1,7 +1,7 @@
 //! How many system calls a relay makes for something: strace counts them, in runs of their own that nobody times.
 //!
-//! strace slows the relay down, so that it is always behind: its batches are as large as they get, which is how it makes
-//! calls when it has much to do.
+//! strace slows the relay down, so that it is always behind: its batches are as large as they get, which is how it
+//! makes calls when it has much to do.
 
 use std::collections::BTreeMap;
 use std::fs;

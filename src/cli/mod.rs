@@ -37,7 +37,8 @@ pub(crate) enum Answer {
 
 /// Relays TCP connections: every client that connects to --from is connected to --to.
 ///
-/// How a stream ends is passed on truthfully: a FIN as a FIN, after the last byte before it; everything else as a reset.
+/// How a stream ends is passed on truthfully: a FIN as a FIN, after the last byte before it; everything else as a
+/// reset.
 #[derive(Debug, Parser)]
 #[command(name = "tproxy", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Args {
@@ -86,7 +87,8 @@ struct Args {
     #[arg(help_heading = "Limits", allow_hyphen_values = true)]
     buffer_size: usize,
 
-    /// Let bytes pass through a pipe of the kernel's instead of copying them: auto when a direction has proved to be bulk
+    /// Let bytes pass through a pipe of the kernel's instead of copying them: auto when a direction has proved to be
+    /// bulk
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = splice())]
     #[arg(help_heading = "Limits", allow_hyphen_values = true)]
     splice: Splice,

@@ -3,8 +3,8 @@
 //! [`Net`] is the event queue and what creates sockets, [`Stream`] is one connected socket. [`mio`] implements them on
 //! the real kernel; a simulated kernel can implement them from one seed and drive the whole reactor, clock included.
 //!
-//! Nothing below promises more than a kernel does: readiness is edge-triggered and a hint, errors are one-shot, and only
-//! the result of a call changes what the relay believes.
+//! Nothing below promises more than a kernel does: readiness is edge-triggered and a hint, errors are one-shot, and
+//! only the result of a call changes what the relay believes.
 
 pub mod mio;
 mod pipe;
@@ -209,8 +209,8 @@ pub trait Stream: Sized {
     /// True for epoll (`epoll(7)`, question 9); elsewhere only WouldBlock proves it.
     const SHORT_IS_DRY: bool;
 
-    /// Something of the kernel's that holds bytes on their way from one stream to another: a pipe, on Linux. Dropping it
-    /// throws away what is in it.
+    /// Something of the kernel's that holds bytes on their way from one stream to another: a pipe, on Linux. Dropping
+    /// it throws away what is in it.
     type Pipe: fmt::Debug;
 
     /// Reads into `room`, which is not empty. 0 is the end of what will come, true or not (K1).
@@ -219,19 +219,19 @@ pub trait Stream: Sized {
     /// Writes the front of `data`, which is not empty, and says how much. Raises no SIGPIPE.
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
 
-    /// Moves what has come into `pipe`, which is empty, and says how much: at most `most`, and what the pipe has room for.
-    /// Whatever else it gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an error of the stream's is
-    /// told once all the same.
+    /// Moves what has come into `pipe`, which is empty, and says how much: at most `most`, and what the pipe has room
+    /// for. Whatever else it gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an
+    /// error of the stream's is told once all the same.
     fn pull(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
 
     /// Writes the front of what is in `pipe`, where there are `count` bytes and no more, and says how much. If that is
     /// less, an error that is told once may have been swallowed: the kernel calls the socket for every few pages, and
-    /// tells of what was sent rather than of what went wrong then (`splice_to_socket` in `fs/splice.c`). So only the next
-    /// call says why. Where SIGPIPE is not ignored, as Rust's `main` does, it is raised.
+    /// tells of what was sent rather than of what went wrong then (`splice_to_socket` in `fs/splice.c`). So only the
+    /// next call says why. Where SIGPIPE is not ignored, as Rust's `main` does, it is raised.
     fn push(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
 
-    /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN says that nobody is left to hear it; then SO_ERROR
-    /// decides, for it may hold the reset that answered the last write.
+    /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN says that nobody is left to hear it; then
+    /// SO_ERROR decides, for it may hold the reset that answered the last write.
     fn finish(&mut self) -> io::Result<()>;
 
     /// SO_ERROR as a result. One-shot: the kernel forgets it.
@@ -240,8 +240,8 @@ pub trait Stream: Sized {
     /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
     fn unacked(&self) -> io::Result<usize>;
 
-    /// Bytes that have come from the peer, read or not, its FIN counting as one, as long as the stream is open, and whatever
-    /// it died of. Unsupported where the kernel cannot say.
+    /// Bytes that have come from the peer, read or not, its FIN counting as one, as long as the stream is open, and
+    /// whatever it died of. Unsupported where the kernel cannot say.
     fn received(&self) -> io::Result<u64>;
 
     /// From now on a peer that is silent is asked whether it is still there. Accepted streams are so from the beginning

@@ -11,8 +11,8 @@ pub use none::Pipe;
 #[cfg(target_os = "linux")]
 const SIZE: usize = 1 << 20;
 
-/// A pipe that holds less is not worth its calls. The kernel gives no more than a page to a user who has 64 MiB of pipes
-/// already (`/proc/sys/fs/pipe-user-pages-soft`).
+/// A pipe that holds less is not worth its calls. The kernel gives no more than a page to a user who has 64 MiB of
+/// pipes already (`/proc/sys/fs/pipe-user-pages-soft`).
 #[cfg(target_os = "linux")]
 const WORTHWHILE: usize = 64 << 10;
 

@@ -1,5 +1,5 @@
-//! What no crate wraps safely: two questions to the kernel, how much of what we wrote the peer has not acknowledged, and how
-//! much has come from it.
+//! What no crate wraps safely: two questions to the kernel, how much of what we wrote the peer has not acknowledged,
+//! and how much has come from it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -25,13 +25,15 @@ pub(super) fn unacked(_: BorrowedFd<'_>) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Bytes that have come from the peer in order, those that were read included; a FIN counts as one (`tcpi_bytes_received` of
-/// TCP_INFO, `tcp(7)` and `linux/tcp.h`). The answer survives the connection, whatever it died of.
+/// Bytes that have come from the peer in order, those that were read included; a FIN counts as one
+/// (`tcpi_bytes_received` of TCP_INFO, `tcp(7)` and `linux/tcp.h`). The answer survives the connection, whatever it
+/// died of.
 #[cfg(target_os = "linux")]
 pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
     use std::os::fd::AsRawFd as _;
 
-    /// In `struct tcp_info`, in units of 8 bytes: 8 bytes of flags and states, 24 fields of 4 bytes and three of 8 before it.
+    /// In `struct tcp_info`, in units of 8 bytes: 8 bytes of flags and states, 24 fields of 4 bytes and three of 8
+    /// before it.
     const BYTES_RECEIVED: usize = 16;
 
     let mut info = [0_u64; 32];

@@ -5,7 +5,8 @@
 //!   ├ addr 1 ┼ addr 2 ┤ pause ├ addr 1 ┼ addr 2 ┤ ...                  whatever comes first: all attempts, or the timeout
 //! ```
 //! Each address gets an equal share of the time that is left, so one that never answers does not eat the turn of the
-//! next. A shortage of descriptors is nobody's failure: it costs no attempt, and ends the session only with the timeout.
+//! next. A shortage of descriptors is nobody's failure: it costs no attempt, and ends the session only with the
+//! timeout.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -22,8 +23,9 @@ use crate::relay::side::Side;
 /// Between attempts.
 const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
 
-/// A session that is there when so much time has passed is worth the calls that keep its upstream's connection alive; the
-/// first probe is due much later. One alarm for all of them: one for each would be a quarter of what a session takes.
+/// A session that is there when so much time has passed is worth the calls that keep its upstream's connection alive;
+/// the first probe is due much later. One alarm for all of them: one for each would be a quarter of what a session
+/// takes.
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// So many in one turn, four calls each, and the next a moment later.

@@ -46,8 +46,8 @@ const SLICE: usize = 256 << 10;
 /// The same when another flow waits: shorter turns keep more peers busy.
 const SHARED_SLICE: usize = 128 << 10;
 
-/// Sessions that the table has room for at once, if so many may be: it need not be moved while it grows, and what nobody
-/// has touched is no memory yet.
+/// Sessions that the table has room for at once, if so many may be: it need not be moved while it grows, and what
+/// nobody has touched is no memory yet.
 const SESSIONS_RESERVED: usize = 1 << 16;
 
 /// The log's word for all of this.
@@ -249,8 +249,8 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// If a flow would have liked one, opens a pipe for the next that does. Without, bytes are copied: no reason to make
-    /// a noise.
+    /// If a flow would have liked one, opens a pipe for the next that does. Without, bytes are copied: no reason to
+    /// make a noise.
     fn open_pipe(&mut self) {
         if self.pool.wants_pipe() && !self.no_pipes {
             match self.net.pipe() {

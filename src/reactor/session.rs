@@ -14,8 +14,8 @@ use crate::relay::side::{End, Side};
 #[derive(Debug)]
 pub(super) struct Session<S: Stream> {
     pub(super) phase: Phase<S>,
-    /// getpeername fails after a reset, so the address is kept; that of an IPv4 client as `::ffff:a.b.c.d`, which takes four
-    /// bytes less than not to know which it is.
+    /// getpeername fails after a reset, so the address is kept; that of an IPv4 client as `::ffff:a.b.c.d`, which takes
+    /// four bytes less than not to know which it is.
     client: SocketAddrV6,
     /// Place of the upstream address in use, or last tried, in the configuration.
     pub(super) upstream: u8,
@@ -207,8 +207,8 @@ impl<S: Stream> Session<S> {
         self.cause.get_or_insert(cause);
     }
 
-    /// Ends the streams and says what there was. Dropping a session without this resets its streams too, but loses count
-    /// of its leases.
+    /// Ends the streams and says what there was. Dropping a session without this resets its streams too, but loses
+    /// count of its leases.
     pub(super) fn end(mut self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool<S::Pipe>) -> Record {
         let time = now.since(self.began);
         let mut record = Record {

@@ -18,9 +18,9 @@ use crate::net::Stream;
 ///
 /// A flow knows nothing of client or upstream: a pair is two flows with the ends swapped.
 ///
-/// Small messages are copied through a buffer. Once a few reads in a row have filled theirs, the flow is *bulk*, and its
-/// bytes go through a pipe without being copied (`splice(2)`), until they get few again. A pipe only moves bytes: what
-/// ended and how, read() alone tells.
+/// Small messages are copied through a buffer. Once a few reads in a row have filled theirs, the flow is *bulk*, and
+/// its bytes go through a pipe without being copied (`splice(2)`), until they get few again. A pipe only moves bytes:
+/// what ended and how, read() alone tells.
 #[derive(Debug)]
 pub struct Flow<P> {
     state: State,
@@ -37,8 +37,8 @@ pub const BULK: u8 = 2;
 /// So many times as much is spliced as would be copied: it takes about as long.
 const CHEAPER: usize = 4;
 
-/// Fewer bytes than this share of a buffer are better copied than sent through a pipe: two calls and a page for each piece
-/// cost more.
+/// Fewer bytes than this share of a buffer are better copied than sent through a pipe: two calls and a page for each
+/// piece cost more.
 const LITTLE: usize = 4;
 
 /// Where a flow stands.
@@ -104,8 +104,8 @@ impl<P> Flow<P> {
         }
     }
 
-    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer, or one pipe of a few times as
-    /// much.
+    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer, or one pipe of a few
+    /// times as much.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,

@@ -79,8 +79,8 @@ impl<S: Stream> Pair<S> {
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
         // Reading and writing tell of errors themselves, and a read knows whether the FIN came first; so SO_ERROR is
-        // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once its
-        // source has failed.
+        // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once
+        // its source has failed.
         for peer in [source.other(), source] {
             self.side_mut(peer).ask();
             if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
@@ -104,8 +104,8 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Is what the flow from this peer does progress? Throwing away is, while its source may yet get an answer: so not
-    /// when the other flow is cut too, nor when a side is dead. A reset is all there is to tell then, and a peer that only
-    /// writes must not put that off.
+    /// when the other flow is cut too, nor when a side is dead. A reset is all there is to tell then, and a peer that
+    /// only writes must not put that off.
     pub fn is_progress(&self, source: Peer) -> bool {
         let cut = |peer| self.flow(peer).state() == State::Cut;
         !cut(source) || !(cut(source.other()) || self.has_dead_side())

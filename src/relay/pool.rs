@@ -7,9 +7,9 @@ const KEPT_BYTES: usize = 16 << 20;
 
 /// A last-in-first-out pool: what was used a moment ago is still in the cache.
 ///
-/// It never makes anyone wait. A flow holds at most one lease, so there are at most two for each session. Pipes are few,
-/// and not opened here: a flow that gets none copies, and whoever runs the flows asks [`wants_pipe`](Self::wants_pipe)
-/// once in a while.
+/// It never makes anyone wait. A flow holds at most one lease, so there are at most two for each session. Pipes are
+/// few, and not opened here: a flow that gets none copies, and whoever runs the flows asks
+/// [`wants_pipe`](Self::wants_pipe) once in a while.
 #[derive(Debug)]
 pub struct Pool<P> {
     size: usize,
@@ -89,7 +89,8 @@ impl<P> Pool<P> {
         self.free.pop().unwrap_or_else(|| Lease::new(self.size))
     }
 
-    /// An empty pipe for a flow whose last `streak` reads have filled their buffers, if it may have one and there is one.
+    /// An empty pipe for a flow whose last `streak` reads have filled their buffers, if it may have one and there is
+    /// one.
     pub(super) fn lend_pipe(&mut self, streak: u8) -> Option<Lease<P>> {
         if streak < self.splicing.after {
             return None;
@@ -100,8 +101,8 @@ impl<P> Pool<P> {
         pipe
     }
 
-    /// Takes a lease back. What it still holds is lost: a pipe that is not empty is closed, for whoever had it next would
-    /// send those bytes to a stranger.
+    /// Takes a lease back. What it still holds is lost: a pipe that is not empty is closed, for whoever had it next
+    /// would send those bytes to a stranger.
     pub(super) fn take_back(&mut self, mut lease: Lease<P>) {
         self.lent -= 1;
         match &mut *lease.0 {

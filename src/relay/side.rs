@@ -12,13 +12,13 @@ use crate::net::{Bits, Stream, is_shortage};
 pub struct Side<S> {
     stream: S,
     /// What events hinted at, until a call proved otherwise. EAGER stays for good: its edge is spent, so a short count
-    /// proves nothing any more (K6, K15). So does FIN, once it was seen or read. ERROR is there until SO_ERROR was asked
-    /// for.
+    /// proves nothing any more (K6, K15). So does FIN, once it was seen or read. ERROR is there until SO_ERROR was
+    /// asked for.
     hints: Bits,
     /// Reads are over: the end came, or an error.
     ended: bool,
-    /// EPIPE came behind a part of a pipe, which may have swallowed a reset: whether a FIN had come before, the end of input
-    /// and a count will tell.
+    /// EPIPE came behind a part of a pipe, which may have swallowed a reset: whether a FIN had come before, the end of
+    /// input and a count will tell.
     in_doubt: bool,
     fault: Option<Fault>,
 }
@@ -206,8 +206,8 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// Reads are over, and `read` bytes have come in all: if there was a doubt how it ended, the kernel's count decides, for
-    /// a FIN counts as one.
+    /// Reads are over, and `read` bytes have come in all: if there was a doubt how it ended, the kernel's count
+    /// decides, for a FIN counts as one.
     pub(super) fn decide(&mut self, end: End, read: u64) -> End {
         if !std::mem::replace(&mut self.in_doubt, false) || self.hints.has(Bits::FIN) {
             return end;
@@ -249,8 +249,8 @@ impl<S: Stream> Side<S> {
         self.fault.is_none() && !self.hints.has(Bits::EAGER)
     }
 
-    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 says nothing: neither that there is nothing, nor that
-    /// it is over. [`read`](Self::read) will tell.
+    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 says nothing: neither
+    /// that there is nothing, nor that it is over. [`read`](Self::read) will tell.
     pub(super) fn pull(&mut self, pipe: &mut S::Pipe, most: usize) -> usize {
         loop {
             match self.stream.pull(pipe, most) {
@@ -275,7 +275,8 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// Writes the `count` bytes that are in the pipe, and says how many were taken; fewer when blocked or when it failed.
+    /// Writes the `count` bytes that are in the pipe, and says how many were taken; fewer when blocked or when it
+    /// failed.
     pub(super) fn push(&mut self, pipe: &mut S::Pipe, count: usize) -> usize {
         debug_assert!(count > 0);
         let mut done = 0;

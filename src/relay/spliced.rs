@@ -143,7 +143,8 @@ fn a_pipe_whose_target_failed_is_closed_with_what_is_in_it() {
 
 #[test]
 fn epipe_behind_a_part_of_a_pipe_leaves_the_end_of_the_answer_to_the_kernels_count() {
-    // The part before it may have swallowed a reset. The other direction reads what was answered: 6 bytes, and a FIN or not.
+    // The part before it may have swallowed a reset. The other direction reads what was answered: 6 bytes, and a FIN or
+    // not.
     for (received, fault, finished) in [(7, Fault::Closed, true), (6, Fault::Reset, false)] {
         let mut bench = Bench::new();
         bench.source.reads(&MUCH);

@@ -46,7 +46,8 @@ fn shortage(free: usize) {
 
 #[test]
 fn accepting_resumes_by_itself_when_the_limit_is_raised() {
-    // Whether the first who waits is in the kernel's queue or has been accepted and lacks a descriptor for its upstream.
+    // Whether the first who waits is in the kernel's queue or has been accepted and lacks a descriptor for its
+    // upstream.
     for free in [4, 5] {
         let upstream = Upstream::new();
         let mut relay = relay_to(upstream.address).with(["--connect-timeout", "1m"]).start();

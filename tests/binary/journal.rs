@@ -93,8 +93,8 @@ impl Journal {
 }
 
 impl Session {
-    /// Reads `... INFO  [tproxy] session client=... upstream=... up=... down=... time=...s connect=...s end=...`, all of
-    /// it and in this order.
+    /// Reads `... INFO  [tproxy] session client=... upstream=... up=... down=... time=...s connect=...s end=...`, all
+    /// of it and in this order.
     fn parse(line: &str) -> Self {
         let wrong = || panic!("not a session's line: {line}");
         let (stamp, fields) = line.split_once(" INFO  [tproxy] session ").unwrap_or_else(wrong);

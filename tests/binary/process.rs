@@ -346,7 +346,8 @@ fn listening_port(pid: u32) -> Option<u16> {
     let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let names = links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()));
     let inodes: BTreeSet<_> = names.collect();
-    // `proc_pid_net(5)`: sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode. What listens is first.
+    // `proc_pid_net(5)`: sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode. What listens is
+    // first.
     ["tcp", "tcp6"].iter().find_map(|table| {
         let table = BufReader::new(fs::File::open(format!("/proc/{pid}/net/{table}")).ok()?);
         let rows = table.lines().skip(1).map_while(Result::ok);

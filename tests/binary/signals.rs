@@ -149,9 +149,9 @@ fn sighup_and_sigusr1_are_ignored_and_mentioned_once_each() {
 fn a_signal_right_after_the_handlers_are_there_is_not_lost() {
     for round in 0..20 {
         let mut relay = Newborn::of(relay_to("127.0.0.1:9"));
-        // Handlers come before the listener, so this is as early in a relay's life as can be. SIGUSR1's comes last: then
-        // those before it are complete. (For some microseconds between its sigaction(2) and its entry in the table of
-        // handlers, signal-hook has no choice but to drop a signal.)
+        // Handlers come before the listener, so this is as early in a relay's life as can be. SIGUSR1's comes last:
+        // then those before it are complete. (For some microseconds between its sigaction(2) and its entry in the table
+        // of handlers, signal-hook has no choice but to drop a signal.)
         until("the last handler", || relay.catches(Signal::USR1).then_some(()));
         relay.signal(STOPS[round % 2]);
         assert_eq!(relay.code(), 0);

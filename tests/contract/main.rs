@@ -1,8 +1,8 @@
 //! The contract of the relay, rule by rule, on real sockets of the loopback interface. Each case that has two sides
 //! runs both ways round.
 //!
-//! The relay copies small messages and splices bulk here, as it does by default. `tests/copied.rs` and `tests/spliced.rs`
-//! run the same cases with nothing spliced, and with everything.
+//! The relay copies small messages and splices bulk here, as it does by default. `tests/copied.rs` and
+//! `tests/spliced.rs` run the same cases with nothing spliced, and with everything.
 //!
 //! What a person sees of the binary (exit codes, signals, the log, descriptors) is in `tests/binary`.
 

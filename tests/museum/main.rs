@@ -5,8 +5,8 @@
 //! $ TPROXY_MUSEUM=reset cargo test --test museum -- --ignored --nocapture     # those whose name contains it
 //! ```
 //! Each `NAME.patch` in this folder begins with what the bug is. It is applied to a copy of the sources, which is built
-//! and run through at most 10,000 seeds. A bug that is not found is a hole in the simulation; a patch that does not apply
-//! any more, or does not compile, is a failure too.
+//! and run through at most 10,000 seeds. A bug that is not found is a hole in the simulation; a patch that does not
+//! apply any more, or does not compile, is a failure too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::fs;

@@ -266,8 +266,8 @@ impl Bench for Real {
         Ok(room)
     }
 
-    /// Over loopback a segment is in the other queue before the call that sent it returns, unless the machine is busy and
-    /// puts that off. Nothing tells when it is there, so this takes as long as it does in the simulation.
+    /// Over loopback a segment is in the other queue before the call that sent it returns, unless the machine is busy
+    /// and puts that off. Nothing tells when it is there, so this takes as long as it does in the simulation.
     #[expect(clippy::disallowed_methods, reason = "what is waited for raises no event, and an event must not be taken")]
     fn settle(&mut self) {
         std::thread::sleep(QUIET / 10);

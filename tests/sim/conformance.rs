@@ -1,8 +1,8 @@
-//! The simulated kernel against the real one: scripts that run on both and must tell the same story: which bytes, how they
-//! end, in which order, and whether a wake-up came. Never the sizes of queues.
+//! The simulated kernel against the real one: scripts that run on both and must tell the same story: which bytes, how
+//! they end, in which order, and whether a wake-up came. Never the sizes of queues.
 //!
-//! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours. What
-//! the other files call K1 to K19 are the facts of Linux that the relay leans on:
+//! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours.
+//! What the other files call K1 to K19 are the facts of Linux that the relay leans on:
 //!
 //! | fact | what the kernel does |
 //! |---|---|

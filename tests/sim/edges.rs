@@ -99,7 +99,8 @@ impl Kernel {
                 (readable, Bits::READABLE),
                 (writable, Bits::WRITABLE),
                 (ended || it.from_peer.mark.is_some(), Bits::EAGER),
-                // A reset raises both flags at once, so an end without an error was a FIN, or is an error that was told.
+                // A reset raises both flags at once, so an end without an error was a FIN, or is an error that was
+                // told.
                 (ended && !error, Bits::FIN),
                 (error, Bits::ERROR),
             ]

@@ -1,5 +1,5 @@
-//! Every order of a few events: two sessions with four acts each, in every interleaving, and for each of those every way
-//! in which the acts fall into the turns of the loop.
+//! Every order of a few events: two sessions with four acts each, in every interleaving, and for each of those every
+//! way in which the acts fall into the turns of the loop.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +69,8 @@ fn plans(scripts: [&Script; 2]) -> impl Iterator<Item = Plan> {
     orders.flat_map(move |order| (0_u32..1 << 9).map(move |breaks| plan(scripts, order, breaks)))
 }
 
-/// Bit i of `order` says whose act is the i-th; bit i of `breaks`, whether a turn comes after it; its bits 7 and 8, the modes.
+/// Bit i of `order` says whose act is the i-th; bit i of `breaks`, whether a turn comes after it; its bits 7 and 8, the
+/// modes.
 fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
     let mut plan = scenarios::quiet();
     plan.laws.linux = breaks >> 7 & 1 == 0;

@@ -1,5 +1,5 @@
-//! What must hold at each call and at each sleep; `turns.rs` and `ends.rs` say what must hold after each turn and in the
-//! end.
+//! What must hold at each call and at each sleep; `turns.rs` and `ends.rs` say what must hold after each turn and in
+//! the end.
 //!
 //! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
 //! but for its census and its log.

@@ -305,8 +305,8 @@ impl Kernel {
         Err(Errno::AGAIN)
     }
 
-    /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes are
-    /// in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
+    /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes
+    /// are in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
     pub(crate) fn pull(&mut self, conn: ConnId, most: usize) -> Result<Vec<u8>, Errno> {
         assert!(most > 0, "nothing is asked for, and nothing would look like the end");
         let few = self.laws.pipe_size < 1 << 16 && self.rng.u8(..4) == 0;

@@ -6,8 +6,8 @@
 //! listener with its backlog, descriptors, an edge-triggered event queue and the clock. At the other ends, clients and
 //! upstreams that follow scripts. The kernel comes in two kinds: *Linux*, and *mio-minimum*, which owes an event only
 //! after WouldBlock. Both are as unkind as is legal: events that mean nothing, come late, in any order or for a socket
-//! that is gone; calls that are interrupted, come up short or fail; a machine that sleeps for weeks. Neither does what no
-//! kernel does.
+//! that is gone; calls that are interrupted, come up short or fail; a machine that sleeps for weeks. Neither does what
+//! no kernel does.
 //!
 //! ```text
 //!   peers ──► kernel (conn: one connection) ◄── seam ◄── tproxy::reactor
@@ -17,10 +17,11 @@
 //! ```
 //!
 //! **What is promised.** At every call and sleep (`invariants.rs`), after every turn (`turns.rs`) and in the end
-//! (`ends.rs`): what arrives is what was sent, every byte checked; a clean end only where it was meant, and a reset only
-//! with a cause; nothing is thrown away that could still be delivered; who sleeps has nothing to do and wakes in time;
-//! nobody starves, nothing spins; tables are as small as they should be, descriptors come back; timers are never early,
-//! and I/O goes first; the drain lets nobody in and ends; the log says what happened. And the same seed does the same.
+//! (`ends.rs`): what arrives is what was sent, every byte checked; a clean end only where it was meant, and a reset
+//! only with a cause; nothing is thrown away that could still be delivered; who sleeps has nothing to do and wakes in
+//! time; nobody starves, nothing spins; tables are as small as they should be, descriptors come back; timers are never
+//! early, and I/O goes first; the drain lets nobody in and ends; the log says what happened. And the same seed does the
+//! same.
 //!
 //! **How it is driven.** `seeds.rs` random schedules, `sweep.rs` one fault at a time in every call of some fifty
 //! scenarios, `exhaustive.rs` every order of a few events. `conformance.rs` holds the simulated kernel against the real

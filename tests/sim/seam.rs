@@ -195,8 +195,8 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(count?)
     }
 
-    /// Piece by piece, as `splice_to_socket` does; in between, the world goes on. What stops it is not told if something
-    /// was sent, and if that was an error it is forgotten.
+    /// Piece by piece, as `splice_to_socket` does; in between, the world goes on. What stops it is not told if
+    /// something was sent, and if that was an error it is forgotten.
     fn push(&mut self, pipe: &mut SimPipe, count: usize) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         if count != pipe.bytes.len() {

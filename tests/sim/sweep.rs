@@ -1,5 +1,5 @@
-//! The single-fault sweep: in every scenario, every call fails once with everything it may fail with. What SQLite does to
-//! its file system and curl to its allocator.
+//! The single-fault sweep: in every scenario, every call fails once with everything it may fail with. What SQLite does
+//! to its file system and curl to its allocator.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -162,8 +162,8 @@ impl World {
         }
     }
 
-    /// A reset is passed on within a bound: at the next question when the survivor is owed nothing, after the grace when
-    /// it takes nothing of what it is owed. What it writes meanwhile does not count.
+    /// A reset is passed on within a bound: at the next question when the survivor is owed nothing, after the grace
+    /// when it takes nothing of what it is owed. What it writes meanwhile does not count.
     fn check_ending(&mut self, session: usize) {
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];

@@ -1,7 +1,7 @@
 //! Everything around the relay: the kernel, the peers, the schedule, and who watches over them.
 //!
-//! The relay's calls come in through `seam.rs`; each is counted, may fail by plan, and may see time pass. Time otherwise
-//! passes only while the relay waits.
+//! The relay's calls come in through `seam.rs`; each is counted, may fail by plan, and may see time pass. Time
+//! otherwise passes only while the relay waits.
 
 use std::io;
 use std::rc::Rc;

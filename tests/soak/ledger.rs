@@ -1,7 +1,7 @@
 //! What became of both ends of every session, and whether the two stories fit the plan and each other.
 //!
-//! Each end tells what it saw; who was killed is told by whoever killed it. Only when both are known is a session judged,
-//! so that a reset always has somebody who caused it, and a FIN somebody who sent it.
+//! Each end tells what it saw; who was killed is told by whoever killed it. Only when both are known is a session
+//! judged, so that a reset always has somebody who caused it, and a FIN somebody who sent it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,7 +37,8 @@ pub(crate) enum Heard {
 /// What became of one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It compared so many bytes and heard how they ended. `refused`: before that, it could not write all it had to say.
+    /// It compared so many bytes and heard how they ended. `refused`: before that, it could not write all it had to
+    /// say.
     Stayed { count: usize, heard: Heard, refused: bool },
     /// It reset or closed the connection, as planned, after it had compared so many bytes.
     Left { count: usize },
@@ -137,8 +138,8 @@ impl Ledger {
     }
 
     /// When nobody plays any more: sessions of which one end has never been heard of. That has to be the upstream, and
-    /// the client left or was killed before it could say who it is; or the upstream was killed before it could ask, which
-    /// the client knows as a reset (`unnamed` at most).
+    /// the client left or was killed before it could say who it is; or the upstream was killed before it could ask,
+    /// which the client knows as a reset (`unnamed` at most).
     pub(crate) fn close(&self, unnamed: usize) -> Result<(), String> {
         let (open, mut resets) = (self.open.lock().unwrap(), 0);
         for (seed, entry) in open.iter() {

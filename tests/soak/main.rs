@@ -4,13 +4,14 @@
 //! $ cargo test --release --test soak -- --ignored --nocapture
 //! $ TPROXY_SOAK_CONNECTIONS=1000000 TPROXY_SOAK_GB=100 cargo test --release --test soak -- --ignored --nocapture
 //! ```
-//! It goes on until it has judged that many connections, compared that many bytes and seen each kind of trouble; prints a
-//! line every ten seconds; and fails at the first byte out of place, end that no history explains, descriptor too many, or
-//! growth of memory. A failure names the seed of its session, from which both ends draw what they do ([`plan`]).
+//! It goes on until it has judged that many connections, compared that many bytes and seen each kind of trouble; prints
+//! a line every ten seconds; and fails at the first byte out of place, end that no history explains, descriptor too
+//! many, or growth of memory. A failure names the seed of its session, from which both ends draw what they do
+//! ([`plan`]).
 //!
-//! A connection is *judged* when both ends compared every byte and heard the end, and the two agree ([`ledger`]). Where one
-//! end resets, closes over unread input or is killed ([`victims`]), the other's story is held against that, and counted
-//! apart.
+//! A connection is *judged* when both ends compared every byte and heard the end, and the two agree ([`ledger`]). Where
+//! one end resets, closes over unread input or is killed ([`victims`]), the other's story is held against that, and
+//! counted apart.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::cast_possible_truncation)]
 

@@ -37,7 +37,8 @@ pub(crate) fn client(front: SocketAddr, thread: usize, seed: u64, witness: &dyn 
     Peer { stream, plan: &plan, who: Who::Client, witness }.play();
 }
 
-/// One session, as the upstream. Its socket is armed, as its listener is: until it is closed in order, it ends in a reset.
+/// One session, as the upstream. Its socket is armed, as its listener is: until it is closed in order, it ends in a
+/// reset.
 pub(crate) fn upstream(stream: TcpStream, witness: &dyn Witness) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();

@@ -30,8 +30,8 @@ pub(crate) struct Script {
     pub(crate) end: End,
     /// What it says, the other end reads in small pieces, with pauses.
     pub(crate) dribbles: bool,
-    /// After so many bytes of what it says, the other end reads no more until all that *it* has to say has arrived; then
-    /// it goes on, or resets.
+    /// After so many bytes of what it says, the other end reads no more until all that *it* has to say has arrived;
+    /// then it goes on, or resets.
     pub(crate) stall: Option<usize>,
 }
 

@@ -1,7 +1,8 @@
 //! Processes that play one end of sessions until they are killed with SIGKILL, one after the other.
 //!
-//! What a victim sees it tells at once, a line each, through a pipe that is read to its end after the victim's death. So
-//! nothing it saw is lost: at the first thing that is wrong it says so and exits by itself, and no victim may do that.
+//! What a victim sees it tells at once, a line each, through a pipe that is read to its end after the victim's death.
+//! So nothing it saw is lost: at the first thing that is wrong it says so and exits by itself, and no victim may do
+//! that.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
