@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) turns: u64,
     pub(crate) sessions: usize,
     pub(crate) bytes: u64,
+    /// Bytes that went through a pipe.
+    pub(crate) spliced: u64,
     pub(crate) faults: u64,
     /// The calls of the seam, in their order, if they were asked for.
     pub(crate) calls: Vec<Call>,
@@ -73,6 +75,7 @@ fn run_with(plan: &Plan, traced: bool, counted: bool) -> Outcome {
         turns: world.shadow.turn,
         sessions: world.shadow.sessions.len(),
         bytes: world.shadow.sessions.iter().flat_map(|it| &it.flows).map(|flow| flow.written).sum(),
+        spliced: world.kernel.pulled,
         faults: world.faults,
         calls: world.kinds.take().unwrap_or_default(),
         lines: world.trace.lines().to_vec(),

@@ -112,6 +112,8 @@ pub(crate) struct Kernel {
     pub(crate) open: usize,
     /// Pipes among them, two descriptors each.
     pub(crate) pipes: usize,
+    /// Bytes that went into pipes.
+    pub(crate) pulled: u64,
     /// Peers' ends to which something happened.
     pub(crate) stirred: Vec<ConnId>,
 }
@@ -133,6 +135,7 @@ impl Kernel {
             listener_owed: true,
             open: 0,
             pipes: 0,
+            pulled: 0,
             stirred: Vec::new(),
         }
     }
@@ -329,6 +332,7 @@ impl Kernel {
             count = self.rng.u64(1..=count);
         }
         let closed = queue.sent - queue.read >= queue.receive_cap;
+        self.pulled += count;
         let mut bytes = vec![0; usize::try_from(count).unwrap()];
         queue.take(&mut bytes);
         if closed {

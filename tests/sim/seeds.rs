@@ -19,12 +19,16 @@ const AGAIN: u64 = 32;
 /// A progress line comes after so many seeds.
 const NEWS: u64 = 250_000;
 
+/// So many seeds show a bit of everything.
+const ENOUGH: u64 = 1000;
+
 /// What the seeds did together.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sum {
     sessions: u64,
     turns: u64,
     bytes: u64,
+    spliced: u64,
     faults: u64,
 }
 
@@ -46,11 +50,18 @@ fn random_seeds_hold() {
             scope.spawn(|| work(count, &next, &failed, &sum));
         }
     });
-    let Sum { sessions, turns, bytes, faults } = sum.into_inner().unwrap();
-    eprintln!("{count} seeds: {sessions} sessions, {turns} turns, {bytes} bytes checked, {faults} faults injected");
+    let Sum { sessions, turns, bytes, spliced, faults } = sum.into_inner().unwrap();
+    eprintln!("{count} seeds: {sessions} sessions, {turns} turns, {faults} faults injected");
+    eprintln!("{bytes} bytes checked, {spliced} of them went through a pipe");
     if let Some(seed) = failed.into_inner().unwrap() {
         replay(seed);
         panic!("seed {seed:#x} failed, and does not when it is run again");
+    }
+    // Whatever holds, holds of nothing if nothing of it happens.
+    let spliceless = std::env::var("TPROXY_SIM_SPLICE").is_ok_and(|mode| mode == "off");
+    if count >= ENOUGH {
+        assert!(faults > 0, "no fault took effect");
+        assert_eq!(spliced > bytes / 100, !spliceless, "{spliced} of {bytes} bytes went through a pipe");
     }
 }
 
@@ -67,6 +78,7 @@ fn work(count: u64, next: &AtomicU64, failed: &Mutex<Option<u64>>, sum: &Mutex<S
         sum.sessions += outcome.sessions as u64;
         sum.turns += outcome.turns;
         sum.bytes += outcome.bytes;
+        sum.spliced += outcome.spliced;
         sum.faults += outcome.faults;
         if seed % NEWS == NEWS - 1 {
             eprintln!("{} of {count} seeds, {} sessions", seed + 1, sum.sessions);
