@@ -124,3 +124,28 @@ fn reset_grace_is_how_long_a_peer_that_takes_nothing_is_waited_for() {
     assert!(took >= Duration::from_millis(700), "{took:?}");
     drop(client);
 }
+
+#[test]
+fn splice_says_whether_a_pipe_is_opened_and_when() {
+    for (mode, after_words, after_bulk) in [("auto", 0, 1), ("on", 1, 1), ("off", 0, 0)] {
+        let upstream = Upstream::new();
+        let relay = relay_to(upstream.address).with(["--splice", mode]).start();
+        let (client, server) = upstream.session(&relay);
+        let open = relay.descriptors().len();
+        let holds = |pipes: usize| {
+            let expected = open + 2 * pipes;
+            until(&format!("{pipes} pipes, {mode}"), || (relay.descriptors().len() == expected).then_some(()));
+        };
+        for count in 1..5 {
+            relayed(&server, &client, &bytes(count, 100));
+        }
+        holds(after_words);
+        clog(&server);
+        holds(after_bulk);
+        reset(server);
+        drop(client);
+        relay.log.wait_for_session();
+        let closed = open - 2;
+        until(&format!("{closed} descriptors, {mode}"), || (relay.descriptors().len() == closed).then_some(()));
+    }
+}
