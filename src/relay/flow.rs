@@ -188,15 +188,9 @@ impl<P> Flow<P> {
             return Got::Bytes(count);
         }
         let mut lease = pool.lend();
-        let (got, full) = match lease.hold() {
-            Hold::Buffer { bytes, .. } => {
-                let got = source.read(bytes);
-                (got, got == Got::Bytes(bytes.len()))
-            }
-            Hold::Pipe { .. } => (Got::Nothing, false),
-        };
-        if let Got::Bytes(_) = got {
-            self.streak = if full { self.streak.saturating_add(1) } else { 0 };
+        let got = source.read(lease.room());
+        if let Got::Bytes(count) = got {
+            self.streak = if count == pool.size() { self.streak.saturating_add(1) } else { 0 };
         }
         match got {
             Got::Bytes(count) if self.state == State::Open => {
@@ -214,10 +208,7 @@ impl<P> Flow<P> {
             return None;
         }
         let mut lease = pool.lend_pipe(self.streak)?;
-        let count = match lease.hold() {
-            Hold::Pipe { pipe, .. } => source.pull(pipe, most),
-            Hold::Buffer { .. } => 0,
-        };
+        let count = lease.pipe().map_or(0, |pipe| source.pull(pipe, most));
         if count == 0 {
             pool.take_back(lease);
             return None;

@@ -153,9 +153,25 @@ impl<P> Lease<P> {
         Self(Box::new(Hold::Buffer { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }))
     }
 
-    /// What holds the bytes, for whoever fills or empties it.
+    /// What holds the bytes, for whoever empties it.
     pub(super) const fn hold(&mut self) -> &mut Hold<P> {
         &mut self.0
+    }
+
+    /// Where a read may put bytes, if it is a buffer.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        match &mut *self.0 {
+            Hold::Buffer { bytes, end, .. } => &mut bytes[*end..],
+            Hold::Pipe { .. } => &mut [],
+        }
+    }
+
+    /// What bytes may be pulled into, if it is a pipe.
+    pub(super) const fn pipe(&mut self) -> Option<&mut P> {
+        match &mut *self.0 {
+            Hold::Pipe { pipe, .. } => Some(pipe),
+            Hold::Buffer { .. } => None,
+        }
     }
 
     /// Is it a pipe?
@@ -212,14 +228,6 @@ mod tests {
         Pool::new(size, Splicing { after: 2, pipes_max: 2 })
     }
 
-    /// What a buffer has room for.
-    fn room(lease: &mut Lease<Pipe>) -> &mut [u8] {
-        match lease.hold() {
-            Hold::Buffer { bytes, end, .. } => &mut bytes[*end..],
-            Hold::Pipe { .. } => panic!("a pipe is no buffer"),
-        }
-    }
-
     /// What a buffer holds.
     fn held(lease: &mut Lease<Pipe>) -> &[u8] {
         match lease.hold() {
@@ -232,17 +240,17 @@ mod tests {
     fn a_lease_gives_out_what_was_put_in_and_comes_back_empty() {
         let mut pool = pool(8);
         let mut lease = pool.lend();
-        assert_eq!(room(&mut lease).len(), 8);
-        room(&mut lease)[..5].copy_from_slice(b"hello");
+        assert_eq!(lease.room().len(), 8);
+        lease.room()[..5].copy_from_slice(b"hello");
         lease.filled(5);
-        assert_eq!(room(&mut lease).len(), 3);
+        assert_eq!(lease.room().len(), 3);
         lease.taken(2);
         assert_eq!(held(&mut lease), b"llo");
         assert_eq!(format!("{lease:?}"), "3 of 8 bytes");
         pool.take_back(lease);
 
         let mut again = pool.lend();
-        assert_eq!((again.held(), room(&mut again).len()), (0, 8));
+        assert_eq!((again.held(), again.room().len()), (0, 8));
         pool.take_back(again);
     }
 
@@ -256,7 +264,7 @@ mod tests {
             let mut lease = pool.lend();
             let mut next = 0_u8;
             for (read, written) in steps {
-                let room = room(&mut lease);
+                let room = lease.room();
                 let read = read.min(room.len());
                 for place in &mut room[..read] {
                     *place = next;
@@ -278,12 +286,12 @@ mod tests {
     fn the_buffer_used_last_is_lent_first() {
         let mut pool = pool(4);
         let (mut first, second) = (pool.lend(), pool.lend());
-        room(&mut first)[0] = b'!';
+        first.room()[0] = b'!';
         assert_eq!((pool.lent(), pool.free()), (2, 0));
         pool.take_back(second);
         pool.take_back(first);
         assert_eq!((pool.lent(), pool.free()), (0, 2));
-        assert_eq!(room(&mut pool.lend())[0], b'!');
+        assert_eq!(pool.lend().room()[0], b'!');
     }
 
     #[test]
