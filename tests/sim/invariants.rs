@@ -18,6 +18,10 @@ use crate::world::World;
 /// A session that is older than this has its upstream's connection kept alive.
 const YOUNG: Duration = Duration::from_secs(5);
 
+/// How many at a time, and when the next.
+const KEPT_PER_TURN: usize = 256;
+const SOON: Duration = Duration::from_millis(10);
+
 /// How often an ending asks.
 const ENDING_POLL: Duration = Duration::from_millis(20);
 
@@ -177,6 +181,10 @@ impl World {
             let it = &mut self.shadow.sessions[session];
             if std::mem::replace(&mut it.kept_alive, true) || peer == Peer::Client {
                 self.violation(format!("session {session}: connection {conn} is kept alive twice"));
+            }
+            self.shadow.kept_alive += 1;
+            if self.shadow.kept_alive > KEPT_PER_TURN {
+                self.violation("too many upstreams are kept alive in one turn");
             }
         }
     }
@@ -430,7 +438,9 @@ impl World {
         let draining = self.shadow.stop_turn.is_some();
         let looked_after =
             it.connected.filter(|_| !it.kept_alive && it.first_told.is_none() && !it.overdue && !draining);
-        let deadline = deadline.into_iter().chain(looked_after.map(|at| at + YOUNG)).min();
+        // Not all in one turn.
+        let portion = if self.shadow.kept_alive < KEPT_PER_TURN { Time::START } else { now + SOON };
+        let deadline = deadline.into_iter().chain(looked_after.map(|at| portion.max(at + YOUNG))).min();
         if let Some(deadline) = deadline
             && until.is_none_or(|until| until > deadline.max(now))
         {

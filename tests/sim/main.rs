@@ -44,6 +44,7 @@
 mod bench;
 mod conformance;
 mod conn;
+mod crowd;
 mod draw;
 mod drive;
 mod edges;

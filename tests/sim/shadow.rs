@@ -146,6 +146,8 @@ pub(crate) struct Shadow {
     owners: Vec<Option<(usize, Peer)>>,
     slots: Vec<Option<usize>>,
     pub(crate) config: Config,
+    /// The most sessions at a time.
+    limit: usize,
     pub(crate) now: Time,
     pub(crate) asleep: bool,
     /// When requests to stop were delivered.
@@ -161,8 +163,9 @@ pub(crate) struct Shadow {
     /// Pauses since the last client, and clients lost since then.
     pauses: u32,
     lost: u32,
-    /// The address of the last connect.
+    /// The address of the last connect, and that of the next, if the last failed at once.
     pub(crate) dialling: Option<SocketAddr>,
+    dial_due: Option<SocketAddr>,
     /// Errors that connect itself gave: to whom, it does not say.
     pub(crate) dial_failures: Vec<&'static str>,
     /// One of them was the upstream's, and no shortage of our own.
@@ -183,6 +186,11 @@ pub(crate) struct Shadow {
     pub(crate) stale_backlog: usize,
     /// The last line about a shortage said that it began.
     pub(crate) short: bool,
+    /// There were once as many sessions as there may be, and a line said so.
+    pub(crate) full: bool,
+    pub(crate) full_told: bool,
+    /// Upstreams that the kernel was told to look after in this turn.
+    pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
     pub(crate) short_push: Option<ConnId>,
     /// A descriptor came free, and nobody has dialled since.
@@ -200,6 +208,7 @@ impl Shadow {
             owners: Vec::new(),
             slots: Vec::new(),
             config: plan.config.clone(),
+            limit: plan.limit,
             now: Time::START,
             asleep: false,
             stops: Vec::new(),
@@ -211,6 +220,7 @@ impl Shadow {
             pauses: 0,
             lost: 0,
             dialling: None,
+            dial_due: None,
             dial_failures: Vec::new(),
             dial_refused: false,
             cut_off: Vec::new(),
@@ -222,6 +232,9 @@ impl Shadow {
             backlog: 0,
             stale_backlog: 0,
             short: false,
+            full: false,
+            full_told: false,
+            kept_alive: 0,
             short_push: None,
             freed: false,
             vain_calls: 0,
@@ -297,6 +310,7 @@ impl Shadow {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
+                self.full |= self.live.len() >= self.limit;
                 self.sessions.push(Session {
                     plan: conn,
                     client: conn,
@@ -356,9 +370,18 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed = false;
         self.progress |= result.is_ok();
+        if let Some(due) = self.dial_due.take()
+            && self.dialling != Some(due)
+        {
+            self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
+        }
         if let Err(error) = result {
-            self.dial_refused |= !tproxy::net::is_shortage(&error.into());
             self.dial_failures.push(connect_word(error));
+            if !tproxy::net::is_shortage(&error.into()) {
+                self.dial_refused = true;
+                let addresses = self.config.to.iter().copied();
+                self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
+            }
         }
     }
 

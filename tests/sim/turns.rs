@@ -30,6 +30,7 @@ impl World {
         shadow.asleep = asleep;
         shadow.progress = asleep || events > 0;
         shadow.vain_calls = 0;
+        shadow.kept_alive = 0;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
@@ -54,6 +55,9 @@ impl World {
                 None => self.check_line(line),
             }
         }
+        if self.shadow.full != self.shadow.full_told {
+            self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
+        }
         self.check_tables(census);
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
@@ -77,9 +81,12 @@ impl World {
         }
     }
 
-    /// A shortage is told when it begins and when it is over, and not each time it is met.
+    /// A shortage is told when it begins and when it is over, and not each time it is met. The limit is told once.
     fn check_line(&mut self, line: &str) {
         self.trace.note(self.kernel.now, || format!("log: {line}"));
+        if line.starts_with("at the limit") && std::mem::replace(&mut self.shadow.full_told, true) {
+            self.violation(format!("said twice: {line}"));
+        }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");
         if (begins || over) && self.shadow.short == begins {
