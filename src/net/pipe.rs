@@ -32,14 +32,18 @@ mod linux {
         size: usize,
     }
 
+    fn worthwhile(size: usize) -> io::Result<usize> {
+        if size < WORTHWHILE {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the pipe holds only {size} bytes")));
+        }
+        Ok(size)
+    }
+
     impl Pipe {
         pub(in crate::net) fn new() -> io::Result<Self> {
             let (exit, entry) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             // Not being allowed to enlarge it (EPERM) leaves it as it is.
-            let size = fcntl_setpipe_size(&entry, SIZE).or_else(|_| fcntl_getpipe_size(&entry))?;
-            if size < WORTHWHILE {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the pipe holds only {size} bytes")));
-            }
+            let size = worthwhile(fcntl_setpipe_size(&entry, SIZE).or_else(|_| fcntl_getpipe_size(&entry))?)?;
             Ok(Self { exit, entry, size })
         }
 
@@ -50,6 +54,25 @@ mod linux {
         /// `count` is exactly what is in it: were it more, the last piece would be held back, for more seems to come.
         pub(in crate::net) fn empty(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, into, None, count, SpliceFlags::NONBLOCK)?)
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_pipe_of_a_page_or_two_is_none() {
+            // What a user gets who has many already (`pipe(7)`), and what everybody gets who may not ask for more.
+            assert_eq!(worthwhile(4096).unwrap_err().to_string(), "the pipe holds only 4096 bytes");
+            assert!(worthwhile(8192).is_err());
+            assert_eq!(worthwhile(65536).unwrap(), 65536);
+        }
+
+        #[test]
+        fn a_pipe_says_what_it_holds() {
+            let pipe = Pipe::new().unwrap();
+            assert_eq!(pipe.size, fcntl_getpipe_size(&pipe.entry).unwrap());
         }
     }
 }

@@ -181,16 +181,17 @@ fn a_fin_that_cannot_be_sent_is_a_reset() {
 #[test]
 fn bulk_is_copied_where_it_cannot_be_spliced() {
     let bulk = bytes(23, 8 << 20);
-    for fault in [
-        "pipe2:error=EMFILE",
-        "splice:error=EINVAL",
-        "splice:error=ENOMEM:when=1",
-        "splice:error=EINTR:when=1+2",
-        // The first is a pull. To blocked a push that was not is something no kernel does: no event would follow.
-        "splice:error=EAGAIN:when=1",
+    for (fault, spliced) in [
+        ("pipe2:error=EMFILE", false),
+        ("splice:error=EINVAL", false),
+        ("splice:error=ENOMEM:when=1", false),
+        ("splice:error=EINTR:when=1+2", true),
+        // The first is a pull. A push that says so although there is room is in no kernel: no event would follow.
+        ("splice:error=EAGAIN:when=1", true),
     ] {
         let upstream = Upstream::new();
-        let Some(mut relay) = relay_with(&upstream, fault) else { return };
+        let Some(plan) = plan(&upstream, fault) else { return };
+        let mut relay = plan.with(["--splice", "on"]).start();
         let near = client(relay.address);
         let far = upstream.accept();
         std::thread::scope(|scope| {
@@ -208,5 +209,7 @@ fn bulk_is_copied_where_it_cannot_be_spliced() {
             (0, "upstream-eof"),
             "{fault}"
         );
+        let last = relay.log.lines().pop().unwrap();
+        assert_eq!(!last.ends_with(" spliced=0"), spliced, "{fault}: {last}");
     }
 }
