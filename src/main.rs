@@ -72,8 +72,8 @@ fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
     let stopper = Stopper::new().map_err(Error::Start)?;
     signals::install(&stopper, journal).map_err(Error::Start)?;
     let totals = Relay::bind_with(config, stopper)?.run()?;
-    let Totals { sessions, up, down, .. } = totals;
-    info!("stopped after {sessions} sessions, up={up} down={down}");
+    let Totals { sessions, up, down, spliced, .. } = totals;
+    info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
     Ok(totals)
 }
 

@@ -162,7 +162,7 @@ impl<N: Net> Reactor<N> {
     /// When the event queue or the listener fails for good. Sessions are reset then.
     pub fn run(mut self) -> Result<Totals, Error> {
         while self.turn()? {}
-        Ok(self.totals)
+        Ok(self.totals())
     }
 
     /// One pass of the loop. Is there to be another?
@@ -183,7 +183,7 @@ impl<N: Net> Reactor<N> {
 
     /// What was done so far.
     pub const fn totals(&self) -> Totals {
-        self.totals
+        Totals { spliced: self.pool.spliced(), ..self.totals }
     }
 
     /// How much of everything there is.
@@ -252,7 +252,7 @@ impl<N: Net> Reactor<N> {
     /// If a flow would have liked one, opens a pipe for the next that does. Without, bytes are copied: no reason to
     /// make a noise.
     fn open_pipe(&mut self) {
-        if self.pool.wants_pipe() && !self.no_pipes {
+        if !self.sessions.is_empty() && self.pool.wants_pipe() && !self.no_pipes {
             match self.net.pipe() {
                 Ok(pipe) => self.pool.add_pipe(pipe),
                 Err(error) => {

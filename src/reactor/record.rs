@@ -149,6 +149,8 @@ pub struct Totals {
     pub down: u64,
     /// Sessions that did not finish in time when the relay was asked to stop, and were reset.
     pub drained: u64,
+    /// Bytes, of those that came from either side, that went through a pipe instead of a buffer.
+    pub spliced: u64,
 }
 
 impl Totals {
@@ -214,6 +216,6 @@ mod tests {
         for (end, drained) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
             totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end, drained });
         }
-        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, drained: 2 });
+        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, drained: 2, spliced: 0 });
     }
 }

@@ -18,28 +18,31 @@ use crate::net::Stream;
 ///
 /// A flow knows nothing of client or upstream: a pair is two flows with the ends swapped.
 ///
-/// Small messages are copied through a buffer. Once a few reads in a row have filled theirs, the flow is *bulk*, and
+/// Small messages are copied through a buffer. Once a few reads have brought much, the flow is *bulk*, and
 /// its bytes go through a pipe without being copied (`splice(2)`), until they get few again. A pipe only moves bytes:
 /// what ended and how, read() alone tells.
 #[derive(Debug)]
 pub struct Flow<P> {
     state: State,
-    /// Reads in a row that have filled their buffer, or a pipe well enough.
+    /// Reads that have brought much since one brought little.
     streak: u8,
     /// Borrowed from the first byte read to the last byte written.
     lease: Option<Lease<P>>,
     moved: u64,
 }
 
-/// Reads in a row that have filled their buffer, after which a flow is taken for bulk.
+/// Reads that bring much, after which a flow is taken for bulk, unless one brings little.
 pub const BULK: u8 = 2;
+
+/// So many bytes at once are much, or a full buffer.
+const MUCH: usize = 64 << 10;
+
+/// Less than this share of that is little, and better copied than sent through a pipe: two calls and a page for each
+/// piece cost more.
+const LITTLE: usize = 4;
 
 /// So many times as much is spliced as would be copied: it takes about as long.
 const CHEAPER: usize = 4;
-
-/// Fewer bytes than this share of a buffer are better copied than sent through a pipe: two calls and a page for each
-/// piece cost more.
-const LITTLE: usize = 4;
 
 /// Where a flow stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +193,7 @@ impl<P> Flow<P> {
         let mut lease = pool.lend();
         let got = source.read(lease.room());
         if let Got::Bytes(count) = got {
-            self.streak = if count == pool.size() { self.streak.saturating_add(1) } else { 0 };
+            self.judge(count, pool);
         }
         match got {
             Got::Bytes(count) if self.state == State::Open => {
@@ -213,10 +216,21 @@ impl<P> Flow<P> {
             pool.take_back(lease);
             return None;
         }
-        self.streak = if count < pool.size() / LITTLE { 0 } else { self.streak.saturating_add(1) };
+        self.judge(count, pool);
+        pool.count_spliced(count);
         lease.filled(count);
         self.lease = Some(lease);
         Some(count)
+    }
+
+    /// Learns from what a read brought. What is neither much nor little says nothing: the sender's window decides.
+    fn judge(&mut self, count: usize, pool: &Pool<P>) {
+        let much = pool.size().min(MUCH);
+        if count >= much {
+            self.streak = self.streak.saturating_add(1);
+        } else if count < much / LITTLE {
+            self.streak = 0;
+        }
     }
 
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.

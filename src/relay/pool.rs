@@ -21,12 +21,14 @@ pub struct Pool<P> {
     pipes: usize,
     /// A flow asked for a pipe, and there was none.
     wanted: bool,
+    /// Bytes that went into pipes.
+    spliced: u64,
 }
 
 /// When flows may use pipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Splicing {
-    /// After so many reads in a row that filled their buffer.
+    /// After so many reads that brought much. With 0, a free pipe is always wanted.
     pub after: u8,
     /// Pipes that may be open at a time; 0 is never.
     pub pipes_max: usize,
@@ -41,7 +43,7 @@ impl<P> Pool<P> {
     /// An empty pool of buffers of `size` bytes, which is not 0.
     pub fn new(size: usize, splicing: Splicing) -> Self {
         assert!(size > 0, "a buffer without room would read 0 and take it for the end");
-        Self { size, free: Vec::new(), free_pipes: Vec::new(), lent: 0, splicing, pipes: 0, wanted: false }
+        Self { size, free: Vec::new(), free_pipes: Vec::new(), lent: 0, splicing, pipes: 0, wanted: false, spliced: 0 }
     }
 
     /// Bytes in each buffer.
@@ -64,9 +66,20 @@ impl<P> Pool<P> {
         self.pipes
     }
 
-    /// Has a flow asked for a pipe since this was last asked, and is there to be another?
+    /// Bytes that went into pipes.
+    pub const fn spliced(&self) -> u64 {
+        self.spliced
+    }
+
+    /// So many more did.
+    pub(super) const fn count_spliced(&mut self, bytes: usize) {
+        self.spliced += bytes as u64;
+    }
+
+    /// Has a flow asked for a pipe since this was last asked, or will the first that asks, and is there to be another?
     pub const fn wants_pipe(&mut self) -> bool {
-        std::mem::replace(&mut self.wanted, false) && self.pipes < self.splicing.pipes_max
+        let soon = self.splicing.after == 0 && self.free_pipes.is_empty();
+        (std::mem::replace(&mut self.wanted, false) || soon) && self.pipes < self.splicing.pipes_max
     }
 
     /// Another pipe for the flows, which is empty.
@@ -89,8 +102,7 @@ impl<P> Pool<P> {
         self.free.pop().unwrap_or_else(|| Lease::new(self.size))
     }
 
-    /// An empty pipe for a flow whose last `streak` reads have filled their buffers, if it may have one and there is
-    /// one.
+    /// An empty pipe for a flow of which `streak` reads have brought much, if it may have one and there is one.
     pub(super) fn lend_pipe(&mut self, streak: u8) -> Option<Lease<P>> {
         if streak < self.splicing.after {
             return None;

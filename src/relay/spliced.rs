@@ -22,12 +22,17 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    /// One that has read nothing yet, with buffers of this size.
+    fn fresh(size: usize) -> Self {
         let (source, target) = (Script::new(), Script::new());
-        let mut pool = Pool::new(8, Splicing { after: BULK, pipes_max: 1 });
+        let mut pool = Pool::new(size, Splicing { after: BULK, pipes_max: 1 });
         pool.add_pipe(Vec::new());
         let (from, to) = (Side::new(source.clone()), Side::new(target.clone()));
-        let mut bench = Self { flow: Flow::new(), pool, from, to, source, target };
+        Self { flow: Flow::new(), pool, from, to, source, target }
+    }
+
+    fn new() -> Self {
+        let mut bench = Self::fresh(8);
         bench.source.reads(b"12345678").reads(b"abcdefgh");
         bench.event(Bits::READABLE);
         assert_eq!((bench.source.pull_calls(), bench.flow.is_bulk()), (1, true), "the third finds nothing");
@@ -57,6 +62,38 @@ fn what_fills_buffers_is_spliced_and_what_does_not_is_copied() {
     assert_eq!(bench.news(before), [&MUCH[..], b"l", b"by little"].concat());
     assert_eq!(bench.flow.moved(), bench.target.written().len() as u64);
     assert_eq!((bench.flow.is_bulk(), bench.pool.lent(), bench.pool.pipes()), (false, 0, 1));
+}
+
+#[test]
+fn only_a_read_of_little_speaks_against_bulk() {
+    for (between, is_bulk) in [(&b"12"[..], true), (b"1", false)] {
+        let mut bench = Bench::fresh(8);
+        bench.source.reads(b"12345678");
+        bench.event(Bits::READABLE);
+        bench.source.reads(between);
+        bench.event(Bits::READABLE);
+        bench.source.reads(b"12345678");
+        bench.event(Bits::READABLE);
+        assert_eq!(bench.flow.is_bulk(), is_bulk, "{between:?}");
+    }
+}
+
+#[test]
+fn a_large_buffer_need_not_be_filled() {
+    let mut bench = Bench::fresh(16 << 20);
+    let much = vec![7; 64 << 10];
+    for (read, is_bulk) in [(&much[1..], false), (&much, false), (&much[1..], false), (&much, true)] {
+        bench.source.reads(read);
+        bench.event(Bits::READABLE);
+        assert_eq!(bench.flow.is_bulk(), is_bulk);
+    }
+    // A pipe never holds so much as one of these buffers, and that is no reason to go back.
+    bench.source.reads(&much);
+    bench.event(Bits::READABLE);
+    assert_eq!((bench.flow.is_bulk(), bench.pool.spliced()), (true, 64 << 10));
+    bench.source.reads(&much[..(16 << 10) - 1]);
+    bench.event(Bits::READABLE);
+    assert!(!bench.flow.is_bulk());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
-use tproxy::{Config, Relay, Stopper, Totals};
+use tproxy::{Config, Relay, Splice, Stopper, Totals};
 
 /// The longest a test waits for anything before it fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -143,12 +143,24 @@ impl Bench {
 }
 
 /// Runs a case with the client as the near end, then with the upstream as the near end.
-pub(crate) fn both_ways(change: impl Fn(&mut Config), case: impl Fn(Ends)) {
+pub(crate) fn both_ways(change: impl Fn(&mut Config), case: impl Fn(Ends)) -> Totals {
     let bench = bench(change);
     let (client, upstream) = bench.session();
     case(Ends { near: client, far: upstream });
     let (client, upstream) = bench.session();
     case(Ends { near: upstream, far: client });
+    bench.relay.stop()
+}
+
+/// The same with bulk, which goes through pipes if this run is about that; behind an urgent byte it is copied again.
+pub(crate) fn bulk_both_ways(case: impl Fn(Ends)) {
+    let Totals { spliced, .. } = both_ways(|_| {}, case);
+    match crate::SPLICE {
+        Splice::On if cfg!(target_os = "linux") => assert!(spliced > 0, "everything was copied"),
+        Splice::Off => assert_eq!(spliced, 0),
+        // How soon two reads bring much is the kernel's to say.
+        Splice::On | Splice::Auto => {}
+    }
 }
 
 /// No call on this stream takes longer than the limit.
