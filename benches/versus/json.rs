@@ -11,6 +11,7 @@ pub(crate) fn write(results: &Results) -> String {
     let scenarios: Vec<_> = results.boards.iter().map(|board| scenario(results, board)).collect();
     let all = json!({
         "date": machine.date,
+        "commit": machine.commit,
         "machine": {
             "cpu": machine.cpu,
             "cores": machine.cores,
@@ -40,7 +41,13 @@ fn scenario(results: &Results, board: &Board) -> Value {
                 })
             })
             .collect();
-        json!({ "name": figure.name, "unit": figure.unit, "more_is_better": figure.more_is_better, "relays": relays })
+        json!({
+            "name": figure.name,
+            "unit": figure.unit,
+            "more_is_better": figure.more_is_better,
+            "worst_difference_from_itself": rounded(results.noise(board, column)),
+            "relays": relays,
+        })
     });
     let cells = || results.contenders.iter().zip(&board.cells);
     let failures: serde_json::Map<_, _> =

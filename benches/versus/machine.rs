@@ -1,6 +1,7 @@
 //! The machine: which cores are for whom, and what a reader of the figures has to know about it.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +24,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) congestion_control: String,
     pub(crate) date: String,
+    /// Of tproxy's sources, with `-dirty` behind it if they are not as it says.
+    pub(crate) commit: String,
 }
 
 impl Cores {
@@ -80,6 +83,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").split('-').next().unwrap_or_default().to_owned(),
             congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control"),
             date: date.chars().take(10).collect(),
+            commit: commit(),
         }
     }
 
@@ -99,4 +103,13 @@ impl Machine {
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// What git calls the sources this was built from, if there is a git to ask.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = git.stdin(Stdio::null()).stderr(Stdio::null()).output().ok().filter(|output| output.status.success());
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    said.unwrap_or_else(|| "of an unknown commit".to_owned())
 }

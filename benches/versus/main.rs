@@ -1,7 +1,7 @@
 //! tproxy beside other relays: the same work, in turns, in the same minutes, and who costs what.
 //!
 //! ```console
-//! $ cargo bench --bench versus                       # everything: about six minutes
+//! $ cargo bench --bench versus                       # everything: about nine minutes
 //! $ cargo bench --bench versus -- --quick            # one short round
 //! $ cargo bench --bench versus -- --only mixed --relay tproxy,nginx --rounds 9
 //! $ cargo bench --bench versus -- --help             # all scenarios, all options
@@ -19,8 +19,8 @@
 //! stranger, and what it differs from itself by is what no ratio can be trusted with. A relay that loses or adds a
 //! byte, closes a connection or stalls has failed, in that scenario, and the table says how.
 //!
-//! A full run writes `benches/results/DATE.json` and `DATE.svg`. No service of the machine is touched: every relay is a
-//! process of our own with a configuration of our own ([`relays`]), and ends with us ([`process`]).
+//! A full run writes `benches/results/DATE.json`, `DATE.md` and `DATE.svg`. No service of the machine is touched: every
+//! relay is a process of our own with a configuration of our own ([`relays`]), and ends with us ([`process`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
 #![allow(clippy::cast_precision_loss, reason = "nothing here is measured to 52 bits")]
 
@@ -31,6 +31,7 @@ mod connections;
 mod failure;
 mod json;
 mod machine;
+mod markdown;
 mod messages;
 mod options;
 mod picture;
@@ -157,9 +158,11 @@ fn save(results: &Results, name: Option<&str>) -> Outcome<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     std::fs::create_dir_all(&folder)?;
     let name = name.unwrap_or(&results.machine.date);
-    for (ending, text) in [("json", json::write(results)), ("svg", picture::write(results))] {
+    for (ending, text) in
+        [("json", json::write(results)), ("md", markdown::write(results)), ("svg", picture::write(results))]
+    {
         std::fs::write(folder.join(format!("{name}.{ending}")), text).during("writing the results")?;
     }
-    println!("written: benches/results/{name}.json and {name}.svg");
+    println!("written: benches/results/{name}.json, {name}.md and {name}.svg");
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::scenarios::{SCENARIOS, Scenario};
 
 /// Measures tproxy and the other relays this machine has, in turns, on the same work.
 ///
-/// A full run takes about six minutes and writes benches/results/DATE.json and DATE.svg.
+/// A full run takes about nine minutes and writes benches/results/DATE.json, .md and .svg.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench versus --", max_term_width = 100, after_help = after_help())]
 pub(crate) struct Options {
@@ -47,12 +47,12 @@ fn after_help() -> String {
 
 impl Options {
     pub(crate) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
 
     /// Everything is measured as it should be.
     pub(crate) fn is_full(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.relay.is_empty() && self.rounds() >= 3
+        !self.quick && self.only.is_empty() && self.relay.is_empty() && self.rounds() >= 5
     }
 
     pub(crate) fn wants_relay(&self, name: &str) -> bool {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::relays::{AGAIN, BASELINE, Contender};
+use crate::relays::{BASELINE, Contender};
 use crate::results::{Board, Results};
 use crate::table::{number, versions};
 
@@ -14,7 +14,7 @@ use crate::table::{number, versions};
 const PANELS: usize = 3;
 const MARGIN: f64 = 24.0;
 const PANEL_WIDTH: f64 = 344.0;
-const WIDTH: f64 = 2.0 * MARGIN + 3.0 * PANEL_WIDTH;
+const WIDTH: f64 = 2.0 * MARGIN + PANELS as f64 * PANEL_WIDTH;
 const ROW: f64 = 17.0;
 /// Of a panel: what the names take, and the longest bar.
 const NAMES: f64 = 130.0;
@@ -135,8 +135,14 @@ fn heading(results: &Results, body: &mut String) -> f64 {
     let machine = &results.machine;
     text(body, MARGIN, 36.0, "t", "tproxy beside other relays");
     let setting = format!(
-        "{} · {}, {} cores, Linux {}, {} · rounds in turns: {}, medians · the relay on one core, the load on another",
-        machine.date, machine.cpu, machine.cores, machine.kernel, machine.congestion_control, results.rounds
+        "{} · {} · {}, {} cores, Linux {}, {} · {} rounds in turns, medians · relay and load on a core each",
+        machine.date,
+        machine.commit,
+        machine.cpu,
+        machine.cores,
+        machine.kernel,
+        machine.congestion_control,
+        results.rounds
     );
     text(body, MARGIN, 58.0, "m", &setting);
     text(body, MARGIN, 75.0, "m", &versions(&results.contenders));
@@ -145,7 +151,8 @@ fn heading(results: &Results, body: &mut String) -> f64 {
         MARGIN,
         92.0,
         "m",
-        "Less is better, but where it says otherwise. A cut bar is longer than there is room.",
+        "Less is better, except where it says otherwise. A line goes from the best round to the worst. A cut bar is \
+         longer than there is room. tproxy is measured twice.",
     );
     124.0
 }
@@ -154,17 +161,17 @@ fn heading(results: &Results, body: &mut String) -> f64 {
 fn draw(body: &mut String, results: &Results, board: &Board, panel: &Panel, x: f64, y: f64) -> usize {
     text(body, x, y, "p", panel.title);
     let contenders = results.contenders.iter().zip(&board.cells);
-    let shown = contenders.filter(|(contender, _)| contender.name != AGAIN && board.scenario.fits(contender));
-    let rows: Vec<_> = shown
-        .map(|(contender, cell)| (contender, cell.median(panel.column), cell.failure.is_some()))
-        .filter(|(_, value, has_failed)| value.is_some() || *has_failed)
+    let rows: Vec<_> = contenders
+        .filter(|(contender, _)| board.scenario.fits(contender))
+        .map(|(contender, cell)| (contender, cell, cell.median(panel.column)))
+        .filter(|(_, cell, value)| value.is_some() || cell.failure.is_some())
         .collect();
-    let mut values: Vec<f64> = rows.iter().filter_map(|(_, value, _)| *value).collect();
+    let mut values: Vec<f64> = rows.iter().filter_map(|(_, _, value)| *value).collect();
     values.sort_by(f64::total_cmp);
     let most = values.last().copied().unwrap_or(1.0);
     let middle = values.get(values.len() / 2).copied().unwrap_or(1.0);
     let full = most.min(middle * OUTLIER).max(f64::MIN_POSITIVE);
-    for (index, (contender, value, _)) in rows.iter().enumerate() {
+    for (index, (contender, cell, value)) in rows.iter().enumerate() {
         let base = y + 18.0 + ROW * index as f64;
         let style = if contender.name == BASELINE { "b" } else { "e" };
         text(body, x + NAMES - 8.0, base, style, contender.name);
@@ -180,12 +187,24 @@ fn draw(body: &mut String, results: &Results, board: &Board, panel: &Panel, x: f
             "<rect x=\"{start:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"13\" rx=\"1.5\" fill=\"{color}\"/>",
             length.max(1.0)
         );
+        // From the best round to the worst.
+        let rounds = cell.values(panel.column);
+        let end = |value: f64| start + (value / full).min(1.0) * BAR;
+        if let (Some(least), Some(most)) =
+            (rounds.iter().copied().reduce(f64::min), rounds.into_iter().reduce(f64::max))
+            && most > least
+        {
+            let (from, to, middle) = (end(least), end(most), base - 4.0);
+            let _ = writeln!(body, "<path d=\"M{from:.1} {middle:.1}H{to:.1}\" stroke=\"#24292f\" opacity=\".5\"/>");
+        }
         if *value > full {
             let cut = start + BAR - 16.0;
             let _ = writeln!(body, "<path d=\"M{cut:.1} {:.1}l5 -17h4l-5 17z\" fill=\"#f6f7f8\"/>", base + 4.5);
         }
         let style = if contender.name == BASELINE { "p" } else { "" };
-        text(body, start + length.max(1.0) + 5.0, base, style, &number(*value));
+        let behind =
+            start + length.max(1.0).max(end(cell.values(panel.column).into_iter().fold(0.0, f64::max)) - start);
+        text(body, behind + 5.0, base, style, &number(*value));
     }
     rows.len()
 }

@@ -28,8 +28,8 @@ enum Kind {
     Direct,
     Tproxy { arguments: &'static [&'static str] },
     Tokio { is_tuned: bool },
-    Haproxy { splices: bool },
-    Nginx { module: Option<PathBuf> },
+    Haproxy { options: &'static [&'static str] },
+    Nginx { module: Option<PathBuf>, options: &'static str },
     Socat,
     Rinetd,
 }
@@ -39,6 +39,16 @@ pub(crate) const BASELINE: &str = "tproxy";
 
 /// The same program, measured once more: what differs from the baseline is noise.
 pub(crate) const AGAIN: &str = "tproxy (again)";
+
+/// What haproxy's manual has for splicing, and the same with the sizes of ours.
+const SPLICES: &[&str] = &["option splice-auto", "option splice-request", "option splice-response"];
+const TUNED: &[&str] = &[
+    "option splice-auto",
+    "option splice-request",
+    "option splice-response",
+    "tune.pipesize 1048576",
+    "tune.bufsize 65536",
+];
 
 /// Everyone there is, and what is to be said about who is not.
 pub(crate) fn find(wanted: impl Fn(&str) -> bool) -> (Vec<Contender>, Vec<String>) {
@@ -73,12 +83,11 @@ fn tproxy() -> Vec<Contender> {
         let (program, kind) = (Some(program.clone()), Kind::Tproxy { arguments });
         Contender { name, version: version.clone(), program, kind }
     };
-    let mut entries = vec![entry(BASELINE, &["-q"] as &[_]), entry(AGAIN, &["-q"])];
-    if said_by(&program, "--help").contains("--splice") {
-        entries.push(entry("tproxy --splice off", &["-q", "--splice", "off"]));
-        entries.push(entry("tproxy --splice on", &["-q", "--splice", "on"]));
-    }
-    entries
+    vec![
+        entry(BASELINE, &["-q"] as &[_]),
+        entry(AGAIN, &["-q"]),
+        entry("tproxy --splice off", &["-q", "--splice", "off"]),
+    ]
 }
 
 fn installed() -> Vec<Contender> {
@@ -87,13 +96,15 @@ fn installed() -> Vec<Contender> {
         found.push(Contender { name, version: version(program, flag), program: Some(program.to_owned()), kind });
     };
     if let Some(haproxy) = on_path("haproxy") {
-        add("haproxy", &haproxy, "-v", Kind::Haproxy { splices: false });
-        add("haproxy (splice)", &haproxy, "-v", Kind::Haproxy { splices: true });
+        add("haproxy", &haproxy, "-v", Kind::Haproxy { options: &[] });
+        add("haproxy (splice)", &haproxy, "-v", Kind::Haproxy { options: SPLICES });
+        add("haproxy (tuned)", &haproxy, "-v", Kind::Haproxy { options: TUNED });
     }
     if let Some(nginx) = on_path("nginx")
         && let Some(module) = stream_module(&nginx)
     {
-        add("nginx", &nginx, "-v", Kind::Nginx { module });
+        add("nginx", &nginx, "-v", Kind::Nginx { module: module.clone(), options: "" });
+        add("nginx (tuned)", &nginx, "-v", Kind::Nginx { module, options: "proxy_buffer_size 64k; " });
     }
     if let Some(socat) = on_path("socat") {
         add("socat", &socat, "-V", Kind::Socat);
@@ -138,24 +149,24 @@ impl Contender {
     fn configuration(&self, from: SocketAddr, to: SocketAddr, folder: &Path) -> Option<String> {
         match &self.kind {
             Kind::Direct | Kind::Tproxy { .. } | Kind::Tokio { .. } | Kind::Socat => None,
-            Kind::Haproxy { splices } => {
-                let options = if *splices {
-                    "option splice-auto\n    option splice-request\n    option splice-response"
-                } else {
-                    "# copies"
-                };
+            Kind::Haproxy { options } => {
+                let (tune, options): (Vec<_>, Vec<_>) = options.iter().partition(|option| option.starts_with("tune."));
+                let lines =
+                    |options: Vec<&&str>| options.iter().map(|option| format!("    {option}\n")).collect::<String>();
                 Some(format!(
-                    "global\n    nbthread 1\n\
-                     defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 5m\n    timeout server 5m\n    {options}\n\
-                     listen relay\n    bind {from}\n    server upstream {to}\n"
+                    "global\n    nbthread 1\n{}\
+                     defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 5m\n    timeout server 5m\n{}\
+                     listen relay\n    bind {from}\n    server upstream {to}\n",
+                    lines(tune),
+                    lines(options)
                 ))
             }
-            Kind::Nginx { module } => {
+            Kind::Nginx { module, options } => {
                 let module = module.as_ref().map(|path| format!("load_module {};\n", path.display()));
                 Some(format!(
                     "{}daemon off;\nworker_processes 1;\npid {}/pid;\nerror_log stderr error;\n\
                      events {{ worker_connections 16384; }}\n\
-                     stream {{ server {{ listen {from}; proxy_pass {to}; }} }}\n",
+                     stream {{ {options}server {{ listen {from}; proxy_pass {to}; }} }}\n",
                     module.unwrap_or_default(),
                     folder.display()
                 ))

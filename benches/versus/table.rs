@@ -7,9 +7,10 @@ use crate::results::{Board, Results};
 
 /// What the columns mean, once.
 const LEGEND: &str = "\
-Medians. ± is (max − min) ÷ median of the rounds. × is tproxy ÷ this one, the median of the rounds' ratios: of a cost, below 1
-says that tproxy needs less; of a rate (/s), above 1 says that it is faster. CPU is the relay's own, all of its processes. A/A is what tproxy
-differs from itself by, measured as a stranger: a ratio within it says nothing. direct: no relay, what the load itself costs.
+Medians. ± is (max − min) ÷ median of the rounds. × is tproxy ÷ this one, the median of the rounds' ratios: of a cost,
+below 1 says that tproxy needs less; of a rate (/s), above 1 says that it is faster. CPU is the relay's own, all of its
+processes. A/A: tproxy is measured twice, as if it were two relays, and differs from itself by so much in the worst
+round; a ratio within that says nothing. direct: no relay, what the load itself costs.
 ";
 
 pub(crate) fn write(results: &Results) -> String {
@@ -30,8 +31,9 @@ pub(crate) fn write(results: &Results) -> String {
 pub(crate) fn heading(results: &Results) -> String {
     let machine = &results.machine;
     format!(
-        "{} · {}, {} cores, Linux {}, {} · rounds: {}\n{}\n",
+        "{} · {} · {}, {} cores, Linux {}, {} · rounds: {}\n{}\n",
         machine.date,
+        machine.commit,
         machine.cpu,
         machine.cores,
         machine.kernel,
@@ -87,8 +89,9 @@ fn table(results: &Results, board: &Board) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    if let Some(noise) = results.noise(board).filter(|noise| !noise.is_empty()) {
-        let noise: Vec<_> = noise.iter().map(|(name, noise)| format!("{name} {:.0} %", noise * 100.0)).collect();
+    let noises = results.noises(board);
+    if !noises.is_empty() {
+        let noise: Vec<_> = noises.iter().map(|(name, noise)| format!("{name} {:.0} %", noise * 100.0)).collect();
         let _ = writeln!(text, "A/A: {}", noise.join(", "));
     }
     if let Some((contender, cell)) =
