@@ -245,3 +245,13 @@ fn a_slice_is_one_pipe_of_four_times_as_much() {
     let pass = bench.flow.run(&mut bench.from, &mut bench.to, &mut bench.pool, 4 << 10);
     assert_eq!((pass, bench.news(before).len()), (Pass { progress: true, spent: true }, 16 << 10));
 }
+
+#[test]
+fn a_slice_is_over_with_one_pull_for_what_has_come_meanwhile_is_little() {
+    let mut bench = Bench::new();
+    bench.source.reads(&MUCH).reads(&MUCH);
+    bench.from.mark(Bits::READABLE);
+    let before = bench.target.written().len();
+    let pass = bench.flow.run(&mut bench.from, &mut bench.to, &mut bench.pool, 1 << 20);
+    assert_eq!((pass, bench.news(before).len()), (Pass { progress: true, spent: true }, MUCH.len()));
+}
