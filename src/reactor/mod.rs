@@ -298,6 +298,8 @@ impl<N: Net> Reactor<N> {
         // Descriptors came free. First for those who have been promised one.
         for token in std::mem::take(&mut self.starved) {
             if let Some(key) = self.owner(token) {
+                // Until it has asked, it holds the door: also for a drain that begins with the next turn.
+                self.starved.push(token);
                 self.enqueue(key);
             }
         }
