@@ -39,6 +39,10 @@ impl World {
         for (wrongly, what) in [
             (it.records > 1, "a second record".to_owned()),
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
+            (
+                it.connected.is_some() && Some(record.upstream) != it.address,
+                format!("upstream should be {:?}", it.address),
+            ),
             (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
             (record.down != it.flows[1].written, format!("down should be {}", it.flows[1].written)),
             (record.time != seconds(it.began, now), format!("time should be {}", seconds(it.began, now))),
@@ -68,6 +72,16 @@ impl World {
             return;
         }
         let timed_out = shadow.now >= it.began + config.connect_timeout;
+        // A pause that would outlast the timeout is not begun.
+        let dials = it.dials / config.to.len();
+        let pause = Duration::from_millis(150) * 2_u32.pow(u32::try_from(dials.max(1) - 1).unwrap());
+        let patient = shadow.now + pause < it.began + config.connect_timeout;
+        let alone = shadow.dial_failures.is_empty() && it.told == [None; 2] && !it.unwatched;
+        if alone && patient && it.dials < config.connect_attempts as usize * config.to.len() {
+            let dials = it.dials;
+            self.violation(format!("session {session}: given up after {dials} connections"));
+            return;
+        }
         // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
         if cause == "no-resources" && !it.unwatched && !shadow.dial_refused && it.failures.is_empty() && !timed_out {
             self.violation(format!("session {session}: given up for a shortage before its time"));
@@ -93,12 +107,24 @@ impl World {
                 .filter(|peer| it.in_doubt[**peer as usize] && it.first_told.map(|it| it.0) == Some(**peer))
                 .map(|peer| fault_word(*peer, Errno::CONNRESET)),
         );
+        let (idle, half) = (shadow.config.idle_timeout, shadow.config.half_close_timeout);
+        let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
-            "idle-timeout" => it.connected.is_some() && quiet(shadow.config.idle_timeout),
-            "half-close-timeout" => it.is_half_closed() && quiet(shadow.config.half_close_timeout),
-            "drain" => shadow.is_given_up(now),
+            "idle-timeout" => {
+                it.connected.is_some()
+                    && quiet(shadow.config.idle_timeout)
+                    && !(it.overdue && it.struck_half_closed && half_first)
+                    && !(it.overdue && it.struck_told)
+            }
+            "half-close-timeout" => {
+                it.is_half_closed()
+                    && quiet(shadow.config.half_close_timeout)
+                    && (shadow.config.idle_timeout.is_none() || half_first)
+                    && !(it.overdue && it.struck_told)
+            }
+            "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
             "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
             cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),

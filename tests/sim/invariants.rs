@@ -63,7 +63,7 @@ impl World {
         let now = self.shadow.now;
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
         if result == Ok(0) {
-            self.shadow.decide(session, peer, arrived);
+            self.shadow.decide(session, peer, arrived && self.plan.laws.counts_unacked);
         }
         let it = &mut self.shadow.sessions[session];
         match result {
@@ -84,6 +84,7 @@ impl World {
                 let target = peer.other() as usize;
                 let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
                 it.flow(peer).read += count as u64;
+                it.flow(peer).gulp += count as u64;
                 it.flow(peer).moved = true;
                 // Throwing away is progress only while the peer may yet get its answer.
                 let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
@@ -246,16 +247,16 @@ impl World {
             Peer::Upstream if !connected => {
                 let mut early = false;
                 if self.kernel.conns[conn].relay.life != Life::Dead {
-                    let alone = it.failures.is_empty() && self.shadow.dial_failures.is_empty();
-                    if let Some(at) = it.first_dial.filter(|_| alone && it.ended.is_none()) {
-                        let left = (it.began + self.shadow.config.connect_timeout).since(at);
-                        early = now < at + left / u32::try_from(self.shadow.config.to.len()).unwrap();
-                    }
+                    early = self.shadow.dial_failures.is_empty()
+                        && it.ended.is_none()
+                        && it.failed != Some(conn)
+                        && now < it.share;
+                    it.failed_at = Some(now);
                     it.failures.push("connect-timeout");
                 }
                 it.upstream = None;
                 if early {
-                    self.violation(format!("session {session}: its first address had not had its time"));
+                    self.violation(format!("session {session}: an address had not had its time"));
                 }
             }
             Peer::Upstream => {}
@@ -363,7 +364,7 @@ impl World {
     /// The listener goes: who waited in its queue when the drain began has been let in, if there was room.
     pub(crate) fn check_door(&mut self, waiting: usize) {
         let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
-        let starved = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
+        let starved = !self.shadow.dial_failures.is_empty();
         if waiting > 0 && room && !starved && !self.shadow.fatal {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }

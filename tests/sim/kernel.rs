@@ -517,8 +517,8 @@ impl Kernel {
         }
         let now = self.turn.unwrap_or(self.now);
         let half = it.out(to);
-        if upto > half.acked {
-            (half.acked, half.acked_at) = (upto, now);
+        if upto > half.acked || (fin && !half.fin_acked) {
+            (half.acked, half.acked_at) = (upto.max(half.acked), now);
         }
         let over = fin && !half.fin_acked;
         half.fin_acked |= fin;

@@ -45,6 +45,7 @@ pub(crate) fn take() -> Vec<String> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) client: SocketAddr,
+    pub(crate) upstream: SocketAddr,
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) time: String,
@@ -57,11 +58,11 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
     let mut words = line.strip_prefix("session ")?.split(' ');
     let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
     let client = field("client")?.parse().ok()?;
-    field("upstream")?.parse::<SocketAddr>().ok()?;
+    let upstream = field("upstream")?.parse().ok()?;
     let (up, down) = (field("up")?.parse().ok()?, field("down")?.parse().ok()?);
     let (time, connect) = (field("time")?.to_owned(), field("connect")?.to_owned());
     let end = field("end")?.to_owned();
-    words.next().is_none().then_some(Record { client, up, down, time, connect, end })
+    words.next().is_none().then_some(Record { client, upstream, up, down, time, connect, end })
 }
 
 #[test]

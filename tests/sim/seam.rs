@@ -267,6 +267,9 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
     fn received(&self) -> io::Result<u64> {
         let world = self.world.borrow();
         let half = &world.kernel.conns[self.conn].from_peer;
+        if !world.kernel.laws.counts_unacked {
+            return Err(Errno::OPNOTSUPP.into());
+        }
         Ok(half.arrived + u64::from(half.fin_arrived))
     }
 

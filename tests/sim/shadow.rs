@@ -18,6 +18,9 @@ pub(crate) const PAUSE_JITTER: f64 = 0.25;
 /// So many clients lost in a row are a shortage.
 const LOST_MAX: u32 = 16;
 
+/// Calls of accept in one turn.
+const ACCEPTS_PER_TURN: usize = 32;
+
 /// How one direction ended, as the relay was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -40,6 +43,8 @@ pub(crate) struct Flow {
     /// And how many it may take, for there were so many others.
     pub(crate) patience: usize,
     pub(crate) moved: bool,
+    /// Bytes read in this turn.
+    pub(crate) gulp: u64,
 }
 
 /// How far a session is that has nothing more to relay, as the kernel knows it.
@@ -105,6 +110,18 @@ pub(crate) struct Session {
     /// When the first connection to its upstream was begun, if it is still the first.
     pub(crate) first_dial: Option<Time>,
     pub(crate) dials: usize,
+    /// Where the connection under way, or the one that stands, leads to.
+    pub(crate) address: Option<SocketAddr>,
+    /// When it was begun, and until when it may stay without an answer.
+    pub(crate) dialled_at: Time,
+    pub(crate) share: Time,
+    /// When the last attempt failed.
+    pub(crate) failed_at: Option<Time>,
+    pub(crate) failed: Option<ConnId>,
+    /// Was it half closed when a timeout may have struck?
+    pub(crate) struck_half_closed: bool,
+    /// Had an error been told by then?
+    pub(crate) struck_told: bool,
     /// Its upstream is kept alive.
     pub(crate) kept_alive: bool,
     /// Its client could not be watched.
@@ -197,6 +214,8 @@ pub(crate) struct Shadow {
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
+    /// Calls of accept in this turn.
+    pub(crate) accepts: usize,
 }
 
 impl Shadow {
@@ -238,6 +257,7 @@ impl Shadow {
             short_push: None,
             freed: false,
             vain_calls: 0,
+            accepts: 0,
         }
     }
 
@@ -305,6 +325,26 @@ impl Shadow {
         {
             self.violation(format!("accept is asked again {:?} into a pause of {pause:?}", self.now.since(at)));
         }
+        self.accepts += 1;
+        if self.accepts > ACCEPTS_PER_TURN && self.stop_turn.is_none() {
+            self.violation(format!("accept is called {} times in one turn", self.accepts));
+        }
+        // Who waits for a descriptor goes first.
+        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 && !self.dial_refused {
+            let timeout = self.config.connect_timeout;
+            let waits = self.live.iter().copied().find(|live| {
+                let it = &self.sessions[*live];
+                it.connected.is_none()
+                    && it.upstream.is_none()
+                    && it.failures.is_empty()
+                    && !it.unwatched
+                    && it.told == [None; 2]
+                    && self.now < it.began + timeout
+            });
+            if let Some(session) = waits {
+                self.violation(format!("a client is let in while session {session} waits for a descriptor"));
+            }
+        }
         match result {
             Ok(conn) => {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
@@ -339,6 +379,13 @@ impl Shadow {
                     failures: Vec::new(),
                     first_dial: None,
                     dials: 0,
+                    address: None,
+                    dialled_at: self.now,
+                    share: self.now,
+                    failed_at: None,
+                    failed: None,
+                    struck_half_closed: false,
+                    struck_told: false,
                     kept_alive: false,
                     unwatched: false,
                     ended: None,
@@ -416,8 +463,25 @@ impl Shadow {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
                     let it = &mut self.sessions[session];
+                    let (addresses, place) = (self.config.to.len(), it.dials % self.config.to.len());
+                    let early = it.failed_at.filter(|_| place == 0 && self.dial_failures.is_empty()).filter(|at| {
+                        let round = u32::try_from(it.dials / addresses).unwrap() - 1;
+                        now < *at + Duration::from_millis(50) * 2_u32.pow(round)
+                    });
+                    let deadline = it.began + self.config.connect_timeout;
+                    let left = u32::try_from(addresses - place).unwrap();
+                    (it.dialled_at, it.share) = (now, now + deadline.since(now) / left);
+                    it.address = self.dialling;
                     it.upstream = Some(conn);
                     it.dials += 1;
+                    let (dials, attempts) = (it.dials, self.config.connect_attempts as usize);
+                    if let Some(at) = early {
+                        self.violation(format!("session {session} dials {dials} times, the last at once after {at:?}"));
+                    }
+                    if dials > attempts * addresses {
+                        self.violation(format!("session {session} dials {dials} times"));
+                    }
+                    let it = &mut self.sessions[session];
                     it.first_dial = (it.dials == 1).then_some(now);
                     (it.tokens[1], it.saw_fin[1]) = (Some(token), false);
                 }
@@ -441,8 +505,14 @@ impl Shadow {
                     it.connected = Some(now);
                     self.told(conn, errno);
                 }
-                Some(errno) => it.failures.push(connect_word(errno)),
-                None => it.failures.push("refused"),
+                Some(errno) => {
+                    (it.failed_at, it.failed) = (Some(now), Some(conn));
+                    it.failures.push(connect_word(errno));
+                }
+                None => {
+                    (it.failed_at, it.failed) = (Some(now), Some(conn));
+                    it.failures.push("refused");
+                }
             },
         }
         (self.sessions[session].last_moved, self.sessions[session].last_io) = (now, now);

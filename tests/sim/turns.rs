@@ -31,6 +31,7 @@ impl World {
         shadow.progress = asleep || events > 0;
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
+        shadow.accepts = 0;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
@@ -41,7 +42,7 @@ impl World {
             let due = self.shadow.is_inactive(it);
             let it = &mut self.shadow.sessions[session];
             (it.could_move, it.due) = (could_move, due);
-            it.flows.iter_mut().for_each(|flow| flow.moved = false);
+            it.flows.iter_mut().for_each(|flow| (flow.moved, flow.gulp) = (false, 0));
         }
     }
 
@@ -59,6 +60,13 @@ impl World {
             self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
         }
         self.check_tables(census);
+        // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
+        let first = 2 * (4 * self.plan.config.buffer_size as u64 + self.plan.config.buffer_size as u64);
+        let flows = self.shadow.live.iter().flat_map(|live| &self.shadow.sessions[*live].flows);
+        let greedy = flows.filter(|flow| flow.gulp > first).count();
+        if greedy > 1 {
+            self.violation(format!("{greedy} flows read more than their first slice in one turn"));
+        }
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
             self.check_service(session);
@@ -175,7 +183,9 @@ impl World {
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];
         // When a timeout may have struck too, it cannot be told which of the two it ends for, and since when.
-        if it.trouble.is_none() || it.overdue {
+        let said = it.flows.iter().all(|flow| flow.finished)
+            && self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn);
+        if (it.trouble.is_none() && !said) || it.overdue {
             return;
         }
         let asks = self.plan.laws.counts_unacked;
@@ -229,6 +239,9 @@ impl World {
         if due && it.could_move && !moved && shadow.asleep && !shadow.queueing && it.told == [None; 2] {
             self.violation(format!("session {session}: a timer went before what could be moved"));
         }
-        self.shadow.sessions[session].overdue = due && !moved;
+        let it = &mut self.shadow.sessions[session];
+        it.overdue = due && !moved;
+        it.struck_half_closed = it.is_half_closed();
+        it.struck_told = it.first_told.is_some();
     }
 }
