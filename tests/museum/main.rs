@@ -40,6 +40,33 @@ fn every_known_bug_is_caught() {
     assert!(!bugs.is_empty(), "no bug is named like {wanted:?}");
 }
 
+/// What the run above takes minutes to find out.
+#[test]
+fn every_bug_still_applies() {
+    if Command::new("git").arg("--version").output().is_err() {
+        return eprintln!("skipped: there is no git");
+    }
+    let copy = tempfile::tempdir().unwrap();
+    restore(copy.path());
+    for patch in patches() {
+        let checked = run(Command::new("git").args(["apply", "--check"]).arg(&patch).current_dir(copy.path()));
+        assert!(checked.status.success(), "{}: {}", name(&patch), text(&checked.stderr));
+    }
+}
+
+/// And in a minute, that each is still a program: one that does not compile proves nothing.
+#[test]
+#[ignore = "checks the project once for each bug; .ci/run asks for it"]
+fn every_bug_still_compiles() {
+    let copy = tempfile::tempdir().unwrap();
+    for patch in patches() {
+        restore(copy.path());
+        assert!(run(Command::new("git").arg("apply").arg(&patch).current_dir(copy.path())).status.success());
+        let checked = run(cargo(copy.path()).args(["check", "--quiet", "--locked", "--lib"]));
+        assert!(checked.status.success(), "{}: {}", name(&patch), text(&checked.stderr));
+    }
+}
+
 /// Builds the copy with this bug and runs the seeds. Which one found it?
 fn examine(copy: &Path, patch: &Path) -> Result<String, String> {
     restore(copy);
@@ -63,11 +90,16 @@ fn examine(copy: &Path, patch: &Path) -> Result<String, String> {
 
 /// The simulation in the copy, with a target folder that all bugs share, so that the dependencies are built once.
 fn simulation(copy: &Path) -> Command {
+    let mut cargo = cargo(copy);
+    cargo.env("TPROXY_SIM_SEEDS", SEEDS.to_string()).env_remove("TPROXY_SIM_SEED");
+    cargo.args(["test", "--quiet", "--locked", "--test", "sim"]);
+    cargo
+}
+
+fn cargo(copy: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(copy).env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("museum"));
-    cargo.env("TPROXY_SIM_SEEDS", SEEDS.to_string()).env_remove("TPROXY_SIM_SEED");
     cargo.env("RUSTFLAGS", "-Awarnings").env("RUST_BACKTRACE", "0");
-    cargo.args(["test", "--quiet", "--locked", "--test", "sim"]);
     cargo
 }
 
