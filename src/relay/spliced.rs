@@ -206,6 +206,21 @@ fn epipe_behind_a_part_of_a_pipe_leaves_the_end_of_the_answer_to_the_kernels_cou
     assert_eq!((bench.source.written(), bench.source.is_finished()), (b"answer".to_vec(), true));
 }
 
+/// Found by the simulation (seed 0x2b666 of its time).
+#[test]
+fn a_read_that_fails_leaves_no_doubt_how_it_ended() {
+    let mut bench = Bench::new();
+    bench.source.reads(&MUCH);
+    bench.target.takes(5).refuses(ErrorKind::BrokenPipe);
+    bench.event(Bits::READABLE);
+    // Whatever the kernel counted.
+    bench.target.reads(b"answer").fails(ErrorKind::ConnectionReset).received(7);
+    let mut answer = Flow::new();
+    answer.run(&mut bench.to, &mut bench.from, &mut bench.pool, 100);
+    assert_eq!((bench.source.written(), bench.source.is_finished()), (b"answer".to_vec(), false));
+    assert_eq!(answer.state(), State::Broken);
+}
+
 #[test]
 fn a_push_of_nothing_is_an_error_and_not_a_loop() {
     let mut bench = Bench::new();
