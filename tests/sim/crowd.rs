@@ -1,6 +1,8 @@
-//! More sessions than any seed draws.
+//! More sessions than any seed draws, and more bytes.
 
 use std::time::Duration;
+
+use tproxy::Splice;
 
 use crate::drive::run;
 use crate::plan::{Act, PeerPlan, Reading, SessionPlan};
@@ -18,4 +20,24 @@ fn the_upstreams_of_a_crowd_are_kept_alive_a_few_at_a_time() {
     let outcome = run(&plan);
     // Its trace would be a book.
     assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
+}
+
+#[test]
+fn bulk_lets_go_after_its_slice_however_much_there_is() {
+    const BYTES: u32 = 8 << 20;
+    for splice in [Splice::Off, Splice::On] {
+        let mut plan = scenarios::quiet();
+        plan.config.splice = splice;
+        plan.config.buffer_size = 64 << 10;
+        plan.laws.pipe_size = 1 << 20;
+        (plan.laws.delay, plan.laws.at_once) = ((0, 0), true);
+        let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [16 << 20; 4] };
+        let (client, upstream) =
+            (peer(vec![Act::Fin]), peer(vec![Act::Send(BYTES), Act::Pause(Duration::from_secs(1)), Act::Fin]));
+        plan.sessions = vec![SessionPlan { start: Duration::ZERO, client, upstream }];
+        let outcome = run(&plan);
+        assert_eq!((outcome.failure, outcome.bytes), (None, u64::from(BYTES)));
+        // There was more than one slice of it at a time.
+        assert!(outcome.turns < 100, "{} turns", outcome.turns);
+    }
 }

@@ -17,6 +17,9 @@ const ENDING: Duration = Duration::from_secs(31);
 /// How often an ending asks what is still owed.
 const ENDING_POLL: Duration = Duration::from_millis(20);
 
+/// What a flow of the backlog may read in one turn, or one buffer, or four times as much through a pipe.
+const SLICE: usize = 256 << 10;
+
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
 
@@ -66,6 +69,11 @@ impl World {
         let greedy = flows.filter(|flow| flow.gulp > first).count();
         if greedy > 1 {
             self.violation(format!("{greedy} flows read more than their first slice in one turn"));
+        }
+        let slice = (SLICE as u64).max(self.plan.config.buffer_size as u64);
+        let flows = self.shadow.live.iter().flat_map(|live| &self.shadow.sessions[*live].flows);
+        if let Some(most) = flows.map(|flow| flow.gulp).max().filter(|most| *most > first + 4 * slice) {
+            self.violation(format!("a flow read {most} bytes in one turn"));
         }
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
