@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::patience::{skipped, timed, until};
 use crate::peers::{
-    BlackHole, Ended, Nobody, Upstream, answer, bytes, client, clog, end_of, fate_of_a_client, finish, has_ipv6,
+    BlackHole, Ended, Nobody, Upstream, answer, bytes, client, clog, end_of, fate_of_a_client, finish, has_ipv6, hear,
     read_all, relayed, reset, say,
 };
 use crate::process::relay_to;
@@ -142,6 +142,9 @@ fn splice_says_whether_a_pipe_is_opened_and_when() {
             relayed(&server, &client, &bytes(count, 100));
         }
         holds(after_words);
+        clog(&server);
+        // What is read now fills every buffer, for it has been waiting.
+        hear(&client, 2 << 20);
         clog(&server);
         holds(after_bulk);
         reset(server);
