@@ -10,6 +10,8 @@ pub mod pool;
 pub mod side;
 
 #[cfg(test)]
+mod copied;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 mod spliced;
