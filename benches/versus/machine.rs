@@ -87,6 +87,12 @@ impl Machine {
         }
     }
 
+    /// When, of what and where, on one line.
+    pub(crate) fn line(&self) -> String {
+        let Self { cpu, cores, kernel, congestion_control, date, commit } = self;
+        format!("{date} · {commit} · {cpu}, {cores} cores, Linux {kernel}, {congestion_control}")
+    }
+
     /// What makes the figures worth less than they look.
     pub(crate) fn warnings(&self, cores: Cores) -> Vec<String> {
         let mut warnings = Vec::new();

@@ -132,18 +132,9 @@ const STYLE: &str = "<style>\
 
 /// Title, machine, versions. Returns where the rest begins.
 fn heading(results: &Results, body: &mut String) -> f64 {
-    let machine = &results.machine;
     text(body, MARGIN, 36.0, "t", "tproxy beside other relays");
-    let setting = format!(
-        "{} · {} · {}, {} cores, Linux {}, {} · {} rounds in turns, medians · relay and load on a core each",
-        machine.date,
-        machine.commit,
-        machine.cpu,
-        machine.cores,
-        machine.kernel,
-        machine.congestion_control,
-        results.rounds
-    );
+    let (machine, rounds) = (results.machine.line(), results.rounds);
+    let setting = format!("{machine} · {rounds} rounds in turns, medians · relay and load on a core each");
     text(body, MARGIN, 58.0, "m", &setting);
     text(body, MARGIN, 75.0, "m", &versions(&results.contenders));
     text(

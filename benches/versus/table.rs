@@ -29,18 +29,8 @@ pub(crate) fn write(results: &Results) -> String {
 
 /// Date, machine and versions.
 pub(crate) fn heading(results: &Results) -> String {
-    let machine = &results.machine;
-    format!(
-        "{} · {} · {}, {} cores, Linux {}, {} · rounds: {}\n{}\n",
-        machine.date,
-        machine.commit,
-        machine.cpu,
-        machine.cores,
-        machine.kernel,
-        machine.congestion_control,
-        results.rounds,
-        versions(&results.contenders)
-    )
+    let (machine, versions) = (results.machine.line(), versions(&results.contenders));
+    format!("{machine} · rounds: {}\n{versions}\n", results.rounds)
 }
 
 /// Each program once.
