@@ -112,8 +112,7 @@ pub(crate) struct Session {
     pub(crate) dials: usize,
     /// Where the connection under way, or the one that stands, leads to.
     pub(crate) address: Option<SocketAddr>,
-    /// When it was begun, and until when it may stay without an answer.
-    pub(crate) dialled_at: Time,
+    /// Until when it may stay without an answer.
     pub(crate) share: Time,
     /// When the last attempt failed.
     pub(crate) failed_at: Option<Time>,
@@ -380,7 +379,6 @@ impl Shadow {
                     first_dial: None,
                     dials: 0,
                     address: None,
-                    dialled_at: self.now,
                     share: self.now,
                     failed_at: None,
                     failed: None,
@@ -470,7 +468,7 @@ impl Shadow {
                     });
                     let deadline = it.began + self.config.connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();
-                    (it.dialled_at, it.share) = (now, now + deadline.since(now) / left);
+                    it.share = now + deadline.since(now) / left;
                     it.address = self.dialling;
                     it.upstream = Some(conn);
                     it.dials += 1;
