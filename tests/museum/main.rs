@@ -1,17 +1,21 @@
-//! The museum: bugs that relays have had, each a patch to ours, and the simulation that has to find them.
+//! The museum: bugs that relays have had, each put into ours, and the simulation that has to find them.
 //!
 //! ```console
 //! $ cargo test --test museum -- --ignored --nocapture
 //! $ TPROXY_MUSEUM=reset cargo test --test museum -- --ignored --nocapture     # those whose name contains it
 //! ```
-//! Each `NAME.patch` in this folder begins with what the bug is. It is applied to a copy of the sources, which is built
-//! and run through at most 10,000 seeds. A bug that is not found is a hole in the simulation; a patch that does not
-//! apply any more, or does not compile, is a failure too.
+//! Each `NAME.bug` in this folder is an exhibit (`exhibit.rs`). It is put into a copy of the sources, which is built
+//! and run through at most 10,000 seeds. A bug that is not found is a hole in the simulation. An exhibit whose text no
+//! longer occurs, or that does not compile, is a failure too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod exhibit;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use exhibit::Exhibit;
 
 const SEEDS: u32 = 10_000;
 
@@ -19,19 +23,19 @@ const SEEDS: u32 = 10_000;
 #[ignore = "builds the project once for each bug: see the head of this file"]
 fn every_known_bug_is_caught() {
     let wanted = std::env::var("TPROXY_MUSEUM").unwrap_or_default();
-    let bugs: Vec<_> = patches().into_iter().filter(|patch| name(patch).contains(&wanted)).collect();
+    let bugs: Vec<_> = exhibits().into_iter().filter(|bug| bug.name.contains(&wanted)).collect();
     let copy = tempfile::tempdir().unwrap();
     let mut missed = Vec::new();
     // What is found has to be the bug: without one, the same seeds see nothing.
     restore(copy.path());
     let clean = run(simulation(copy.path()).arg("random_seeds_hold"));
     assert!(clean.status.success(), "the sources as they are: {}", text(&clean.stdout));
-    for patch in &bugs {
-        match examine(copy.path(), patch) {
-            Ok(found) => eprintln!("caught  {:42} {found}", name(patch)),
+    for bug in &bugs {
+        match examine(copy.path(), bug) {
+            Ok(found) => eprintln!("caught  {:42} {found}", bug.name),
             Err(why) => {
-                eprintln!("MISSED  {:42} {why}", name(patch));
-                missed.push(name(patch));
+                eprintln!("MISSED  {:42} {why}", bug.name);
+                missed.push(&bug.name);
             }
         }
     }
@@ -43,14 +47,10 @@ fn every_known_bug_is_caught() {
 /// What the run above takes minutes to find out.
 #[test]
 fn every_bug_still_applies() {
-    if Command::new("git").arg("--version").output().is_err() {
-        return eprintln!("skipped: there is no git");
-    }
     let copy = tempfile::tempdir().unwrap();
-    restore(copy.path());
-    for patch in patches() {
-        let checked = run(Command::new("git").args(["apply", "--check"]).arg(&patch).current_dir(copy.path()));
-        assert!(checked.status.success(), "{}: {}", name(&patch), text(&checked.stderr));
+    for bug in exhibits() {
+        restore_folder(copy.path(), "src");
+        bug.apply(&copy.path().join("src")).unwrap_or_else(|why| panic!("{}: {why}", bug.name));
     }
 }
 
@@ -59,21 +59,24 @@ fn every_bug_still_applies() {
 #[ignore = "checks the project once for each bug; .ci/run asks for it"]
 fn every_bug_still_compiles() {
     let copy = tempfile::tempdir().unwrap();
-    for patch in patches() {
-        restore(copy.path());
-        assert!(run(Command::new("git").arg("apply").arg(&patch).current_dir(copy.path())).status.success());
+    restore(copy.path());
+    let mut broken = Vec::new();
+    for bug in exhibits() {
+        restore_folder(copy.path(), "src");
+        bug.apply(&copy.path().join("src")).unwrap_or_else(|why| panic!("{}: {why}", bug.name));
         let checked = run(cargo(copy.path()).args(["check", "--quiet", "--locked", "--lib"]));
-        assert!(checked.status.success(), "{}: {}", name(&patch), text(&checked.stderr));
+        if !checked.status.success() {
+            eprintln!("{}: {}", bug.name, text(&checked.stderr));
+            broken.push(bug.name);
+        }
     }
+    assert!(broken.is_empty(), "these do not compile: {broken:?}");
 }
 
 /// Builds the copy with this bug and runs the seeds. Which one found it?
-fn examine(copy: &Path, patch: &Path) -> Result<String, String> {
-    restore(copy);
-    let applied = run(Command::new("git").arg("apply").arg(patch).current_dir(copy));
-    if !applied.status.success() {
-        return Err(format!("the patch does not apply: {}", text(&applied.stderr)));
-    }
+fn examine(copy: &Path, bug: &Exhibit) -> Result<String, String> {
+    restore_folder(copy, "src");
+    bug.apply(&copy.join("src"))?;
     let built = run(simulation(copy).arg("--no-run"));
     if !built.status.success() {
         return Err(format!("it does not compile: {}", text(&built.stderr)));
@@ -110,9 +113,13 @@ fn restore(copy: &Path) {
         fs::copy(root.join(file), copy.join(file)).unwrap();
     }
     for folder in ["src", "tests/sim", "benches"] {
-        let _ = fs::remove_dir_all(copy.join(folder));
-        copy_folder(&root.join(folder), &copy.join(folder));
+        restore_folder(copy, folder);
     }
+}
+
+fn restore_folder(copy: &Path, folder: &str) {
+    let _ = fs::remove_dir_all(copy.join(folder));
+    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &copy.join(folder));
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -127,16 +134,8 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-fn patches() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/museum");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut patches: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "patch")).collect();
-    patches.sort();
-    patches
-}
-
-fn name(patch: &Path) -> String {
-    patch.file_stem().unwrap().to_string_lossy().into_owned()
+fn exhibits() -> Vec<Exhibit> {
+    exhibit::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/museum"))
 }
 
 fn run(command: &mut Command) -> Output {
