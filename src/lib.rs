@@ -31,7 +31,7 @@
 //! });
 //!
 //! let relay = Relay::bind(Config::new("127.0.0.1:0".parse()?, [address]))?;
-//! let (front, stopper) = (relay.local_addr(), relay.stopper());
+//! let (front, control) = (relay.local_addr(), relay.control());
 //! let running = std::thread::spawn(|| relay.run());
 //!
 //! let mut client = TcpStream::connect(front)?;
@@ -41,7 +41,7 @@
 //! client.read_to_string(&mut answer)?;
 //! assert_eq!(answer, "hello");
 //!
-//! stopper.stop();
+//! control.stop();
 //! let totals = running.join().unwrap()?;
 //! assert_eq!((totals.sessions, totals.up, totals.down), (1, 5, 5));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -52,7 +52,7 @@
 //! Arrows point down and never up.
 //!
 //! ```text
-//!  lib: Relay, Config, Stopper, Totals           the public face
+//!  lib: Relay, Config, Control, Totals           the public face
 //!    │
 //!  reactor/   the loop, the sessions, their alarms, the gate; the only caller of the seam
 //!    │
@@ -80,7 +80,7 @@ use rustix::process::{Resource, getrlimit};
 
 pub use config::{Config, Splice};
 pub use error::Error;
-pub use net::Stopper;
+pub use net::Control;
 use net::mio::Mio;
 pub use reactor::Totals;
 use reactor::{Limits, Reactor};
@@ -100,7 +100,7 @@ const PIPES_SHARE: usize = 32;
 pub struct Relay {
     reactor: Reactor<Mio>,
     local_addr: SocketAddr,
-    stopper: Stopper,
+    control: Control,
 }
 
 impl Relay {
@@ -114,17 +114,17 @@ impl Relay {
     /// [`Error::Listen`] when the address cannot be listened on, [`Error::Descriptors`] and [`Error::Start`] when the
     /// process lacks what it takes.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        Self::bind_with(config, Stopper::new().map_err(Error::Start)?)
+        Self::bind_with(config, Control::new().map_err(Error::Start)?)
     }
 
-    /// As [`bind`](Self::bind), but obeys a stopper that was made before: install it in signal handlers first, and no
+    /// As [`bind`](Self::bind), but obeys a control that was made before: install it in signal handlers first, and no
     /// request is lost.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
-    pub fn bind_with(config: Config, stopper: Stopper) -> Result<Self, Error> {
+    pub fn bind_with(config: Config, control: Control) -> Result<Self, Error> {
         config.check()?;
-        let net = Mio::new(stopper.clone()).map_err(Error::Start)?;
+        let net = Mio::new(control.clone()).map_err(Error::Start)?;
         let cannot_listen = |error| Error::Listen { address: config.from, error };
         let listener = net.listen(config.from).map_err(cannot_listen)?;
         let listening = listener.local_addr().map_err(cannot_listen)?;
@@ -138,7 +138,7 @@ impl Relay {
         let worst = config.buffer_size.saturating_mul(2 * limit) >> 20;
         info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
         let reactor = Reactor::new(net, listener, config, limits, Rng::new());
-        Ok(Self { reactor, local_addr: listening, stopper })
+        Ok(Self { reactor, local_addr: listening, control })
     }
 
     /// The address it listens on, with the port that the kernel chose if the configuration said 0.
@@ -147,8 +147,8 @@ impl Relay {
     }
 
     /// A handle to stop it with.
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Serves until it was asked to stop and its sessions have finished, or were reset.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tproxy::{Config, Error, Relay, Stopper, Totals};
+use tproxy::{Config, Control, Error, Relay, Totals};
 
 /// All sessions finished.
 const DRAINED: u8 = 0;
@@ -46,9 +46,9 @@ fn main() -> ExitCode {
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
     let code = match serve(config, &journal) {
-        Ok(Totals { drained: 0, .. }) => DRAINED,
-        Ok(Totals { drained, .. }) => {
-            warn!("{drained} sessions had not finished and were reset");
+        Ok(Totals { cut_short: 0, .. }) => DRAINED,
+        Ok(Totals { cut_short, .. }) => {
+            warn!("{cut_short} sessions had not finished and were reset");
             NOT_DRAINED
         }
         Err(error) => {
@@ -69,9 +69,9 @@ fn main() -> ExitCode {
 
 /// Handlers first, then the listener: whoever sees it listening can ask it to stop.
 fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
-    let stopper = Stopper::new().map_err(Error::Start)?;
-    signals::install(&stopper, journal).map_err(Error::Start)?;
-    let totals = Relay::bind_with(config, stopper)?.run()?;
+    let control = Control::new().map_err(Error::Start)?;
+    signals::install(&control, journal).map_err(Error::Start)?;
+    let totals = Relay::bind_with(config, control)?.run()?;
     let Totals { sessions, up, down, spliced, .. } = totals;
     info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
     Ok(totals)

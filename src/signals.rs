@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
-use tproxy::Stopper;
+use tproxy::Control;
 
 use crate::logging::Journal;
 
 /// Handles the signals from now on.
-pub(crate) fn install(stopper: &Stopper, journal: &Journal) -> io::Result<()> {
+pub(crate) fn install(control: &Control, journal: &Journal) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
-        pipe::register(signal, stopper.as_fd().try_clone_to_owned()?)?;
+        pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // They would end the process by default. One day they will mean something.
     for (signal, name) in [(SIGHUP, "SIGHUP"), (SIGUSR1, "SIGUSR1")] {

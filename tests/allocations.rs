@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tproxy::{Config, Relay, Stopper, Totals};
+use tproxy::{Config, Control, Relay, Totals};
 
 thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(false) };
@@ -48,7 +48,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 struct Watched {
     front: SocketAddr,
     upstream: TcpListener,
-    stopper: Stopper,
+    control: Control,
     running: JoinHandle<Totals>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -59,12 +59,12 @@ impl Watched {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config::new("127.0.0.1:0".parse().unwrap(), [upstream.local_addr().unwrap()]);
         let relay = Relay::bind(config).unwrap();
-        let (front, stopper) = (relay.local_addr(), relay.stopper());
+        let (front, control) = (relay.local_addr(), relay.control());
         let running = std::thread::spawn(move || {
             WATCHED.set(true);
             relay.run().unwrap()
         });
-        Self { front, upstream, stopper, running, _alone: alone }
+        Self { front, upstream, control, running, _alone: alone }
     }
 
     /// Both ends of a session: the client's, the upstream's.
@@ -80,7 +80,7 @@ impl Watched {
 
     /// Ends with its sessions, which the caller has dropped.
     fn stop(self) -> Totals {
-        self.stopper.stop();
+        self.control.stop();
         self.running.join().unwrap()
     }
 }

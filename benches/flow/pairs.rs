@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use criterion::{Criterion, Throughput};
 use tproxy::net::Peer;
-use tproxy::relay::flow::BULK;
+use tproxy::relay::flow::LARGE_READS_FOR_BULK;
 use tproxy::relay::pair::Pair;
 use tproxy::relay::pool::{Pool, Splicing};
 use tproxy::relay::side::Side;
@@ -31,9 +31,9 @@ pub(crate) fn all(criterion: &mut Criterion) {
         bencher.iter(|| assert_eq!(bench.bulk(), (GIB, 0)));
     });
     group.bench_function("1 GiB spliced", |bencher| {
-        let mut bench = Bench::new(Splicing { after: BULK, pipes_max: 1 });
+        let mut bench = Bench::new(Splicing { after: LARGE_READS_FOR_BULK, pipes_max: 1 });
         bench.pool.add_pipe(Pipe);
-        let proof = usize::from(BULK) * BUFFER;
+        let proof = usize::from(LARGE_READS_FOR_BULK) * BUFFER;
         assert_eq!(bench.bulk(), (proof, GIB - proof));
         bencher.iter(|| assert_eq!(bench.bulk(), (0, GIB)));
     });
@@ -65,7 +65,7 @@ impl Bench {
     /// 1 GiB from the client, slice by slice. What did the upstream hear?
     fn bulk(&mut self) -> (usize, usize) {
         self.say(Peer::Client, GIB);
-        while self.pair.run(Peer::Client, SLICE, &mut self.pool).spent {}
+        while self.pair.run(Peer::Client, SLICE, &mut self.pool).slice_used_up {}
         self.wires[Peer::Upstream as usize].heard()
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
-use tproxy::net::{Bits, Net, Peer, Ready, Time, Token, Turn};
+use tproxy::net::{Hints, Net, Peer, Ready, Time, Token, Turn};
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
 
@@ -55,7 +55,7 @@ pub(crate) fn all(criterion: &mut Criterion) {
 /// A reactor, its kernel, and the sessions that are open.
 struct House {
     kernel: Rc<Kernel>,
-    reactor: Reactor<Memory>,
+    reactor: Reactor<FakeNet>,
     sessions: Vec<Wires>,
 }
 
@@ -67,14 +67,14 @@ impl House {
         let kernel = Rc::<Kernel>::default();
         let config = Config::new(address(1), [address(2)]);
         let limits = Limits { sessions: sessions + 1, pipes: 1 };
-        let reactor = Reactor::new(Memory(Rc::clone(&kernel)), (), config, limits, Rng::with_seed(1));
+        let reactor = Reactor::new(FakeNet(Rc::clone(&kernel)), (), config, limits, Rng::with_seed(1));
         let mut house = Self { kernel, reactor, sessions: Vec::new() };
         for _ in 0..sessions {
             let wires = Wires::default();
             house.let_in(&wires);
             house.sessions.push(wires);
         }
-        assert_eq!(house.reactor.census().sessions, sessions);
+        assert_eq!(house.reactor.gauges().sessions, sessions);
         house
     }
 
@@ -88,7 +88,7 @@ impl House {
         for peer in Peer::BOTH {
             self.kernel.newcomers[peer as usize].borrow_mut().push_back(Rc::clone(&wires[peer as usize]));
         }
-        self.kernel.events.borrow_mut().push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
+        self.kernel.events.borrow_mut().push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
         self.turn();
         self.turn();
     }
@@ -140,7 +140,7 @@ impl Kernel {
     /// The wire has news.
     fn raise(&self, wire: &Wire) {
         if let Some(token) = wire.token() {
-            self.events.borrow_mut().push(Ready { token, bits: wire.edge() });
+            self.events.borrow_mut().push(Ready { token, hints: wire.edge() });
         }
     }
 
@@ -152,9 +152,9 @@ impl Kernel {
 
 /// The kernel as the reactor sees it. It never sleeps.
 #[derive(Debug)]
-struct Memory(Rc<Kernel>);
+struct FakeNet(Rc<Kernel>);
 
-impl Net for Memory {
+impl Net for FakeNet {
     type Stream = Socket;
     type Listener = ();
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use tproxy::net::{Bits, Stream, Token};
+use tproxy::net::{Hints, Stream, Token};
 
 /// What a pipe of net/mio holds.
 const PIPE: usize = 1 << 20;
@@ -56,15 +56,15 @@ impl Wire {
     }
 
     /// What an edge says now. Linux tells both directions' state whichever of them changed.
-    pub(crate) fn edge(&self) -> Bits {
-        let mut bits = Bits::WRITABLE;
+    pub(crate) fn edge(&self) -> Hints {
+        let mut hints = Hints::WRITABLE;
         if self.unread.get() > 0 || self.ended.get() {
-            bits |= Bits::READABLE;
+            hints |= Hints::READABLE;
         }
         if self.ended.get() {
-            bits |= Bits::EAGER | Bits::FIN;
+            hints |= Hints::READ_TO_EAGAIN | Hints::FIN;
         }
-        bits
+        hints
     }
 
     /// Takes so many bytes of those that came, if there are any.
@@ -102,20 +102,20 @@ impl Stream for Socket {
         Ok(data.len())
     }
 
-    fn pull(&mut self, _: &mut Pipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, _: &mut Pipe, most: usize) -> io::Result<usize> {
         self.0.take(most.min(PIPE))
     }
 
-    fn push(&mut self, _: &mut Pipe, count: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, _: &mut Pipe, count: usize) -> io::Result<usize> {
         self.0.spliced.set(self.0.spliced.get() + count);
         Ok(count)
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn fault(&mut self) -> io::Result<()> {
+    fn take_error(&mut self) -> io::Result<()> {
         Ok(())
     }
 

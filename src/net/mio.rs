@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 pub use super::pipe::Pipe;
-use super::{Bits, Net, Ready, Stopper, Stream, Time, Token, Turn, raw};
+use super::{Control, Hints, Net, Ready, Stream, Time, Token, Turn, raw};
 
 /// Clients that may wait in the kernel's queue before they are accepted. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4 (`listen(2)`).
@@ -28,8 +28,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// The stopper's token: no socket has it, for a key never has all bits set.
-const STOPPER: mio::Token = mio::Token(usize::MAX);
+/// The control's token: no socket has it, for a key never has all bits set.
+const CONTROL: mio::Token = mio::Token(usize::MAX);
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a token is 64 bits wide and travels in a usize");
@@ -40,7 +40,7 @@ pub struct Mio {
     poll: Poll,
     events: Events,
     epoch: Instant,
-    stopper: Stopper,
+    control: Control,
     /// Ports a connecting socket may be given, and so may meet itself at.
     ephemeral: RangeInclusive<u16>,
 }
@@ -54,18 +54,18 @@ pub struct Listener(TcpListener);
 pub struct Socket(TcpStream);
 
 impl Mio {
-    /// An event queue that listens to `stopper`.
+    /// An event queue that listens to `control`.
     ///
     /// # Errors
     /// When the kernel gives no epoll instance (EMFILE, ENFILE, ENOMEM) or watches no more descriptors (ENOSPC).
-    pub fn new(stopper: Stopper) -> io::Result<Self> {
+    pub fn new(control: Control) -> io::Result<Self> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut SourceFd(&stopper.inside().as_raw_fd()), STOPPER, Interest::READABLE)?;
+        poll.registry().register(&mut SourceFd(&control.rx().as_raw_fd()), CONTROL, Interest::READABLE)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             epoch: started(),
-            stopper,
+            control,
             ephemeral: ephemeral_ports(),
         })
     }
@@ -123,8 +123,8 @@ impl Net for Mio {
         let mut stop = false;
         for event in &self.events {
             match event.token() {
-                STOPPER => stop = self.stopper.answer(),
-                mio::Token(token) => ready.push(Ready { token: Token::from_u64(token as u64), bits: bits(event) }),
+                CONTROL => stop = self.control.take_requests(),
+                mio::Token(token) => ready.push(Ready { token: Token::from_u64(token as u64), hints: hints(event) }),
             }
         }
         Ok(Turn { now: self.now(), stop })
@@ -149,7 +149,7 @@ impl Net for Mio {
     fn connected(&mut self, stream: &mut Socket) -> io::Result<bool> {
         // getpeername answers only for a connection (ENOTCONN while it comes about, and after a reset). To call connect
         // once more would answer too, but on an error it disconnects, and what the peer said before is thrown away.
-        let Ok(them) = stream.0.peer_addr() else { return stream.fault().map(|()| false) };
+        let Ok(them) = stream.0.peer_addr() else { return stream.take_error().map(|()| false) };
         // Nobody listens there, and the kernel chose that very port for us: SYN met SYN and we would echo the client
         // to itself (K14).
         if self.ephemeral.contains(&them.port()) && stream.0.local_addr().is_ok_and(|us| us == them) {
@@ -187,22 +187,22 @@ impl Stream for Socket {
         self.0.write(data)
     }
 
-    fn pull(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
         pipe.fill(self.0.as_fd(), most)
     }
 
-    fn push(&mut self, pipe: &mut Pipe, count: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut Pipe, count: usize) -> io::Result<usize> {
         pipe.empty(self.0.as_fd(), count)
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         match self.0.shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => self.fault(),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => self.take_error(),
             result => result,
         }
     }
 
-    fn fault(&mut self) -> io::Result<()> {
+    fn take_error(&mut self) -> io::Result<()> {
         self.0.take_error()?.map_or(Ok(()), Err)
     }
 
@@ -236,17 +236,17 @@ fn mio_token(token: Token) -> mio::Token {
     mio::Token(token.as_u64() as usize)
 }
 
-fn bits(event: &Event) -> Bits {
+fn hints(event: &Event) -> Hints {
     let hints = [
-        (event.is_readable(), Bits::READABLE),
-        (event.is_writable(), Bits::WRITABLE),
-        (event.is_read_closed() || event.is_write_closed() || is_urgent(event), Bits::EAGER),
+        (event.is_readable(), Hints::READABLE),
+        (event.is_writable(), Hints::WRITABLE),
+        (event.is_read_closed() || event.is_write_closed() || is_urgent(event), Hints::READ_TO_EAGAIN),
         // A reset sets SO_ERROR before it shuts both directions down (`tcp_reset` and the barrier in `tcp_poll`), so an
         // end of input without an error was a FIN, or an error that a call has been told of already.
-        (event.is_read_closed() && !event.is_error(), Bits::FIN),
-        (event.is_error(), Bits::ERROR),
+        (event.is_read_closed() && !event.is_error(), Hints::FIN),
+        (event.is_error(), Hints::ERROR),
     ];
-    hints.into_iter().filter(|(seen, _)| *seen).fold(Bits::default(), |bits, (_, bit)| bits | bit)
+    hints.into_iter().filter(|(seen, _)| *seen).fold(Hints::default(), |hints, (_, bit)| hints | bit)
 }
 
 #[cfg(target_os = "linux")]
@@ -387,7 +387,7 @@ mod tests {
     /// K13: what the options cost the listener, an accepted socket has for free.
     #[test]
     fn both_ends_carry_every_option() {
-        let mut net = Mio::new(Stopper::new().unwrap()).unwrap();
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let mut listener = net.listen(address("127.0.0.1:0")).unwrap();
         let mut dialled = net.connect(listener.local_addr().unwrap()).unwrap();
         while !net.connected(&mut dialled).unwrap() {}
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_listener_takes_both_families() {
-        let mut net = Mio::new(Stopper::new().unwrap()).unwrap();
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let mut listener = net.listen(address("[::]:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "::1"] {
@@ -422,7 +422,7 @@ mod tests {
     /// K14, without waiting for the kernel to choose the unlucky port: the socket is bound to it before it connects.
     #[test]
     fn a_socket_connected_to_itself_was_refused() {
-        let mut net = Mio::new(Stopper::new().unwrap()).unwrap();
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let port = net.ephemeral.clone().find(|port| StdListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let socket = stream_socket(to).unwrap();
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_says_so_once_it_is_over() {
-        let mut net = Mio::new(Stopper::new().unwrap()).unwrap();
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut socket = net.connect(closed).unwrap();
         let error = net.connected(&mut socket).unwrap_err();

@@ -6,10 +6,10 @@
 //! Nothing below promises more than a kernel does: readiness is edge-triggered and a hint, errors are one-shot, and
 //! only the result of a call changes what the relay believes.
 
+mod control;
 pub mod mio;
 mod pipe;
 mod raw;
-mod stopper;
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::ops::{Add, BitOr, BitOrAssign};
 use std::time::Duration;
 
-pub use stopper::Stopper;
+pub use control::Control;
 
 /// A moment, in nanoseconds since the reactor began. It never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -134,15 +134,15 @@ impl fmt::Debug for Token {
 
 /// What an event hints at.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Bits(u8);
+pub struct Hints(u8);
 
-impl Bits {
+impl Hints {
     /// A read may give something; for a listener, an accept.
     pub const READABLE: Self = Self(1);
     /// A write may take something; while connecting, it may be over.
     pub const WRITABLE: Self = Self(2);
     /// A FIN, a hang-up or an urgent mark was seen: from now on only WouldBlock proves this socket dry (K6, K15).
-    pub const EAGER: Self = Self(4);
+    pub const READ_TO_EAGAIN: Self = Self(4);
     /// The peer's FIN has come: everything it sent before can be read, and the end of that will be true, whatever the
     /// socket dies of afterwards. Never together with ERROR, for a reset hangs up both directions as well.
     pub const FIN: Self = Self(16);
@@ -154,13 +154,13 @@ impl Bits {
         self.0 & other.0 != 0
     }
 
-    /// Without the bits of `other`.
+    /// Without the hints of `other`.
     pub const fn remove(&mut self, other: Self) {
         self.0 &= !other.0;
     }
 }
 
-impl BitOr for Bits {
+impl BitOr for Hints {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
@@ -168,16 +168,21 @@ impl BitOr for Bits {
     }
 }
 
-impl BitOrAssign for Bits {
+impl BitOrAssign for Hints {
     fn bitor_assign(&mut self, other: Self) {
         self.0 |= other.0;
     }
 }
 
-impl fmt::Debug for Bits {
+impl fmt::Debug for Hints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            [(Self::READABLE, 'r'), (Self::WRITABLE, 'w'), (Self::EAGER, 'e'), (Self::FIN, 'f'), (Self::ERROR, '!')];
+        let names = [
+            (Self::READABLE, 'r'),
+            (Self::WRITABLE, 'w'),
+            (Self::READ_TO_EAGAIN, 'e'),
+            (Self::FIN, 'f'),
+            (Self::ERROR, '!'),
+        ];
         names.into_iter().filter(|(bit, _)| self.has(*bit)).try_for_each(|(_, name)| write!(f, "{name}"))
     }
 }
@@ -188,7 +193,7 @@ pub struct Ready {
     /// Whose.
     pub token: Token,
     /// What it hints at.
-    pub bits: Bits,
+    pub hints: Hints,
 }
 
 /// What a wait brought beside the events. It is the only source of time: within a turn, it stands still.
@@ -222,20 +227,20 @@ pub trait Stream: Sized {
     /// Moves what has come into `pipe`, which is empty, and says how much: at most `most`, and what the pipe has room
     /// for. Whatever else it gives, 0 and WouldBlock included, proves nothing but that nothing was moved (K15); an
     /// error of the stream's is told once all the same.
-    fn pull(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
+    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
 
     /// Writes the front of what is in `pipe`, where there are `count` bytes and no more, and says how much. If that is
     /// less, an error that is told once may have been swallowed: the kernel calls the socket for every few pages, and
     /// tells of what was sent rather than of what went wrong then (`splice_to_socket` in `fs/splice.c`). So only the
     /// next call says why. Where SIGPIPE is not ignored, as Rust's `main` does, it is raised.
-    fn push(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
 
     /// Sends a FIN behind what was written: `shutdown(Write)`. ENOTCONN says that nobody is left to hear it; then
     /// SO_ERROR decides, for it may hold the reset that answered the last write.
-    fn finish(&mut self) -> io::Result<()>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// SO_ERROR as a result. One-shot: the kernel forgets it.
-    fn fault(&mut self) -> io::Result<()>;
+    fn take_error(&mut self) -> io::Result<()>;
 
     /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
     fn unacked(&self) -> io::Result<usize>;
@@ -311,18 +316,18 @@ mod tests {
 
     #[test]
     fn bits_are_told_apart() {
-        let all = [Bits::READABLE, Bits::WRITABLE, Bits::EAGER, Bits::FIN, Bits::ERROR];
+        let all = [Hints::READABLE, Hints::WRITABLE, Hints::READ_TO_EAGAIN, Hints::FIN, Hints::ERROR];
         for (i, one) in all.into_iter().enumerate() {
             for (j, two) in all.into_iter().enumerate() {
                 assert_eq!(one.has(two), i == j);
             }
         }
-        let mut bits = Bits::READABLE | Bits::ERROR;
-        assert_eq!(format!("{bits:?}"), "r!");
-        bits |= Bits::EAGER;
-        assert!(bits.has(Bits::EAGER) && !bits.has(Bits::WRITABLE));
-        bits.remove(Bits::ERROR | Bits::WRITABLE);
-        assert_eq!(bits, Bits::READABLE | Bits::EAGER);
+        let mut hints = Hints::READABLE | Hints::ERROR;
+        assert_eq!(format!("{hints:?}"), "r!");
+        hints |= Hints::READ_TO_EAGAIN;
+        assert!(hints.has(Hints::READ_TO_EAGAIN) && !hints.has(Hints::WRITABLE));
+        hints.remove(Hints::ERROR | Hints::WRITABLE);
+        assert_eq!(hints, Hints::READABLE | Hints::READ_TO_EAGAIN);
     }
 
     #[test]

@@ -14,12 +14,12 @@ use crate::net::mio::LISTEN_BACKLOG;
 pub(super) const PER_TURN: usize = 32;
 
 /// Clients accepted in the turn that begins the drain: one backlog's length.
-pub(super) const AT_LAST: usize = LISTEN_BACKLOG as usize;
+pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 
 impl<N: Net> Reactor<N> {
     /// Is there a reason to accept, and room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.sessions.len() < self.limit && self.starved.is_empty();
+        let room = self.sessions.len() < self.limit && self.waits_for_descriptor.is_empty();
         room && self.gate.is_open() && self.listener.is_some()
     }
 
@@ -34,26 +34,26 @@ impl<N: Net> Reactor<N> {
             };
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
-                    self.gate.passed();
+                    self.gate.accepted();
                     self.admit(stream, client);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
-                    gate::Verdict::Skip => {}
-                    gate::Verdict::Empty { news } => {
-                        if news {
+                    gate::AcceptError::Skip => {}
+                    gate::AcceptError::Empty { is_first } => {
+                        if is_first {
                             info!(target: LOG, "accept: resumed, nobody waits any more");
                         }
                         break;
                     }
-                    gate::Verdict::Pause { pause, news } => {
+                    gate::AcceptError::Pause { pause, is_first } => {
                         self.alarms.set(self.now + pause, Alarm::Gate);
-                        if news {
+                        if is_first {
                             let measure = format!("pausing {}ms", pause.as_millis());
-                            warn!(target: LOG, "accept: {}", gate::complaint(&error, &measure));
+                            warn!(target: LOG, "accept: {}", gate::shortage_message(&error, &measure));
                         }
                         break;
                     }
-                    gate::Verdict::Dead => return Err(Error::Accept(error)),
+                    gate::AcceptError::Dead => return Err(Error::Accept(error)),
                 },
             }
         }
@@ -75,7 +75,7 @@ impl<N: Net> Reactor<N> {
         };
         match self.net.register(connecting.client.stream_mut(), token) {
             Ok(()) => self.dial(key),
-            Err(_) => self.doom(key, Some(Cause::NoResources)),
+            Err(_) => self.end(key, Some(Cause::NoResources)),
         }
     }
 

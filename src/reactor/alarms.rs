@@ -14,7 +14,7 @@ pub(super) enum Alarm {
     /// The session in this slot has waited for something.
     Session(u32),
     /// Whoever has connected lately is kept alive from now on.
-    Young,
+    Keepalive,
 }
 
 /// Deadlines in order. A session has at most one entry, and so has each of the others: that is its cap.

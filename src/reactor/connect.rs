@@ -26,14 +26,14 @@ const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: D
 /// A session that is there when so much time has passed is worth the calls that keep its upstream's connection alive;
 /// the first probe is due much later. One alarm for all of them: one for each would be a quarter of what a session
 /// takes.
-const YOUNG: Duration = Duration::from_secs(5);
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 
 /// So many in one turn, four calls each, and the next a moment later.
-const KEPT_PER_TURN: usize = 256;
-const SOON: Duration = Duration::from_millis(10);
+const KEEPALIVE_PER_TURN: usize = 256;
+const KEEPALIVE_RETRY: Duration = Duration::from_millis(10);
 
 /// How long to wait for a descriptor before asking again, if no session's end brings one.
-const STARVED: Duration = Duration::from_millis(100);
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
 impl<N: Net> Reactor<N> {
     /// Something happened to a session that connects: its upstream is there, or failed, or has had its time; or the
@@ -44,21 +44,21 @@ impl<N: Net> Reactor<N> {
             return;
         };
         // A client that only finished speaking is kept. One that reset its connection is beyond help.
-        connecting.client.ask();
+        connecting.client.check_error();
         if connecting.client.fault().is_some() {
-            return self.doom(key, Some(Cause::ClientGone));
+            return self.end(key, Some(Cause::ClientGone));
         }
         let due = self.now >= connecting.until;
         let until = connecting.until;
         let Some(upstream) = &mut connecting.upstream else {
-            return if due || connecting.starved { self.dial(key) } else { self.arm(key, until) };
+            return if due || connecting.waits_for_descriptor { self.dial(key) } else { self.arm(key, until) };
         };
         let error = match self.net.connected(upstream.stream_mut()) {
             Ok(true) => return self.connected(key),
             Ok(false) if !due => return self.arm(key, until),
             Ok(false) => ErrorKind::TimedOut.into(),
-            Err(error) if had_come_about(&error) => {
-                upstream.blame(&error);
+            Err(error) if was_established(&error) => {
+                upstream.fail(&error);
                 return self.connected(key);
             }
             Err(error) => error,
@@ -73,24 +73,24 @@ impl<N: Net> Reactor<N> {
     fn connected(&mut self, key: u32) {
         self.sessions[key as usize].connected(self.now);
         self.disarm(key);
-        if !std::mem::replace(&mut self.has_young, true) {
-            self.alarms.set(self.now + YOUNG, Alarm::Young);
+        if !std::mem::replace(&mut self.keepalive_pending, true) {
+            self.alarms.set(self.now + KEEPALIVE_AFTER, Alarm::Keepalive);
         }
     }
 
     /// Has the kernel look after the connections to upstreams whose sessions have lasted: not all in one turn.
     pub(super) fn keep_alive(&mut self) {
-        let mut some = KEPT_PER_TURN;
+        let mut some = KEEPALIVE_PER_TURN;
         for (_, session) in &mut self.sessions {
-            if session.is_young() {
+            if session.lacks_keepalive() {
                 if some == 0 {
-                    return self.alarms.set(self.now + SOON, Alarm::Young);
+                    return self.alarms.set(self.now + KEEPALIVE_RETRY, Alarm::Keepalive);
                 }
                 some -= 1;
                 session.keep_alive();
             }
         }
-        self.has_young = false;
+        self.keepalive_pending = false;
     }
 
     /// Begins a connection to the next address that takes one.
@@ -100,13 +100,13 @@ impl<N: Net> Reactor<N> {
             let session = &mut self.sessions[key as usize];
             let deadline = session.connect_deadline(self.config.connect_timeout);
             let client = session.token(key, Peer::Client);
-            self.starved.retain(|token| *token != client);
+            self.waits_for_descriptor.retain(|token| *token != client);
             let Phase::Connecting(connecting) = &mut session.phase else {
                 return;
             };
-            connecting.starved = false;
+            connecting.waits_for_descriptor = false;
             if self.now >= deadline {
-                return self.doom(key, None);
+                return self.end(key, None);
             }
             let next = usize::from(connecting.next);
             let left = self.config.to.len() - next;
@@ -131,14 +131,14 @@ impl<N: Net> Reactor<N> {
                     self.now + deadline.since(self.now) / u32::try_from(left).unwrap_or(u32::MAX)
                 }
                 Err(error) if is_shortage(&error) => {
-                    if self.gate.run_short() {
-                        let complaint = gate::complaint(&error, "new clients wait");
-                        warn!(target: LOG, "connect: {complaint}");
+                    if self.gate.note_shortage() {
+                        let message = gate::shortage_message(&error, "new clients wait");
+                        warn!(target: LOG, "connect: {message}");
                     }
                     connecting.last = Cause::NoResources;
-                    connecting.starved = true;
-                    self.starved.push(client);
-                    deadline.min(self.now + STARVED)
+                    connecting.waits_for_descriptor = true;
+                    self.waits_for_descriptor.push(client);
+                    deadline.min(self.now + DESCRIPTOR_RETRY)
                 }
                 Err(error) => {
                     debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[next]);
@@ -161,7 +161,7 @@ impl<N: Net> Reactor<N> {
         connecting.failures += 1;
         // A pause that outlasts the timeout would only put the bad news off.
         if connecting.failures >= self.config.connect_attempts || until >= deadline {
-            return self.doom(key, None);
+            return self.end(key, None);
         }
         connecting.next = 0;
         connecting.until = until;
@@ -171,6 +171,6 @@ impl<N: Net> Reactor<N> {
 
 /// Did the connection fail only after it had come about? A refusal is ECONNREFUSED; only a peer that answered can reset
 /// (`tcp(7)`). What it said before that is still to be delivered.
-fn had_come_about(error: &io::Error) -> bool {
+fn was_established(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }

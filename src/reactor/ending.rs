@@ -26,7 +26,7 @@ pub(super) struct Ending {
 
 /// Is it time?
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Next {
     /// Everything arrived.
     Over,
     /// Ask again then; a moment that has come says that waiting is no use any more.
@@ -46,11 +46,11 @@ impl Ending {
         std::mem::replace(&mut self.unacked, unacked) > unacked
     }
 
-    /// Is it time? `flushed` when nothing is left to write, `touched` when there was progress last, or it began.
-    pub(super) fn verdict(&self, flushed: bool, touched: Time, grace: Duration, now: Time) -> Verdict {
+    /// Is it time? `flushed` when nothing is left to write, `last_progress` when there was progress last, or it began.
+    pub(super) fn next(&self, flushed: bool, last_progress: Time, grace: Duration, now: Time) -> Next {
         let patience = Time::from_nanos(u64::from(self.since_secs) * NANOS_PER_SEC) + LIMIT;
-        let quiet = touched + grace;
-        if flushed && self.unacked == 0 { Verdict::Over } else { Verdict::Wait((now + POLL).min(quiet).min(patience)) }
+        let quiet = last_progress + grace;
+        if flushed && self.unacked == 0 { Next::Over } else { Next::Wait((now + POLL).min(quiet).min(patience)) }
     }
 }
 
@@ -72,26 +72,26 @@ mod tests {
     fn it_is_over_at_once_when_all_is_written_and_acknowledged() {
         let mut ending = Ending::new(at(0));
         assert!(!ending.acknowledged(0));
-        assert_eq!(ending.verdict(true, at(0), GRACE, at(0)), Verdict::Over);
-        assert_eq!(ending.verdict(false, at(0), GRACE, at(0)), Verdict::Wait(at(20)));
+        assert_eq!(ending.next(true, at(0), GRACE, at(0)), Next::Over);
+        assert_eq!(ending.next(false, at(0), GRACE, at(0)), Next::Wait(at(20)));
     }
 
     #[test]
     fn it_gives_up_after_the_grace_without_progress() {
         let mut ending = Ending::new(at(0));
         assert!(!ending.acknowledged(100), "the first answer is news, and no progress");
-        assert_eq!(ending.verdict(true, at(0), GRACE, at(290)), Verdict::Wait(at(300)));
-        assert_eq!(ending.verdict(true, at(0), GRACE, at(301)), Verdict::Wait(at(300)));
+        assert_eq!(ending.next(true, at(0), GRACE, at(290)), Next::Wait(at(300)));
+        assert_eq!(ending.next(true, at(0), GRACE, at(301)), Next::Wait(at(300)));
         assert!(ending.acknowledged(99));
         assert!(!ending.acknowledged(99));
-        assert_eq!(ending.verdict(true, at(200), GRACE, at(300)), Verdict::Wait(at(320)));
+        assert_eq!(ending.next(true, at(200), GRACE, at(300)), Next::Wait(at(320)));
     }
 
     #[test]
     fn it_gives_up_after_30_seconds_whatever_the_progress() {
         let mut ending = Ending::new(at(500));
         ending.acknowledged(100);
-        assert_eq!(ending.verdict(true, at(30_990), GRACE, at(30_990)), Verdict::Wait(at(31_000)));
-        assert_eq!(ending.verdict(true, at(31_000), GRACE, at(31_001)), Verdict::Wait(at(31_000)));
+        assert_eq!(ending.next(true, at(30_990), GRACE, at(30_990)), Next::Wait(at(31_000)));
+        assert_eq!(ending.next(true, at(31_000), GRACE, at(31_001)), Next::Wait(at(31_000)));
     }
 }

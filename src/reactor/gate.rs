@@ -21,7 +21,7 @@ const SKIPS_MAX: u32 = 16;
 ///             an error of no single client's              the alarm, or a session ended
 ///   Open ──────────────────────────────────► Paused ────────────────────────────────────► Open
 /// ```
-/// Accepting that stopped for any reason but WouldBlock has spent the backlog's edge: `waiting` remembers it.
+/// Accepting that stopped for any reason but WouldBlock has slice_used_up the backlog's edge: `waiting` remembers it.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Clients may be waiting in the kernel's queue.
@@ -37,20 +37,20 @@ pub(super) struct Gate {
 
 /// What to make of an error of accept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The queue is empty; `news` if that ends a shortage.
-    Empty { news: bool },
+pub(super) enum AcceptError {
+    /// The queue is empty; `is_first` if that ends a shortage.
+    Empty { is_first: bool },
     /// That client is lost, try the next.
     Skip,
-    /// Accepting pauses for this long; `news` if it did not before.
-    Pause { pause: Duration, news: bool },
+    /// Accepting pauses for this long; `is_first` if it did not before.
+    Pause { pause: Duration, is_first: bool },
     /// The listener is dead.
     Dead,
 }
 
 impl Gate {
     /// The listener has an event.
-    pub(super) const fn knock(&mut self) {
+    pub(super) const fn set_waiting(&mut self) {
         self.waiting = true;
     }
 
@@ -70,31 +70,31 @@ impl Gate {
     }
 
     /// A client came through.
-    pub(super) const fn passed(&mut self) {
+    pub(super) const fn accepted(&mut self) {
         (self.pauses, self.skips) = (0, 0);
     }
 
-    /// Something is short. Is that news?
-    pub(super) const fn run_short(&mut self) -> bool {
+    /// Something is short. Is that is_first?
+    pub(super) const fn note_shortage(&mut self) -> bool {
         !std::mem::replace(&mut self.short, true)
     }
 
     /// accept(2) gave an error.
-    pub(super) fn failed(&mut self, error: &io::Error, now: Time, rng: &mut Rng) -> Verdict {
+    pub(super) fn failed(&mut self, error: &io::Error, now: Time, rng: &mut Rng) -> AcceptError {
         match error.kind() {
             ErrorKind::WouldBlock => {
                 self.waiting = false;
-                return Verdict::Empty { news: std::mem::take(&mut self.short) };
+                return AcceptError::Empty { is_first: std::mem::take(&mut self.short) };
             }
-            ErrorKind::Interrupted => return Verdict::Skip,
+            ErrorKind::Interrupted => return AcceptError::Skip,
             _ => {}
         }
         match Errno::from_io_error(error) {
-            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK) => return Verdict::Dead,
-            Some(errno) if is_one_clients(errno) => {
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK) => return AcceptError::Dead,
+            Some(errno) if is_per_connection(errno) => {
                 self.skips += 1;
                 if self.skips < SKIPS_MAX {
-                    return Verdict::Skip;
+                    return AcceptError::Skip;
                 }
             }
             Some(_) | None => {}
@@ -104,19 +104,19 @@ impl Gate {
     }
 
     /// Closes the gate for a while.
-    fn pause(&mut self, now: Time, rng: &mut Rng) -> Verdict {
+    fn pause(&mut self, now: Time, rng: &mut Rng) -> AcceptError {
         // Clients stay in the kernel's queue and raise no further edge: the alarm brings us back.
         let pause = BACKOFF.pause(self.pauses, rng);
-        let news = self.run_short();
+        let is_first = self.note_shortage();
         self.pauses = self.pauses.saturating_add(1);
         self.paused = Some(now + pause);
-        Verdict::Pause { pause, news }
+        AcceptError::Pause { pause, is_first }
     }
 }
 
 /// Does this error concern only the client that was about to be accepted (`accept(2)`, "Error handling")? EPERM is a
 /// firewall's.
-const fn is_one_clients(errno: Errno) -> bool {
+const fn is_per_connection(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::CONNABORTED
@@ -134,7 +134,7 @@ const fn is_one_clients(errno: Errno) -> bool {
 }
 
 /// A shortage in words: what is short, what is done about it, and what an operator can do.
-pub(super) fn complaint(error: &io::Error, measure: &str) -> String {
+pub(super) fn shortage_message(error: &io::Error, measure: &str) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => format!("too many open files; {measure} (raise `ulimit -n`)"),
         Some(Errno::NFILE) => format!("too many open files on this machine; {measure} (raise `sysctl fs.file-max`)"),
@@ -147,61 +147,63 @@ pub(super) fn complaint(error: &io::Error, measure: &str) -> String {
 mod tests {
     use super::*;
 
-    struct Bench {
+    struct Rig {
         gate: Gate,
         rng: Rng,
     }
 
-    fn bench() -> Bench {
+    fn rig() -> Rig {
         let mut gate = Gate::default();
-        gate.knock();
-        Bench { gate, rng: Rng::with_seed(1) }
+        gate.set_waiting();
+        Rig { gate, rng: Rng::with_seed(1) }
     }
 
-    impl Bench {
-        fn failed(&mut self, errno: Errno) -> Verdict {
+    impl Rig {
+        fn failed(&mut self, errno: Errno) -> AcceptError {
             self.gate.failed(&errno.into(), Time::START, &mut self.rng)
         }
 
-        /// The pause in milliseconds, and whether it was news.
+        /// The pause in milliseconds, and whether it was is_first.
         fn paused(&mut self, errno: Errno) -> (u128, bool) {
-            let Verdict::Pause { pause, news } = self.failed(errno) else { panic!("{errno:?} should be a pause") };
+            let AcceptError::Pause { pause, is_first } = self.failed(errno) else {
+                panic!("{errno:?} should be a pause")
+            };
             assert_eq!(self.gate.paused(), Some(Time::START + pause));
             assert!(!self.gate.is_open());
-            (pause.as_millis(), news)
+            (pause.as_millis(), is_first)
         }
     }
 
     #[test]
     fn it_is_open_from_an_event_until_the_queue_is_empty() {
         assert!(!Gate::default().is_open());
-        let mut bench = bench();
-        assert!(bench.gate.is_open());
-        bench.gate.passed();
-        assert!(bench.gate.is_open());
-        assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: false });
-        assert!(!bench.gate.is_open());
+        let mut rig = rig();
+        assert!(rig.gate.is_open());
+        rig.gate.accepted();
+        assert!(rig.gate.is_open());
+        assert_eq!(rig.failed(Errno::AGAIN), AcceptError::Empty { is_first: false });
+        assert!(!rig.gate.is_open());
     }
 
     #[test]
     fn a_shortage_pauses_longer_and_longer_and_is_news_once() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::IO] {
-            let mut bench = bench();
+            let mut rig = rig();
             for (failures, expected) in [10, 20, 40, 80, 160, 320, 640, 1000, 1000].into_iter().enumerate() {
-                let (millis, news) = bench.paused(errno);
+                let (millis, is_first) = rig.paused(errno);
                 assert!((expected * 3 / 4 - 1..=expected * 5 / 4).contains(&millis), "{errno:?} {failures}: {millis}");
-                assert_eq!(news, failures == 0);
-                bench.gate.reopen();
-                assert!(bench.gate.is_open(), "the backlog's edge is spent, nobody will knock again");
+                assert_eq!(is_first, failures == 0);
+                rig.gate.reopen();
+                assert!(rig.gate.is_open(), "the backlog's edge is spent, nobody will set_waiting again");
             }
             // One client comes through and the next does not: that is still the same shortage.
-            bench.gate.passed();
-            let (millis, news) = bench.paused(errno);
-            assert!(!news && millis <= 12);
-            bench.gate.reopen();
-            assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: true });
-            assert_eq!(bench.failed(Errno::AGAIN), Verdict::Empty { news: false });
-            assert!(bench.paused(errno).1);
+            rig.gate.accepted();
+            let (millis, is_first) = rig.paused(errno);
+            assert!(!is_first && millis <= 12);
+            rig.gate.reopen();
+            assert_eq!(rig.failed(Errno::AGAIN), AcceptError::Empty { is_first: true });
+            assert_eq!(rig.failed(Errno::AGAIN), AcceptError::Empty { is_first: false });
+            assert!(rig.paused(errno).1);
         }
     }
 
@@ -220,33 +222,33 @@ mod tests {
             Errno::TIMEDOUT,
             Errno::CONNRESET,
         ] {
-            let mut bench = bench();
+            let mut rig = rig();
             for _ in 0..3 {
                 for _ in 0..SKIPS_MAX - 1 {
-                    assert_eq!(bench.failed(errno), Verdict::Skip);
+                    assert_eq!(rig.failed(errno), AcceptError::Skip);
                 }
-                bench.gate.passed();
+                rig.gate.accepted();
             }
             for _ in 0..SKIPS_MAX - 1 {
-                assert_eq!(bench.failed(errno), Verdict::Skip);
+                assert_eq!(rig.failed(errno), AcceptError::Skip);
             }
-            bench.paused(errno);
+            rig.paused(errno);
         }
     }
 
     #[test]
     fn an_interrupted_call_costs_nothing() {
-        let mut bench = bench();
+        let mut rig = rig();
         for _ in 0..100 {
-            assert_eq!(bench.failed(Errno::INTR), Verdict::Skip);
+            assert_eq!(rig.failed(Errno::INTR), AcceptError::Skip);
         }
-        assert!(bench.gate.is_open());
+        assert!(rig.gate.is_open());
     }
 
     #[test]
     fn a_listener_that_is_none_is_dead() {
         for errno in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
-            assert_eq!(bench().failed(errno), Verdict::Dead);
+            assert_eq!(rig().failed(errno), AcceptError::Dead);
         }
     }
 
@@ -258,7 +260,7 @@ mod tests {
             (Errno::NOMEM, "; pausing 9ms (free memory, or lower `--max-sessions`)"),
             (Errno::IO, "; pausing 9ms"),
         ] {
-            assert!(complaint(&errno.into(), "pausing 9ms").ends_with(words));
+            assert!(shortage_message(&errno.into(), "pausing 9ms").ends_with(words));
         }
     }
 }

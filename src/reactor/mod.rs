@@ -34,7 +34,7 @@ use crate::relay::pool::{Pool, Splicing};
 use crate::relay::side::End;
 use crate::{Config, Error, Splice};
 use alarms::{Alarm, Alarms};
-use ending::Verdict;
+use ending::Next;
 use gate::Gate;
 pub use record::{Cause, Record, Totals};
 use session::{Phase, Session};
@@ -47,7 +47,7 @@ const SLICE: usize = 256 << 10;
 const SHARED_SLICE: usize = 128 << 10;
 
 /// Sessions that the table has room for at once, if so many may be: it need not be moved while it grows, and what
-/// nobody has touched is no memory yet.
+/// nobody has last_progress is no memory yet.
 const SESSIONS_RESERVED: usize = 1 << 16;
 
 /// The log's word for all of this.
@@ -72,14 +72,14 @@ pub struct Reactor<N: Net> {
     /// Flows that had more to do than their slice, by their source's token. Each is in it at most once.
     backlog: VecDeque<Token>,
     /// Sessions to be reaped at the end of this turn.
-    doomed: Vec<u32>,
+    ended: Vec<u32>,
     /// Sessions that wait for a descriptor. While there is one, nobody else is let in.
-    starved: Vec<Token>,
+    waits_for_descriptor: Vec<Token>,
     alarms: Alarms,
     gate: Gate,
     warned_of_limit: bool,
     /// Some upstream's connection is not kept alive yet, and an alarm is set for that.
-    has_young: bool,
+    keepalive_pending: bool,
     /// Given to the socket before this one.
     serial: u32,
     rng: Rng,
@@ -107,7 +107,7 @@ pub struct Limits {
 
 /// How much of everything there is, for tests and the curious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Census {
+pub struct Gauges {
     /// Sessions in the table.
     pub sessions: usize,
     /// Buffers and pipes that flows hold.
@@ -128,7 +128,7 @@ impl<N: Net> Reactor<N> {
     /// A reactor that will serve `listener` within these limits. `config` has been checked.
     pub fn new(net: N, listener: N::Listener, config: Config, limits: Limits, rng: Rng) -> Self {
         let splicing = match config.splice {
-            Splice::Auto => Splicing { after: flow::BULK, pipes_max: limits.pipes },
+            Splice::Auto => Splicing { after: flow::LARGE_READS_FOR_BULK, pipes_max: limits.pipes },
             Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
             Splice::Off => Splicing::OFF,
         };
@@ -143,12 +143,12 @@ impl<N: Net> Reactor<N> {
             events: Vec::new(),
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
-            doomed: Vec::new(),
-            starved: Vec::new(),
+            ended: Vec::new(),
+            waits_for_descriptor: Vec::new(),
             alarms: Alarms::default(),
             gate: Gate::default(),
             warned_of_limit: false,
-            has_young: false,
+            keepalive_pending: false,
             serial: 0,
             rng,
             now: Time::START,
@@ -187,8 +187,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// How much of everything there is.
-    pub fn census(&self) -> Census {
-        Census {
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
             sessions: self.sessions.len(),
             leases: self.pool.lent(),
             pipes: self.pool.pipes(),
@@ -214,11 +214,11 @@ impl<N: Net> Reactor<N> {
     /// Leaves a note with whoever an event is for.
     fn mark(&mut self) {
         let events = std::mem::take(&mut self.events);
-        for Ready { token, bits } in &events {
+        for Ready { token, hints } in &events {
             if *token == Token::LISTENER {
-                self.gate.knock();
+                self.gate.set_waiting();
             } else if let Some(key) = self.owner(*token) {
-                self.sessions[key as usize].mark(token.peer(), *bits);
+                self.sessions[key as usize].mark(token.peer(), *hints);
                 self.enqueue(key);
             }
         }
@@ -252,7 +252,7 @@ impl<N: Net> Reactor<N> {
     /// If a flow would have liked one, opens a pipe for the next that does. Without, bytes are copied: no reason to
     /// make a noise.
     fn open_pipe(&mut self) {
-        if !self.sessions.is_empty() && self.pool.wants_pipe() && !self.no_pipes {
+        if !self.sessions.is_empty() && self.pool.take_pipe_request() && !self.no_pipes {
             match self.net.pipe() {
                 Ok(pipe) => self.pool.add_pipe(pipe),
                 Err(error) => {
@@ -268,38 +268,38 @@ impl<N: Net> Reactor<N> {
         while let Some(alarm) = self.alarms.due(self.now) {
             match alarm {
                 Alarm::Gate => self.gate.reopen(),
-                Alarm::Drain => self.give_up(),
-                Alarm::Young => self.keep_alive(),
+                Alarm::Drain => self.reset_all(),
+                Alarm::Keepalive => self.keep_alive(),
                 Alarm::Session(key) => {
                     let session = &mut self.sessions[key as usize];
                     session.alarm = Time::NEVER;
-                    session.nudge();
+                    session.assume_ready();
                     self.run_session(key, Why::Alarm);
                 }
             }
         }
     }
 
-    /// Ends what is doomed and frees its slot; nobody else does, so no key is used again within a turn that may still
+    /// Ends what is ended and frees its slot; nobody else does, so no key is used again within a turn that may still
     /// name it.
     fn reap(&mut self) {
-        if self.doomed.is_empty() {
+        if self.ended.is_empty() {
             return;
         }
-        let mut doomed = std::mem::take(&mut self.doomed);
-        for key in doomed.drain(..) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for key in ended.drain(..) {
             let session = self.sessions.remove(key as usize);
             self.alarms.cancel(session.alarm, Alarm::Session(key));
             let record = session.end(&self.config.to, self.now, &mut self.pool);
             self.totals.add(&record);
             info!(target: LOG, "{record}");
         }
-        self.doomed = doomed;
+        self.ended = ended;
         // Descriptors came free. First for those who have been promised one.
-        for token in std::mem::take(&mut self.starved) {
+        for token in std::mem::take(&mut self.waits_for_descriptor) {
             if let Some(key) = self.owner(token) {
                 // Until it has asked, it holds the door: also for a drain that begins with the next turn.
-                self.starved.push(token);
+                self.waits_for_descriptor.push(token);
                 self.enqueue(key);
             }
         }
@@ -313,15 +313,15 @@ impl<N: Net> Reactor<N> {
     /// A request to stop. The first begins the drain, a later one does not wait.
     fn stop(&mut self) -> Result<(), Error> {
         if self.listener.is_none() {
-            self.give_up();
+            self.reset_all();
             return Ok(());
         }
         // Who connected before the request is served; who comes after it is refused at once.
-        self.gate.knock();
-        self.accept(accept::AT_LAST)?;
+        self.gate.set_waiting();
+        self.accept(accept::DRAIN_ACCEPTS_MAX)?;
         self.listener = None;
         self.reopen_gate();
-        let left = self.sessions.len() - self.doomed.len();
+        let left = self.sessions.len() - self.ended.len();
         match self.config.drain_timeout {
             Some(timeout) => {
                 info!(target: LOG, "draining {left} sessions, up to {timeout:?}");
@@ -333,20 +333,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Resets whoever is left; nothing is flushed.
-    fn give_up(&mut self) {
+    fn reset_all(&mut self) {
         for (key, session) in &mut self.sessions {
-            if !session.doomed {
-                session.blame(Cause::Drain);
-                session.drained = true;
-                session.doomed = true;
-                self.doomed.push(slot(key));
+            if !session.ended {
+                session.set_cause(Cause::Drain);
+                session.cut_short = true;
+                session.ended = true;
+                self.ended.push(slot(key));
             }
         }
     }
 
     /// An event or an alarm pointed at this session: it does what it can.
     fn run_session(&mut self, key: u32, why: Why) {
-        if self.sessions[key as usize].doomed {
+        if self.sessions[key as usize].ended {
             return;
         }
         if matches!(self.sessions[key as usize].phase, Phase::Connecting(_)) {
@@ -359,7 +359,7 @@ impl<N: Net> Reactor<N> {
     /// each gets its first: one buffer, or nothing if it is bulk and nobody's time is up, for it will need more anyway.
     fn run_flows(&mut self, key: u32, sources: &[Peer], slice: Option<usize>, why: Why) {
         let session = &mut self.sessions[key as usize];
-        if session.doomed {
+        if session.ended {
             return;
         }
         let tokens = Peer::BOTH.map(|peer| session.token(key, peer));
@@ -376,7 +376,7 @@ impl<N: Net> Reactor<N> {
                 let slice = slice.unwrap_or_else(|| if waits { 0 } else { self.pool.size() });
                 let pass = pair.run(source, slice, &mut self.pool);
                 progress |= pass.progress;
-                if pass.spent {
+                if pass.slice_used_up {
                     session.queued[source as usize] = true;
                     self.backlog.push_back(tokens[source as usize]);
                 }
@@ -384,20 +384,20 @@ impl<N: Net> Reactor<N> {
         }
         let news = pair.faults() > faults;
         if progress {
-            session.touched = self.now;
+            session.last_progress = self.now;
         }
         if news {
             // Perhaps the flow that ran first has something to find out, and no event may come to say so.
             self.enqueue(key);
         }
-        self.settle(key, why);
+        self.conclude(key, why);
     }
 
     /// Draws the conclusions from what the flows did, and sets the alarm for when nothing more happens.
     ///
     /// Only an alarm takes a deadline: it has made both sides try first. An event speaks for one side, and that of the
     /// other may be in the next batch.
-    fn settle(&mut self, key: u32, why: Why) {
+    fn conclude(&mut self, key: u32, why: Why) {
         let Config { idle_timeout, half_close_timeout, reset_grace, .. } = self.config;
         let draining = self.listener.is_none();
         let session = &mut self.sessions[key as usize];
@@ -406,27 +406,27 @@ impl<N: Net> Reactor<N> {
             match (pair.fate(), inactive) {
                 (Fate::Relaying, Some((at, cause))) if self.now >= at && why == Why::Alarm => {
                     pair.cut(&mut self.pool);
-                    session.blame(cause);
+                    session.set_cause(cause);
                     session.begin_ending(self.now);
                 }
                 (Fate::Relaying, Some((at, _))) => return self.arm(key, at),
                 (Fate::Relaying, None) => return,
                 // Outside the drain an orderly close does not wait: the kernel finishes it.
-                (Fate::Done(End::Fin), _) if !draining => return self.doom(key, None),
-                (Fate::Done(_) | Fate::Doomed, _) => session.begin_ending(self.now),
+                (Fate::Done(End::Fin), _) if !draining => return self.end(key, None),
+                (Fate::Done(_) | Fate::OneSideDead, _) => session.begin_ending(self.now),
             }
         }
         let Phase::Ending(pair, ending) = &mut session.phase else {
             return;
         };
         if ending.acknowledged(pair.unacked()) {
-            session.touched = self.now;
+            session.last_progress = self.now;
         }
         let flushed = matches!(pair.fate(), Fate::Done(_));
-        match ending.verdict(flushed, session.touched, reset_grace, self.now) {
-            Verdict::Over => self.doom(key, None),
-            Verdict::Wait(at) if self.now >= at && why == Why::Alarm => self.doom(key, None),
-            Verdict::Wait(at) => self.arm(key, at),
+        match ending.next(flushed, session.last_progress, reset_grace, self.now) {
+            Next::Over => self.end(key, None),
+            Next::Wait(at) if self.now >= at && why == Why::Alarm => self.end(key, None),
+            Next::Wait(at) => self.arm(key, at),
         }
     }
 
@@ -448,14 +448,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The session ends with this turn; for this cause, or for what its streams say.
-    fn doom(&mut self, key: u32, cause: Option<Cause>) {
+    fn end(&mut self, key: u32, cause: Option<Cause>) {
         let session = &mut self.sessions[key as usize];
         if let Some(cause) = cause {
-            session.blame(cause);
+            session.set_cause(cause);
         }
-        if !session.doomed {
-            session.doomed = true;
-            self.doomed.push(key);
+        if !session.ended {
+            session.ended = true;
+            self.ended.push(key);
         }
     }
 

@@ -125,12 +125,12 @@ pub struct Record {
     /// Why it ended.
     pub end: Cause,
     /// It had not finished when the relay was to stop, and was reset.
-    pub drained: bool,
+    pub cut_short: bool,
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, upstream, up, down, time, connect, end, drained: _ } = self;
+        let Self { client, upstream, up, down, time, connect, end, cut_short: _ } = self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
         write!(f, "session client={client} upstream={upstream} up={up} down={down} ")?;
         write!(f, "time={time:.3}s connect={connect:.3}s end={end}")
@@ -148,7 +148,7 @@ pub struct Totals {
     /// Bytes relayed from the upstream to clients.
     pub down: u64,
     /// Sessions that did not finish in time when the relay was asked to stop, and were reset.
-    pub drained: u64,
+    pub cut_short: u64,
     /// Bytes, of those that came from either side, that went through a pipe instead of a buffer.
     pub spliced: u64,
 }
@@ -158,8 +158,8 @@ impl Totals {
         self.sessions += 1;
         self.up += record.up;
         self.down += record.down;
-        if record.drained {
-            self.drained += 1;
+        if record.cut_short {
+            self.cut_short += 1;
         }
     }
 }
@@ -178,7 +178,7 @@ mod tests {
             time: Duration::from_micros(3_214_499),
             connect: Duration::from_micros(1500),
             end: Cause::ClientEof,
-            drained: false,
+            cut_short: false,
         };
         assert_eq!(
             record.to_string(),
@@ -213,9 +213,9 @@ mod tests {
         let mut totals = Totals::default();
         let address = "127.0.0.1:1".parse().unwrap();
         let (time, connect) = (Duration::ZERO, Duration::ZERO);
-        for (end, drained) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
-            totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end, drained });
+        for (end, cut_short) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
+            totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end, cut_short });
         }
-        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, drained: 2, spliced: 0 });
+        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, cut_short: 2, spliced: 0 });
     }
 }

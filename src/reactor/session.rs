@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ending::Ending;
 use super::record::{Cause, Record};
-use crate::net::{Bits, Peer, Stream, Time, Token};
+use crate::net::{Hints, Peer, Stream, Time, Token};
 use crate::relay::pair::{Fate, Pair};
 use crate::relay::pool::Pool;
 use crate::relay::side::{End, Side};
@@ -23,7 +23,7 @@ pub(super) struct Session<S: Stream> {
     serials: [u32; 2],
     began: Time,
     /// When a byte or a state last moved.
-    pub(super) touched: Time,
+    pub(super) last_progress: Time,
     /// When its entry in the table of alarms is due; NEVER when it has none.
     pub(super) alarm: Time,
     /// When the upstream was connected, in milliseconds after the beginning.
@@ -35,11 +35,11 @@ pub(super) struct Session<S: Stream> {
     /// Its flows are on the backlog: up, down.
     pub(super) queued: [bool; 2],
     /// It waits to be reaped.
-    pub(super) doomed: bool,
+    pub(super) ended: bool,
     /// Its upstream is asked now and then whether it is still there.
     pub(super) kept_alive: bool,
     /// Because it had not finished when the relay was to stop.
-    pub(super) drained: bool,
+    pub(super) cut_short: bool,
 }
 
 /// What a session is doing.
@@ -70,7 +70,7 @@ pub(super) struct Connecting<S> {
     /// Why the last address failed.
     pub(super) last: Cause,
     /// It waits for a descriptor, not for the upstream.
-    pub(super) starved: bool,
+    pub(super) waits_for_descriptor: bool,
 }
 
 impl<S: Stream> Session<S> {
@@ -83,7 +83,7 @@ impl<S: Stream> Session<S> {
             failures: 0,
             until: now,
             last: Cause::ConnectTimeout,
-            starved: false,
+            waits_for_descriptor: false,
         };
         Self {
             phase: Phase::Connecting(connecting),
@@ -94,14 +94,14 @@ impl<S: Stream> Session<S> {
             upstream: 0,
             serials: [serial, 0],
             began: now,
-            touched: now,
+            last_progress: now,
             alarm: Time::NEVER,
             connected_ms: 0,
             cause: None,
             ready: false,
             queued: [false; 2],
-            doomed: false,
-            drained: false,
+            ended: false,
+            cut_short: false,
             kept_alive: false,
         }
     }
@@ -127,17 +127,17 @@ impl<S: Stream> Session<S> {
     }
 
     /// Remembers an event.
-    pub(super) fn mark(&mut self, peer: Peer, bits: Bits) {
+    pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
         match &mut self.phase {
             Phase::Connecting(connecting) => match peer {
-                Peer::Client => connecting.client.mark(bits),
+                Peer::Client => connecting.client.mark(hints),
                 Peer::Upstream => {
                     if let Some(upstream) = &mut connecting.upstream {
-                        upstream.mark(bits);
+                        upstream.mark(hints);
                     }
                 }
             },
-            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.mark(peer, bits),
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.mark(peer, hints),
             Phase::Gone => {}
         }
     }
@@ -147,23 +147,23 @@ impl<S: Stream> Session<S> {
         if let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone)
             && let Some(upstream) = connecting.upstream
         {
-            self.touched = now;
+            self.last_progress = now;
             self.connected_ms = millis(now.since(self.began));
             self.phase = Phase::Relaying(Pair::new(connecting.client, upstream));
         }
     }
 
     /// Forgets what is known of both sides' readiness: the next run tries everything.
-    pub(super) fn nudge(&mut self) {
+    pub(super) fn assume_ready(&mut self) {
         match &mut self.phase {
-            Phase::Connecting(connecting) => connecting.client.nudge(),
-            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.nudge(),
+            Phase::Connecting(connecting) => connecting.client.assume_ready(),
+            Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.assume_ready(),
             Phase::Gone => {}
         }
     }
 
     /// Is it relaying, and nobody looks after the upstream's connection yet?
-    pub(super) const fn is_young(&self) -> bool {
+    pub(super) const fn lacks_keepalive(&self) -> bool {
         matches!(self.phase, Phase::Relaying(_)) && !self.kept_alive
     }
 
@@ -179,7 +179,7 @@ impl<S: Stream> Session<S> {
     pub(super) fn begin_ending(&mut self, now: Time) {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Relaying(pair) => {
-                self.touched = now;
+                self.last_progress = now;
                 self.phase = Phase::Ending(pair, Ending::new(now));
             }
             phase @ (Phase::Connecting(_) | Phase::Ending(..) | Phase::Gone) => self.phase = phase,
@@ -194,11 +194,11 @@ impl<S: Stream> Session<S> {
         let half_close = half_close.filter(|_| pair.is_half_closed()).map(|wait| (wait, Cause::HalfCloseTimeout));
         let idle = idle.map(|wait| (wait, Cause::IdleTimeout));
         let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
-        nearest.map(|(wait, cause)| (self.touched + wait, cause))
+        nearest.map(|(wait, cause)| (self.last_progress + wait, cause))
     }
 
     /// Something other than the streams decides the end. The first cause stays, also if it was a stream's.
-    pub(super) fn blame(&mut self, cause: Cause) {
+    pub(super) fn set_cause(&mut self, cause: Cause) {
         let earlier = match &self.phase {
             Phase::Relaying(pair) | Phase::Ending(pair, _) => pair.first_fault(),
             Phase::Connecting(_) | Phase::Gone => None,
@@ -222,7 +222,7 @@ impl<S: Stream> Session<S> {
             time,
             connect: time,
             end: Cause::NoResources,
-            drained: self.drained,
+            cut_short: self.cut_short,
         };
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Relaying(pair) | Phase::Ending(pair, _) => {
@@ -234,7 +234,7 @@ impl<S: Stream> Session<S> {
                 // A goodbye only if all was said and nobody forced the end.
                 let end = match pair.fate() {
                     Fate::Done(end) if self.cause.is_none() => end,
-                    Fate::Done(_) | Fate::Doomed | Fate::Relaying => End::Reset,
+                    Fate::Done(_) | Fate::OneSideDead | Fate::Relaying => End::Reset,
                 };
                 let streams = if end == End::Fin { fin } else { fault.or(fin) };
                 record.end = self.cause.or(streams).unwrap_or(record.end);

@@ -1,7 +1,7 @@
 //! One direction of a pair: when a byte moves, when a FIN is passed on, what becomes of a direction that broke.
 
-use super::pool::{Hold, Lease, Pool};
-use super::side::{End, Got, Side};
+use super::pool::{Lease, Pool, Storage};
+use super::side::{End, ReadResult, Side};
 use crate::net::Stream;
 
 /// Bytes on their way from `source` to `target`, and how far along the end of them is.
@@ -25,24 +25,24 @@ use crate::net::Stream;
 pub struct Flow<P> {
     state: State,
     /// Reads that have brought much since one brought little.
-    streak: u8,
+    large_reads: u8,
     /// Borrowed from the first byte read to the last byte written.
     lease: Option<Lease<P>>,
     moved: u64,
 }
 
 /// Reads that bring much, after which a flow is taken for bulk, unless one brings little.
-pub const BULK: u8 = 2;
+pub const LARGE_READS_FOR_BULK: u8 = 2;
 
 /// So many bytes at once are much, or a full buffer.
-const MUCH: usize = 64 << 10;
+const LARGE_READ: usize = 64 << 10;
 
 /// Less than this share of that is little, and better copied than sent through a pipe: two calls and a page for each
 /// piece cost more.
-const LITTLE: usize = 4;
+const SMALL_READ_DIVISOR: usize = 4;
 
 /// So many times as much is spliced as would be copied: it takes about as long.
-const CHEAPER: usize = 4;
+const SPLICE_SLICE_FACTOR: usize = 4;
 
 /// Where a flow stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +65,13 @@ pub struct Pass {
     /// A byte or a state moved.
     pub progress: bool,
     /// It stopped because its slice was used up, not because a socket was. No event will follow: queue it.
-    pub spent: bool,
+    pub slice_used_up: bool,
 }
 
 impl<P> Flow<P> {
     /// A flow that has moved nothing.
     pub(super) const fn new() -> Self {
-        Self { state: State::Open, streak: 0, lease: None, moved: 0 }
+        Self { state: State::Open, large_reads: 0, lease: None, moved: 0 }
     }
 
     /// Where it stands.
@@ -96,7 +96,7 @@ impl<P> Flow<P> {
 
     /// Has it more to do than a slice, as far as its last reads tell?
     pub const fn is_bulk(&self) -> bool {
-        matches!(self.state, State::Open) && self.streak >= BULK
+        matches!(self.state, State::Open) && self.large_reads >= LARGE_READS_FOR_BULK
     }
 
     /// Will nothing more be written to the target?
@@ -126,9 +126,9 @@ impl<P> Flow<P> {
                 if !target.is_writable() {
                     return pass;
                 }
-                let count = match lease.hold() {
-                    Hold::Buffer { bytes, start, end } => target.write(&bytes[*start..*end]),
-                    Hold::Pipe { pipe, held } => target.push(pipe, *held),
+                let count = match lease.storage() {
+                    Storage::Buffer { bytes, start, end } => target.write(&bytes[*start..*end]),
+                    Storage::Pipe { pipe, held } => target.splice_out(pipe, *held),
                 };
                 lease.taken(count);
                 self.moved += count as u64;
@@ -143,26 +143,26 @@ impl<P> Flow<P> {
                 State::Open if !source.is_readable() || !target.is_writable() => return pass,
                 State::Cut if !source.is_readable() => return pass,
                 State::Open | State::Cut if slice == 0 => {
-                    pass.spent = true;
+                    pass.slice_used_up = true;
                     return pass;
                 }
                 State::Open | State::Cut => {
                     let got = self.read(source, pool, slice);
                     match got {
                         // What has come meanwhile would be little: others first.
-                        Got::Bytes(_) if self.splices() => slice = 0,
-                        Got::Bytes(count) => slice = slice.saturating_sub(count),
-                        Got::Nothing => {}
+                        ReadResult::Bytes(_) if self.splices() => slice = 0,
+                        ReadResult::Bytes(count) => slice = slice.saturating_sub(count),
+                        ReadResult::Nothing => {}
                         // Nothing is held here, so what was written is what was read.
-                        Got::End(end) if self.state == State::Open => {
-                            self.state = State::Flushing(source.decide(end, self.moved));
+                        ReadResult::End(end) if self.state == State::Open => {
+                            self.state = State::Flushing(source.settle_doubt(end, self.moved));
                         }
-                        Got::End(_) => {}
+                        ReadResult::End(_) => {}
                     }
-                    pass.progress |= got != Got::Nothing;
+                    pass.progress |= got != ReadResult::Nothing;
                 }
                 State::Flushing(End::Fin) => {
-                    target.finish();
+                    target.shutdown_write();
                     if target.fault().is_none() {
                         self.state = State::Finished;
                     }
@@ -186,37 +186,42 @@ impl<P> Flow<P> {
     }
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
-    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, slice: usize) -> Got {
-        if let Some(count) = self.pull(source, pool, slice.saturating_mul(CHEAPER)) {
-            return Got::Bytes(count);
+    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, slice: usize) -> ReadResult {
+        if let Some(count) = self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR)) {
+            return ReadResult::Bytes(count);
         }
         let mut lease = pool.lend();
         let got = source.read(lease.room());
-        if let Got::Bytes(count) = got {
-            self.judge(count, pool);
+        if let ReadResult::Bytes(count) = got {
+            self.observe(count, pool);
         }
         match got {
-            Got::Bytes(count) if self.state == State::Open => {
+            ReadResult::Bytes(count) if self.state == State::Open => {
                 lease.filled(count);
                 self.lease = Some(lease);
             }
-            Got::Bytes(_) | Got::Nothing | Got::End(_) => pool.take_back(lease),
+            ReadResult::Bytes(_) | ReadResult::Nothing | ReadResult::End(_) => pool.take_back(lease),
         }
         got
     }
 
     /// Fills a pipe, if this flow may have one. None says nothing: read on.
-    fn pull<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, most: usize) -> Option<usize> {
+    fn splice_in<S: Stream<Pipe = P>>(
+        &mut self,
+        source: &mut Side<S>,
+        pool: &mut Pool<P>,
+        most: usize,
+    ) -> Option<usize> {
         if self.state != State::Open || !source.may_be_spliced() {
             return None;
         }
-        let mut lease = pool.lend_pipe(self.streak)?;
-        let count = lease.pipe().map_or(0, |pipe| source.pull(pipe, most));
+        let mut lease = pool.lend_pipe(self.large_reads)?;
+        let count = lease.pipe().map_or(0, |pipe| source.splice_in(pipe, most));
         if count == 0 {
             pool.take_back(lease);
             return None;
         }
-        self.judge(count, pool);
+        self.observe(count, pool);
         pool.count_spliced(count);
         lease.filled(count);
         self.lease = Some(lease);
@@ -224,12 +229,12 @@ impl<P> Flow<P> {
     }
 
     /// Learns from what a read brought. What is neither much nor little says nothing: the sender's window decides.
-    fn judge(&mut self, count: usize, pool: &Pool<P>) {
-        let much = pool.size().min(MUCH);
+    fn observe(&mut self, count: usize, pool: &Pool<P>) {
+        let much = pool.size().min(LARGE_READ);
         if count >= much {
-            self.streak = self.streak.saturating_add(1);
-        } else if count < much / LITTLE {
-            self.streak = 0;
+            self.large_reads = self.large_reads.saturating_add(1);
+        } else if count < much / SMALL_READ_DIVISOR {
+            self.large_reads = 0;
         }
     }
 

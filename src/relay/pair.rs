@@ -3,7 +3,7 @@
 use super::flow::{Flow, Pass, State};
 use super::pool::Pool;
 use super::side::{End, Fault, Side};
-use crate::net::{Bits, Peer, Stream};
+use crate::net::{Hints, Peer, Stream};
 
 /// The streams of a session while it relays.
 ///
@@ -12,7 +12,7 @@ use crate::net::{Bits, Peer, Stream};
 ///   ────────  ────────   ─────────────────────────────────────────────────────────
 ///   Finished  Finished   Done(Fin)    both said everything: close
 ///   over      over       Done(Reset)  one is Broken or Cut: flush, then reset
-///   any other            Doomed       if a socket is dead both ways, else Relaying
+///   any other            OneSideDead       if a socket is dead both ways, else Relaying
 /// ```
 #[derive(Debug)]
 pub struct Pair<S: Stream> {
@@ -32,7 +32,7 @@ pub enum Fate {
     /// It goes on.
     Relaying,
     /// One socket is dead both ways. What it sent before is still being delivered; then the other is reset.
-    Doomed,
+    OneSideDead,
     /// Nothing more will be relayed; it ends like this.
     Done(End),
 }
@@ -61,14 +61,14 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Remembers an event of this peer's stream.
-    pub fn mark(&mut self, peer: Peer, bits: Bits) {
-        self.side_mut(peer).mark(bits);
+    pub fn mark(&mut self, peer: Peer, hints: Hints) {
+        self.side_mut(peer).mark(hints);
     }
 
     /// Forgets what is known of both sides' readiness: the next run tries everything.
-    pub fn nudge(&mut self) {
-        self.client.nudge();
-        self.upstream.nudge();
+    pub fn assume_ready(&mut self) {
+        self.client.assume_ready();
+        self.upstream.assume_ready();
     }
 
     /// Moves what can be moved now from `source` to the other side, reading at most `slice` bytes and the rest of one
@@ -82,7 +82,7 @@ impl<S: Stream> Pair<S> {
         // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once
         // its source has failed.
         for peer in [source.other(), source] {
-            self.side_mut(peer).ask();
+            self.side_mut(peer).check_error();
             if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
                 self.first_fault = Some(peer);
             }
@@ -100,7 +100,7 @@ impl<S: Stream> Pair<S> {
             let all_said = self.up.state() == State::Finished && self.down.state() == State::Finished;
             return Fate::Done(if all_said { End::Fin } else { End::Reset });
         }
-        if self.has_dead_side() { Fate::Doomed } else { Fate::Relaying }
+        if self.has_dead_side() { Fate::OneSideDead } else { Fate::Relaying }
     }
 
     /// Is what the flow from this peer does progress? Throwing away is, while its source may yet get an answer: so not
@@ -177,7 +177,7 @@ mod tests {
 
     const SLICE: usize = 64;
 
-    struct Bench {
+    struct Rig {
         pair: Pair<Script>,
         pool: Pool<Vec<u8>>,
         /// What the test does to a peer's stream, and what it sees of it.
@@ -185,21 +185,21 @@ mod tests {
     }
 
     /// Each case runs both ways round: `near` is the peer it is about.
-    fn both_ways(case: impl Fn(Bench, Peer)) {
+    fn both_ways(case: impl Fn(Rig, Peer)) {
         for near in Peer::BOTH {
             let scripts = [Script::new(), Script::new()];
             let [client, upstream] = [0, 1].map(|i: usize| Side::new(scripts[i].clone()));
-            case(Bench { pair: Pair::new(client, upstream), pool: Pool::new(8, Splicing::OFF), scripts }, near);
+            case(Rig { pair: Pair::new(client, upstream), pool: Pool::new(8, Splicing::OFF), scripts }, near);
         }
     }
 
-    impl Bench {
+    impl Rig {
         fn script(&self, peer: Peer) -> &Script {
             &self.scripts[peer as usize]
         }
 
-        fn event(&mut self, peer: Peer, bits: Bits) {
-            self.pair.mark(peer, bits);
+        fn event(&mut self, peer: Peer, hints: Hints) {
+            self.pair.mark(peer, hints);
             self.run();
         }
 
@@ -213,190 +213,190 @@ mod tests {
 
     #[test]
     fn both_said_everything_and_both_are_told_goodbye() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(near).reads(b"request").ends();
-            bench.event(near, Bits::READABLE | Bits::EAGER);
-            assert_eq!(bench.pair.fate(), Fate::Relaying);
-            assert_eq!((bench.script(far).written(), bench.script(far).is_finished()), (b"request".to_vec(), true));
+            rig.script(near).reads(b"request").ends();
+            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
+            assert_eq!(rig.pair.fate(), Fate::Relaying);
+            assert_eq!((rig.script(far).written(), rig.script(far).is_finished()), (b"request".to_vec(), true));
             // The answer comes long after the request's FIN.
-            bench.script(far).reads(b"answer").ends();
-            bench.event(far, Bits::READABLE | Bits::EAGER);
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Fin));
-            assert_eq!(bench.pair.first_fin(), Some(near));
-            assert_eq!(bench.pair.first_fault(), None);
-            bench.pair.end(End::Fin, &mut bench.pool);
-            assert!(bench.scripts.iter().all(Script::is_closed));
+            rig.script(far).reads(b"answer").ends();
+            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN);
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Fin));
+            assert_eq!(rig.pair.first_fin(), Some(near));
+            assert_eq!(rig.pair.first_fault(), None);
+            rig.pair.end(End::Fin, &mut rig.pool);
+            assert!(rig.scripts.iter().all(Script::is_closed));
         });
     }
 
     #[test]
     fn a_reset_dooms_the_pair_after_what_came_before_it() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(near).reads(b"last words").fails(ErrorKind::ConnectionReset);
-            bench.script(far).blocks();
+            rig.script(near).reads(b"last words").fails(ErrorKind::ConnectionReset);
+            rig.script(far).blocks();
             // The far side is clogged, so nothing is read: only SO_ERROR can tell.
-            bench.script(near).fault(ErrorKind::ConnectionReset);
-            bench.event(near, Bits::READABLE);
-            bench.event(near, Bits::ERROR);
-            assert_eq!(bench.pair.fate(), Fate::Doomed);
-            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Reset)));
-            bench.event(far, Bits::WRITABLE);
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!((bench.script(far).written(), bench.script(far).is_finished()), (b"last words".to_vec(), false));
-            bench.pair.end(End::Reset, &mut bench.pool);
-            assert!(!bench.scripts.iter().any(Script::is_closed));
-            assert_eq!(bench.pool.lent(), 0);
+            rig.script(near).fault(ErrorKind::ConnectionReset);
+            rig.event(near, Hints::READABLE);
+            rig.event(near, Hints::ERROR);
+            assert_eq!(rig.pair.fate(), Fate::OneSideDead);
+            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Reset)));
+            rig.event(far, Hints::WRITABLE);
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!((rig.script(far).written(), rig.script(far).is_finished()), (b"last words".to_vec(), false));
+            rig.pair.end(End::Reset, &mut rig.pool);
+            assert!(!rig.scripts.iter().any(Script::is_closed));
+            assert_eq!(rig.pool.lent(), 0);
         });
     }
 
     #[test]
     fn an_early_answer_arrives_although_its_sender_has_hung_up() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(far).reads(b"no thanks");
-            bench.script(far).refuses(ErrorKind::BrokenPipe);
-            bench.script(near).reads(b"upload");
-            bench.event(near, Bits::READABLE);
-            assert_eq!(bench.pair.first_fault(), Some((far, Fault::Closed)));
-            assert_eq!(bench.pair.fate(), Fate::Relaying);
+            rig.script(far).reads(b"no thanks");
+            rig.script(far).refuses(ErrorKind::BrokenPipe);
+            rig.script(near).reads(b"upload");
+            rig.event(near, Hints::READABLE);
+            assert_eq!(rig.pair.first_fault(), Some((far, Fault::Closed)));
+            assert_eq!(rig.pair.fate(), Fate::Relaying);
             // The upload goes on and is thrown away, which is progress: the answer may be read only after it.
-            bench.script(near).reads(b"more of it");
-            bench.pair.mark(near, Bits::READABLE);
-            assert!(bench.run());
-            bench.script(far).ends();
-            bench.event(far, Bits::READABLE | Bits::EAGER);
-            assert_eq!((bench.script(near).written(), bench.script(near).is_finished()), (b"no thanks".to_vec(), true));
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!(bench.pair.first_fin(), Some(far));
-            bench.script(near).reads(b"still more");
-            bench.pair.mark(near, Bits::READABLE);
-            assert!(bench.run());
+            rig.script(near).reads(b"more of it");
+            rig.pair.mark(near, Hints::READABLE);
+            assert!(rig.run());
+            rig.script(far).ends();
+            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN);
+            assert_eq!((rig.script(near).written(), rig.script(near).is_finished()), (b"no thanks".to_vec(), true));
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!(rig.pair.first_fin(), Some(far));
+            rig.script(near).reads(b"still more");
+            rig.pair.mark(near, Hints::READABLE);
+            assert!(rig.run());
         });
     }
 
     #[test]
     fn a_peer_that_only_writes_does_not_put_off_its_reset() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(far).fault(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
-            bench.event(far, Bits::ERROR);
-            bench.script(near).reads(b"blah blah");
-            bench.pair.mark(near, Bits::READABLE);
-            assert!(!bench.run());
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            rig.script(far).fault(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
+            rig.event(far, Hints::ERROR);
+            rig.script(near).reads(b"blah blah");
+            rig.pair.mark(near, Hints::READABLE);
+            assert!(!rig.run());
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
         });
     }
 
     #[test]
     fn a_reset_after_the_fin_is_seen_only_in_so_error_and_cuts_what_is_left() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(near).ends();
-            bench.event(near, Bits::READABLE | Bits::EAGER);
-            assert_eq!(bench.pair.fate(), Fate::Relaying);
-            bench.script(near).fault(ErrorKind::BrokenPipe);
-            bench.event(near, Bits::ERROR);
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Closed)));
-            assert!(bench.script(far).is_finished());
+            rig.script(near).ends();
+            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
+            assert_eq!(rig.pair.fate(), Fate::Relaying);
+            rig.script(near).fault(ErrorKind::BrokenPipe);
+            rig.event(near, Hints::ERROR);
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
+            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Closed)));
+            assert!(rig.script(far).is_finished());
         });
     }
 
     /// Once both FINs are on their way, the kernel says ECONNRESET and not EPIPE. What came before the peer's is whole.
     #[test]
     fn a_reset_after_a_fin_that_was_seen_takes_nothing_back() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(near).ends();
-            bench.event(near, Bits::READABLE | Bits::EAGER);
+            rig.script(near).ends();
+            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
             // The answer is all here, its FIN was seen, and the near end reads slowly.
-            bench.script(far).reads(b"the whole answer").ends();
-            bench.script(near).takes(1).blocks();
-            bench.event(far, Bits::READABLE | Bits::EAGER | Bits::FIN);
-            bench.script(far).fault(ErrorKind::ConnectionReset);
-            bench.event(far, Bits::ERROR | Bits::EAGER);
-            assert_eq!(bench.pair.fate(), Fate::Relaying);
-            bench.event(near, Bits::WRITABLE);
-            assert_eq!(bench.script(near).written(), b"the whole answer");
-            assert!(bench.script(near).is_finished());
-            assert_eq!(bench.pair.first_fault(), Some((far, Fault::Closed)));
+            rig.script(far).reads(b"the whole answer").ends();
+            rig.script(near).takes(1).blocks();
+            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN | Hints::FIN);
+            rig.script(far).fault(ErrorKind::ConnectionReset);
+            rig.event(far, Hints::ERROR | Hints::READ_TO_EAGAIN);
+            assert_eq!(rig.pair.fate(), Fate::Relaying);
+            rig.event(near, Hints::WRITABLE);
+            assert_eq!(rig.script(near).written(), b"the whole answer");
+            assert!(rig.script(near).is_finished());
+            assert_eq!(rig.pair.first_fault(), Some((far, Fault::Closed)));
         });
     }
 
     #[test]
     fn an_end_of_input_beside_an_error_is_no_fin() {
-        both_ways(|mut bench, near| {
-            bench.script(near).fault(ErrorKind::ConnectionReset).ends();
-            bench.pair.side_mut(near).mark(Bits::ERROR | Bits::FIN);
-            bench.pair.side_mut(near).ask();
-            bench.pair.side_mut(near).mark(Bits::FIN);
-            bench.run();
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
-            assert!(!bench.script(near.other()).is_finished());
+        both_ways(|mut rig, near| {
+            rig.script(near).fault(ErrorKind::ConnectionReset).ends();
+            rig.pair.side_mut(near).mark(Hints::ERROR | Hints::FIN);
+            rig.pair.side_mut(near).check_error();
+            rig.pair.side_mut(near).mark(Hints::FIN);
+            rig.run();
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
+            assert!(!rig.script(near.other()).is_finished());
         });
     }
 
     #[test]
     fn a_pair_cut_by_a_time_out_makes_no_progress_by_throwing_away() {
-        both_ways(|mut bench, near| {
-            bench.pair.cut(&mut bench.pool);
-            bench.script(near).reads(b"blah blah");
-            bench.pair.mark(near, Bits::READABLE);
-            assert!(!bench.run());
+        both_ways(|mut rig, near| {
+            rig.pair.cut(&mut rig.pool);
+            rig.script(near).reads(b"blah blah");
+            rig.pair.mark(near, Hints::READABLE);
+            assert!(!rig.run());
         });
     }
 
     #[test]
     fn a_fin_read_by_a_flow_that_is_cut_counts() {
-        both_ways(|mut bench, near| {
-            bench.script(near.other()).refuses(ErrorKind::BrokenPipe);
-            bench.script(near).reads(b"upload").ends();
-            bench.event(near, Bits::READABLE | Bits::EAGER);
-            assert_eq!(bench.pair.first_fin(), Some(near));
+        both_ways(|mut rig, near| {
+            rig.script(near.other()).refuses(ErrorKind::BrokenPipe);
+            rig.script(near).reads(b"upload").ends();
+            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
+            assert_eq!(rig.pair.first_fin(), Some(near));
         });
     }
 
     #[test]
     fn a_fault_found_by_the_second_flow_is_news_for_the_first() {
-        both_ways(|mut bench, near| {
+        both_ways(|mut rig, near| {
             let far = near.other();
-            bench.script(near).refuses(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
-            bench.script(far).reads(b"answer");
-            bench.pair.mark(far, Bits::READABLE);
-            assert_eq!(bench.pair.faults(), 0);
-            bench.pair.run(near, SLICE, &mut bench.pool);
-            bench.pair.run(far, SLICE, &mut bench.pool);
-            assert_eq!(bench.pair.faults(), 1);
+            rig.script(near).refuses(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
+            rig.script(far).reads(b"answer");
+            rig.pair.mark(far, Hints::READABLE);
+            assert_eq!(rig.pair.faults(), 0);
+            rig.pair.run(near, SLICE, &mut rig.pool);
+            rig.pair.run(far, SLICE, &mut rig.pool);
+            assert_eq!(rig.pair.faults(), 1);
             // No event came for `near`, and yet its end is found.
-            bench.pair.run(near, SLICE, &mut bench.pool);
-            assert_eq!(bench.pair.fate(), Fate::Done(End::Reset));
+            rig.pair.run(near, SLICE, &mut rig.pool);
+            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
         });
     }
 
     #[test]
     fn only_the_living_are_waited_for() {
-        both_ways(|mut bench, near| {
-            bench.script(near).unacked(3);
-            bench.script(near.other()).unacked(4);
-            assert_eq!(bench.pair.unacked(), 7);
-            bench.script(near).fault(ErrorKind::TimedOut);
-            bench.event(near, Bits::ERROR);
-            assert_eq!(bench.pair.unacked(), 4);
-            assert_eq!(bench.pair.first_fault(), Some((near, Fault::Timeout)));
+        both_ways(|mut rig, near| {
+            rig.script(near).unacked(3);
+            rig.script(near.other()).unacked(4);
+            assert_eq!(rig.pair.unacked(), 7);
+            rig.script(near).fault(ErrorKind::TimedOut);
+            rig.event(near, Hints::ERROR);
+            assert_eq!(rig.pair.unacked(), 4);
+            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Timeout)));
         });
     }
 
     #[test]
     fn a_pair_that_is_cut_is_done_and_holds_nothing() {
-        both_ways(|mut bench, near| {
-            bench.script(near).reads(b"stuck");
-            bench.script(near.other()).blocks();
-            bench.event(near, Bits::READABLE);
-            assert_eq!(bench.pool.lent(), 1);
-            bench.pair.cut(&mut bench.pool);
-            assert_eq!((bench.pair.fate(), bench.pool.lent()), (Fate::Done(End::Reset), 0));
+        both_ways(|mut rig, near| {
+            rig.script(near).reads(b"stuck");
+            rig.script(near.other()).blocks();
+            rig.event(near, Hints::READABLE);
+            assert_eq!(rig.pool.lent(), 1);
+            rig.pair.cut(&mut rig.pool);
+            assert_eq!((rig.pair.fate(), rig.pool.lent()), (Fate::Done(End::Reset), 0));
         });
     }
 }

@@ -9,7 +9,7 @@ const KEPT_BYTES: usize = 16 << 20;
 ///
 /// It never makes anyone wait. A flow holds at most one lease, so there are at most two for each session. Pipes are
 /// few, and not opened here: a flow that gets none copies, and whoever runs the flows asks
-/// [`wants_pipe`](Self::wants_pipe) once in a while.
+/// [`take_pipe_request`](Self::take_pipe_request) once in a while.
 #[derive(Debug)]
 pub struct Pool<P> {
     size: usize,
@@ -77,7 +77,7 @@ impl<P> Pool<P> {
     }
 
     /// Has a flow asked for a pipe since this was last asked, or will the first that asks, and is there to be another?
-    pub const fn wants_pipe(&mut self) -> bool {
+    pub const fn take_pipe_request(&mut self) -> bool {
         let soon = self.splicing.after == 0 && self.free_pipes.is_empty();
         (std::mem::replace(&mut self.wanted, false) || soon) && self.pipes < self.splicing.pipes_max
     }
@@ -85,7 +85,7 @@ impl<P> Pool<P> {
     /// Another pipe for the flows, which is empty.
     pub fn add_pipe(&mut self, pipe: P) {
         self.pipes += 1;
-        self.free_pipes.push(Lease(Box::new(Hold::Pipe { pipe, held: 0 })));
+        self.free_pipes.push(Lease(Box::new(Storage::Pipe { pipe, held: 0 })));
     }
 
     /// Closes the pipes that nobody uses, and forgets who wanted one: while nothing happens, they would only take up
@@ -102,9 +102,9 @@ impl<P> Pool<P> {
         self.free.pop().unwrap_or_else(|| Lease::new(self.size))
     }
 
-    /// An empty pipe for a flow of which `streak` reads have brought much, if it may have one and there is one.
-    pub(super) fn lend_pipe(&mut self, streak: u8) -> Option<Lease<P>> {
-        if streak < self.splicing.after {
+    /// An empty pipe for a flow of which `large_reads` reads have brought much, if it may have one and there is one.
+    pub(super) fn lend_pipe(&mut self, large_reads: u8) -> Option<Lease<P>> {
+        if large_reads < self.splicing.after {
             return None;
         }
         let pipe = self.free_pipes.pop();
@@ -118,9 +118,9 @@ impl<P> Pool<P> {
     pub(super) fn take_back(&mut self, mut lease: Lease<P>) {
         self.lent -= 1;
         match &mut *lease.0 {
-            Hold::Pipe { held: 0, .. } => self.free_pipes.push(lease),
-            Hold::Pipe { .. } => self.pipes -= 1,
-            Hold::Buffer { start, end, .. } => {
+            Storage::Pipe { held: 0, .. } => self.free_pipes.push(lease),
+            Storage::Pipe { .. } => self.pipes -= 1,
+            Storage::Buffer { start, end, .. } => {
                 (*start, *end) = (0, 0);
                 if (self.free.len() + 1) * self.size <= KEPT_BYTES {
                     self.free.push(lease);
@@ -138,10 +138,10 @@ impl<P> Pool<P> {
 /// ```
 ///
 /// A box, though a buffer has one already: a flow holds one or none, and is to be small when it holds none.
-pub struct Lease<P>(Box<Hold<P>>);
+pub struct Lease<P>(Box<Storage<P>>);
 
 /// What holds the bytes.
-pub(super) enum Hold<P> {
+pub(super) enum Storage<P> {
     /// Memory of ours.
     Buffer {
         /// All of it.
@@ -162,51 +162,51 @@ pub(super) enum Hold<P> {
 
 impl<P> Lease<P> {
     fn new(size: usize) -> Self {
-        Self(Box::new(Hold::Buffer { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }))
+        Self(Box::new(Storage::Buffer { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }))
     }
 
     /// What holds the bytes, for whoever empties it.
-    pub(super) const fn hold(&mut self) -> &mut Hold<P> {
+    pub(super) const fn storage(&mut self) -> &mut Storage<P> {
         &mut self.0
     }
 
     /// Where a read may put bytes, if it is a buffer.
     pub(super) fn room(&mut self) -> &mut [u8] {
         match &mut *self.0 {
-            Hold::Buffer { bytes, end, .. } => &mut bytes[*end..],
-            Hold::Pipe { .. } => &mut [],
+            Storage::Buffer { bytes, end, .. } => &mut bytes[*end..],
+            Storage::Pipe { .. } => &mut [],
         }
     }
 
     /// What bytes may be pulled into, if it is a pipe.
     pub(super) const fn pipe(&mut self) -> Option<&mut P> {
         match &mut *self.0 {
-            Hold::Pipe { pipe, .. } => Some(pipe),
-            Hold::Buffer { .. } => None,
+            Storage::Pipe { pipe, .. } => Some(pipe),
+            Storage::Buffer { .. } => None,
         }
     }
 
     /// Is it a pipe?
     pub(super) const fn is_pipe(&self) -> bool {
-        matches!(*self.0, Hold::Pipe { .. })
+        matches!(*self.0, Storage::Pipe { .. })
     }
 
     /// So many more bytes are held now.
     pub(super) fn filled(&mut self, count: usize) {
         match &mut *self.0 {
-            Hold::Buffer { bytes, end, .. } => {
+            Storage::Buffer { bytes, end, .. } => {
                 *end += count;
                 assert!(*end <= bytes.len(), "a read gave more than there was room for");
             }
-            Hold::Pipe { held, .. } => *held += count,
+            Storage::Pipe { held, .. } => *held += count,
         }
     }
 
     /// Bytes that were read and not yet written.
     pub(super) fn held(&self) -> usize {
         match &*self.0 {
-            Hold::Buffer { start, end, .. } => end - start,
-            Hold::Pipe { held, .. } => *held,
+            Storage::Buffer { start, end, .. } => end - start,
+            Storage::Pipe { held, .. } => *held,
         }
     }
 
@@ -214,8 +214,8 @@ impl<P> Lease<P> {
     pub(super) fn taken(&mut self, count: usize) {
         assert!(count <= self.held(), "a write took more than was held");
         match &mut *self.0 {
-            Hold::Buffer { start, .. } => *start += count,
-            Hold::Pipe { held, .. } => *held -= count,
+            Storage::Buffer { start, .. } => *start += count,
+            Storage::Pipe { held, .. } => *held -= count,
         }
     }
 }
@@ -223,8 +223,8 @@ impl<P> Lease<P> {
 impl<P> fmt::Debug for Lease<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Hold::Buffer { bytes, .. } => write!(f, "{} of {} bytes", self.held(), bytes.len()),
-            Hold::Pipe { held, .. } => write!(f, "{held} bytes in a pipe"),
+            Storage::Buffer { bytes, .. } => write!(f, "{} of {} bytes", self.held(), bytes.len()),
+            Storage::Pipe { held, .. } => write!(f, "{held} bytes in a pipe"),
         }
     }
 }
@@ -242,9 +242,9 @@ mod tests {
 
     /// What a buffer holds.
     fn held(lease: &mut Lease<Pipe>) -> &[u8] {
-        match lease.hold() {
-            Hold::Buffer { bytes, start, end } => &bytes[*start..*end],
-            Hold::Pipe { .. } => panic!("a pipe is no buffer"),
+        match lease.storage() {
+            Storage::Buffer { bytes, start, end } => &bytes[*start..*end],
+            Storage::Pipe { .. } => panic!("a pipe is no buffer"),
         }
     }
 
@@ -317,19 +317,19 @@ mod tests {
     #[test]
     fn pipes_are_asked_for_and_few() {
         let mut pool = pool(4);
-        assert!(!pool.wants_pipe());
+        assert!(!pool.take_pipe_request());
         assert!(pool.lend_pipe(1).is_none());
-        assert!(!pool.wants_pipe(), "who has not read two full buffers gets no pipe");
+        assert!(!pool.take_pipe_request(), "who has not read two full buffers gets no pipe");
         for (pipe, count) in [('a', 1), ('b', 2)] {
             assert!(pool.lend_pipe(2).is_none());
-            assert!(pool.wants_pipe() && !pool.wants_pipe(), "a wish is told once");
+            assert!(pool.take_pipe_request() && !pool.take_pipe_request(), "a wish is told once");
             pool.add_pipe(pipe);
             let lease = pool.lend_pipe(2).unwrap();
             assert_eq!((pool.lent(), pool.pipes()), (count, count));
             std::mem::forget(lease);
         }
         assert!(pool.lend_pipe(2).is_none());
-        assert!(!pool.wants_pipe(), "there are as many as there may be");
+        assert!(!pool.take_pipe_request(), "there are as many as there may be");
     }
 
     #[test]
@@ -366,6 +366,6 @@ mod tests {
     fn without_pipes_nobody_wants_one() {
         let mut pool = Pool::<Pipe>::new(4, Splicing::OFF);
         assert!(pool.lend_pipe(u8::MAX).is_none());
-        assert!(!pool.wants_pipe());
+        assert!(!pool.take_pipe_request());
     }
 }

@@ -12,11 +12,11 @@ use crate::net::Stream;
 /// A read with no script left blocks, a write with none takes everything.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Script<const DRY: bool = true> {
-    play: Rc<RefCell<Play>>,
+    state: Rc<RefCell<ScriptState>>,
 }
 
 #[derive(Debug, Default)]
-struct Play {
+struct ScriptState {
     reads: VecDeque<Read>,
     writes: VecDeque<Write>,
     fault: Option<ErrorKind>,
@@ -25,7 +25,7 @@ struct Play {
     received: u64,
     written: Vec<u8>,
     read_calls: usize,
-    pull_calls: usize,
+    splice_calls: usize,
     write_calls: usize,
     finished: bool,
     closed: bool,
@@ -53,39 +53,39 @@ impl Script {
 }
 
 impl<const DRY: bool> Script<DRY> {
-    fn with(&self, act: impl FnOnce(&mut Play)) -> &Self {
-        act(&mut self.play.borrow_mut());
+    fn with(&self, act: impl FnOnce(&mut ScriptState)) -> &Self {
+        act(&mut self.state.borrow_mut());
         self
     }
 
     /// One read gives these bytes, or as many as there is room for, and the next the rest.
     pub(super) fn reads(&self, bytes: &[u8]) -> &Self {
-        self.with(|play| play.reads.push_back(Read::Bytes(bytes.to_vec())))
+        self.with(|state| state.reads.push_back(Read::Bytes(bytes.to_vec())))
     }
 
     /// From there on, reads give 0.
     pub(super) fn ends(&self) -> &Self {
-        self.with(|play| play.reads.push_back(Read::End))
+        self.with(|state| state.reads.push_back(Read::End))
     }
 
     /// A pull says 0 once, though there is more.
-    pub(super) fn pull_says_nothing(&self) -> &Self {
-        self.with(|play| play.reads.push_back(Read::Mark))
+    pub(super) fn splice_says_nothing(&self) -> &Self {
+        self.with(|state| state.reads.push_back(Read::Mark))
     }
 
     /// One read fails.
     pub(super) fn fails(&self, kind: ErrorKind) -> &Self {
-        self.with(|play| play.reads.push_back(Read::Fails(kind)))
+        self.with(|state| state.reads.push_back(Read::Fails(kind)))
     }
 
     /// One write takes no more than so many bytes.
     pub(super) fn takes(&self, count: usize) -> &Self {
-        self.with(|play| play.writes.push_back(Write::Takes(count)))
+        self.with(|state| state.writes.push_back(Write::Takes(count)))
     }
 
     /// One write fails.
     pub(super) fn refuses(&self, kind: ErrorKind) -> &Self {
-        self.with(|play| play.writes.push_back(Write::Fails(kind)))
+        self.with(|state| state.writes.push_back(Write::Fails(kind)))
     }
 
     /// One write finds no room.
@@ -95,46 +95,46 @@ impl<const DRY: bool> Script<DRY> {
 
     /// SO_ERROR holds this, once.
     pub(super) fn fault(&self, kind: ErrorKind) -> &Self {
-        self.with(|play| play.fault = Some(kind))
+        self.with(|state| state.fault = Some(kind))
     }
 
     /// The FIN cannot be sent.
     pub(super) fn cannot_finish(&self, kind: ErrorKind) -> &Self {
-        self.with(|play| play.finish = Some(kind))
+        self.with(|state| state.finish = Some(kind))
     }
 
     /// The peer has still to acknowledge so much.
     pub(super) fn unacked(&self, count: usize) -> &Self {
-        self.with(|play| play.unacked = count)
+        self.with(|state| state.unacked = count)
     }
 
     /// So many bytes have come from the peer, its FIN counted.
     pub(super) fn received(&self, count: u64) -> &Self {
-        self.with(|play| play.received = count)
+        self.with(|state| state.received = count)
     }
 
     pub(super) fn written(&self) -> Vec<u8> {
-        self.play.borrow().written.clone()
+        self.state.borrow().written.clone()
     }
 
     pub(super) fn read_calls(&self) -> usize {
-        self.play.borrow().read_calls
+        self.state.borrow().read_calls
     }
 
-    pub(super) fn pull_calls(&self) -> usize {
-        self.play.borrow().pull_calls
+    pub(super) fn splice_calls(&self) -> usize {
+        self.state.borrow().splice_calls
     }
 
     pub(super) fn write_calls(&self) -> usize {
-        self.play.borrow().write_calls
+        self.state.borrow().write_calls
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.play.borrow().finished
+        self.state.borrow().finished
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.play.borrow().closed
+        self.state.borrow().closed
     }
 }
 
@@ -143,22 +143,22 @@ impl<const DRY: bool> Stream for Script<DRY> {
     type Pipe = Vec<u8>;
 
     /// Follows the script of the reads, but knows no end: there it says 0, like a pipe at a mark.
-    fn pull(&mut self, pipe: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         assert!(pipe.is_empty(), "a pipe is empty when it is filled");
-        let play = &mut *self.play.borrow_mut();
-        play.pull_calls += 1;
-        match play.reads.pop_front() {
+        let state = &mut *self.state.borrow_mut();
+        state.splice_calls += 1;
+        match state.reads.pop_front() {
             None => Err(ErrorKind::WouldBlock.into()),
             Some(Read::Fails(kind)) => Err(kind.into()),
             Some(Read::End) => {
-                play.reads.push_front(Read::End);
+                state.reads.push_front(Read::End);
                 Ok(0)
             }
             Some(Read::Mark) => Ok(0),
             Some(Read::Bytes(mut bytes)) => {
                 let rest = bytes.split_off(most.min(bytes.len()));
                 if !rest.is_empty() {
-                    play.reads.push_front(Read::Bytes(rest));
+                    state.reads.push_front(Read::Bytes(rest));
                 }
                 *pipe = bytes;
                 Ok(pipe.len())
@@ -166,7 +166,7 @@ impl<const DRY: bool> Stream for Script<DRY> {
         }
     }
 
-    fn push(&mut self, pipe: &mut Vec<u8>, count: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut Vec<u8>, count: usize) -> io::Result<usize> {
         assert_eq!(pipe.len(), count, "exactly what is in it is asked for");
         let done = self.write(pipe)?;
         pipe.drain(..done);
@@ -174,13 +174,13 @@ impl<const DRY: bool> Stream for Script<DRY> {
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let mut play = self.play.borrow_mut();
-        play.read_calls += 1;
-        match play.reads.pop_front() {
+        let mut state = self.state.borrow_mut();
+        state.read_calls += 1;
+        match state.reads.pop_front() {
             None => Err(ErrorKind::WouldBlock.into()),
             Some(Read::Fails(kind)) => Err(kind.into()),
             Some(Read::End) => {
-                play.reads.push_front(Read::End);
+                state.reads.push_front(Read::End);
                 Ok(0)
             }
             Some(Read::Mark) => Err(ErrorKind::Interrupted.into()),
@@ -189,7 +189,7 @@ impl<const DRY: bool> Stream for Script<DRY> {
                 room[..count].copy_from_slice(&bytes[..count]);
                 bytes.drain(..count);
                 if !bytes.is_empty() {
-                    play.reads.push_front(Read::Bytes(bytes));
+                    state.reads.push_front(Read::Bytes(bytes));
                 }
                 Ok(count)
             }
@@ -197,41 +197,41 @@ impl<const DRY: bool> Stream for Script<DRY> {
     }
 
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let mut play = self.play.borrow_mut();
-        assert!(!play.finished, "nothing is written after the FIN");
-        play.write_calls += 1;
-        match play.writes.pop_front() {
+        let mut state = self.state.borrow_mut();
+        assert!(!state.finished, "nothing is written after the FIN");
+        state.write_calls += 1;
+        match state.writes.pop_front() {
             Some(Write::Fails(kind)) => Err(kind.into()),
             step => {
                 let count = if let Some(Write::Takes(most)) = step { most.min(data.len()) } else { data.len() };
-                play.written.extend_from_slice(&data[..count]);
+                state.written.extend_from_slice(&data[..count]);
                 Ok(count)
             }
         }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        let mut play = self.play.borrow_mut();
-        assert!(!play.finished, "a FIN is sent once");
-        play.finished = true;
-        play.finish.take().map_or(Ok(()), |kind| Err(kind.into()))
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        assert!(!state.finished, "a FIN is sent once");
+        state.finished = true;
+        state.finish.take().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
-    fn fault(&mut self) -> io::Result<()> {
-        self.play.borrow_mut().fault.take().map_or(Ok(()), |kind| Err(kind.into()))
+    fn take_error(&mut self) -> io::Result<()> {
+        self.state.borrow_mut().fault.take().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn unacked(&self) -> io::Result<usize> {
-        Ok(self.play.borrow().unacked)
+        Ok(self.state.borrow().unacked)
     }
 
     fn received(&self) -> io::Result<u64> {
-        Ok(self.play.borrow().received)
+        Ok(self.state.borrow().received)
     }
 
     fn keep_alive(&mut self) {}
 
     fn close(self) {
-        self.play.borrow_mut().closed = true;
+        self.state.borrow_mut().closed = true;
     }
 }

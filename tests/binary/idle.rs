@@ -8,9 +8,9 @@ use crate::process::{Relay, inherited_descriptors, relay_to};
 const STDIO: usize = 3;
 /// A pair of sockets: the log's bell, and the door its thread listens at.
 const LOG: usize = 2;
-/// A pair of sockets: the stopper's outside, and its inside, which the event queue watches.
-const STOPPER: usize = 2;
-/// The handlers of SIGINT and SIGTERM each write to an outside of the stopper of their own.
+/// A pair of sockets: the control's outside, and its inside, which the event queue watches.
+const CONTROL: usize = 2;
+/// The handlers of SIGINT and SIGTERM each write to an outside of the control of their own.
 const STOP_SIGNALS: usize = 2;
 /// The handlers of SIGHUP and SIGUSR1 each ring a bell of the log of their own.
 const OTHER_SIGNALS: usize = 2;
@@ -19,7 +19,7 @@ const EPOLL: usize = 1;
 /// Where clients connect.
 const LISTENER: usize = 1;
 
-const FIXED: usize = STDIO + LOG + STOPPER + STOP_SIGNALS + OTHER_SIGNALS + EPOLL + LISTENER;
+const FIXED: usize = STDIO + LOG + CONTROL + STOP_SIGNALS + OTHER_SIGNALS + EPOLL + LISTENER;
 
 /// The client's connection and the upstream's.
 const EACH_SESSION: usize = 2;

@@ -130,7 +130,7 @@ fn an_upstream_that_cannot_be_reached_resets_its_client() {
 #[test]
 fn a_socket_that_cannot_be_watched_ends_its_session_only() {
     let upstream = Upstream::new();
-    // The first two registrations are the stopper's and the listener's, the third is the first client's.
+    // The first two registrations are the control's and the listener's, the third is the first client's.
     let Some(mut relay) = relay_with(&upstream, "epoll_ctl:error=ENOSPC:when=3") else { return };
     assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
     is_served(&upstream, &relay);

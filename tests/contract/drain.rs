@@ -10,7 +10,7 @@ use crate::support::*;
 fn sessions_finish_and_new_clients_are_refused() {
     let bench = bench(|_| {});
     let (client, upstream) = bench.session();
-    bench.relay.stopper.stop();
+    bench.relay.control.stop();
     until("the listener is gone", || !listens(bench.relay.address));
     assert!(is_refused(bench.relay.address));
     say(&client, b"request");
@@ -21,7 +21,7 @@ fn sessions_finish_and_new_clients_are_refused() {
     finish(&upstream);
     assert_eq!(read_all(&client), (b"answer".to_vec(), Ended::Fin));
     let totals = bench.relay.totals();
-    assert_eq!((totals.up, totals.down, totals.drained), (7, 6, 0));
+    assert_eq!((totals.up, totals.down, totals.cut_short), (7, 6, 0));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn who_connected_before_the_request_is_served() {
         client
     });
     let clients: Vec<_> = clients.collect();
-    relay.stopper().stop();
+    relay.control().stop();
     let running = thread::spawn(move || relay.run().unwrap());
     for _ in 0..100 {
         let stream = limited(upstream.accept().unwrap().0);
@@ -54,7 +54,7 @@ fn who_connected_before_the_request_is_served() {
         assert_eq!(read_all(&client), (b"served".to_vec(), Ended::Fin));
     }
     let totals = running.join().unwrap();
-    assert_eq!((totals.sessions, totals.drained), (100, 0));
+    assert_eq!((totals.sessions, totals.cut_short), (100, 0));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_is_left_at_the_deadline_is_reset() {
     let bench = bench(|config| config.drain_timeout = Some(Duration::from_millis(200)));
     let (client, upstream) = bench.session();
     let (totals, took) = timed(|| bench.relay.stop());
-    assert_eq!((totals.sessions, totals.drained), (1, 1));
+    assert_eq!((totals.sessions, totals.cut_short), (1, 1));
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
     assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
 }
@@ -71,10 +71,10 @@ fn what_is_left_at_the_deadline_is_reset() {
 fn a_second_request_does_not_wait() {
     let bench = bench(|config| config.drain_timeout = None);
     let (client, upstream) = bench.session();
-    bench.relay.stopper.stop();
+    bench.relay.control.stop();
     until("the drain has begun", || !listens(bench.relay.address));
     let totals = bench.relay.stop();
-    assert_eq!((totals.sessions, totals.drained), (1, 1));
+    assert_eq!((totals.sessions, totals.cut_short), (1, 1));
     assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
 }
 
@@ -84,7 +84,7 @@ fn requests_found_together_are_one() {
     let relay = tproxy::Relay::bind(config([upstream.local_addr().unwrap()])).unwrap();
     let client = limited(TcpStream::connect(relay.local_addr()).unwrap());
     for _ in 0..3 {
-        relay.stopper().stop();
+        relay.control().stop();
     }
     let running = thread::spawn(move || relay.run().unwrap());
     let stream = limited(upstream.accept().unwrap().0);
@@ -92,7 +92,7 @@ fn requests_found_together_are_one() {
     assert_eq!(read_exactly(&stream, 5), b"hello");
     drop(client);
     drop(stream);
-    assert_eq!(running.join().unwrap().drained, 0);
+    assert_eq!(running.join().unwrap().cut_short, 0);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn with_a_timeout_of_zero_nothing_is_waited_for() {
     say(&client, b"hello");
     read_exactly(&upstream, 5);
     let (totals, took) = timed(|| bench.relay.stop());
-    assert_eq!(totals.drained, 1);
+    assert_eq!(totals.cut_short, 1);
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
 }
@@ -114,7 +114,7 @@ fn the_end_of_the_drain_waits_until_the_last_byte_was_acknowledged() {
         let bench = bench(|config| config.reset_grace = LIMIT);
         let (client, upstream) = bench.session();
         let (near, far) = if swap { (upstream, client) } else { (client, upstream) };
-        bench.relay.stopper.stop();
+        bench.relay.control.stop();
         until("the drain has begun", || !listens(bench.relay.address));
         // More than the far end's kernel takes unread, less than the relay's.
         let said = keyed(11, 1 << 20);
@@ -125,6 +125,6 @@ fn the_end_of_the_drain_waits_until_the_last_byte_was_acknowledged() {
         // Both have finished and all is written; but the far one reads late, and the relay is still there for it.
         assert!(bench.relay.is_still_running());
         assert!(read_all(&far) == (said, Ended::Fin));
-        assert_eq!(bench.relay.totals().drained, 0);
+        assert_eq!(bench.relay.totals().cut_short, 0);
     }
 }

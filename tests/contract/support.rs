@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
-use tproxy::{Config, Relay, Splice, Stopper, Totals};
+use tproxy::{Config, Control, Relay, Splice, Totals};
 
 /// The longest a test waits for anything before it fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// A relay that runs in its own thread, and is stopped with the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
-    pub(crate) stopper: Stopper,
+    pub(crate) control: Control,
     totals: Receiver<Totals>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,11 +30,11 @@ pub(crate) fn config(to: impl IntoIterator<Item = SocketAddr>) -> Config {
 /// Binds a relay, lets `before` happen while nobody serves, and runs it.
 pub(crate) fn start_after(config: Config, before: impl FnOnce(SocketAddr)) -> Running {
     let relay = Relay::bind(config).unwrap();
-    let (address, stopper) = (relay.local_addr(), relay.stopper());
+    let (address, control) = (relay.local_addr(), relay.control());
     before(address);
     let (tell, totals) = sync_channel(1);
     let thread = std::thread::spawn(move || tell.send(relay.run().unwrap()).unwrap());
-    Running { address, stopper, totals, thread: Some(thread) }
+    Running { address, control, totals, thread: Some(thread) }
 }
 
 pub(crate) fn start(config: Config) -> Running {
@@ -59,7 +59,7 @@ impl Running {
 
     /// Asks for a stop and waits for the end.
     pub(crate) fn stop(&self) -> Totals {
-        self.stopper.stop();
+        self.control.stop();
         self.totals()
     }
 }
@@ -71,7 +71,7 @@ impl Drop for Running {
         let thread = self.thread.take().unwrap();
         let gave_up = Instant::now_by(LIMIT);
         while !thread.is_finished() && !gave_up() {
-            self.stopper.stop();
+            self.control.stop();
             pause();
         }
         if !std::thread::panicking() {

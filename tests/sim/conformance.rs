@@ -38,9 +38,9 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tproxy::net::mio::leads_to_itself;
-use tproxy::net::{Bits, Net, Peer, Stream, Token};
+use tproxy::net::{Hints, Net, Peer, Stream, Token};
 
-use crate::bench::{Bench, QUIET, Real, Sim, fault, kind, read, write};
+use crate::rig::{QUIET, Real, Rig, Sim, kind, read, take_error, write};
 
 /// What a script saw, line by line.
 type Story = Vec<String>;
@@ -161,78 +161,78 @@ fn k18_a_udp_socket_tells_which_addresses_are_ours() {
 mod scripts {
     use super::*;
 
-    pub(super) fn k1_what_came_before_a_reset_can_be_read_and_the_error_once<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        bench.say(peer, b"hello");
-        bench.reset(peer);
+    pub(super) fn k1_what_came_before_a_reset_can_be_read_and_the_error_once<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        rig.say(peer, b"hello");
+        rig.reset(peer);
         for _ in 0..4 {
             tell!(story, "{:?}", read(&mut stream));
         }
         story
     }
 
-    pub(super) fn k2_a_write_takes_the_error_and_the_bytes_stay<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        bench.say(peer, b"hello");
-        bench.reset(peer);
+    pub(super) fn k2_a_write_takes_the_error_and_the_bytes_stay<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        rig.say(peer, b"hello");
+        rig.reset(peer);
         tell!(story, "{:?}", write(&mut stream, b"x"));
         for _ in 0..3 {
             tell!(story, "{:?}", read(&mut stream));
         }
-        tell!(story, "{:?} {:?}", write(&mut stream, b"x"), fault(&mut stream));
+        tell!(story, "{:?} {:?}", write(&mut stream, b"x"), take_error(&mut stream));
         story
     }
 
-    pub(super) fn k3_closing_over_unread_input_resets<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        bench.say(peer, b"unread");
+    pub(super) fn k3_closing_over_unread_input_resets<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        rig.say(peer, b"unread");
         tell!(story, "{:?}", write(&mut stream, b"reply"));
-        bench.settle();
+        rig.settle();
         stream.close();
-        tell!(story, "{:?}", bench.hear_all(peer));
+        tell!(story, "{:?}", rig.hear_all(peer));
         // And the same at the other end.
-        let (peer, mut stream, token) = bench.accepted(2);
+        let (peer, mut stream, token) = rig.accepted(2);
         tell!(story, "{:?}", write(&mut stream, b"unread"));
-        bench.say(peer, b"reply");
-        bench.settle();
-        bench.close(peer);
-        tell!(story, "{:?}", bench.events(token));
+        rig.say(peer, b"reply");
+        rig.settle();
+        rig.close(peer);
+        tell!(story, "{:?}", rig.events(token));
         tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), read(&mut stream));
         story
     }
 
     /// Of a peer. The relay's own is armed for life; `tests/binary` kills it, too.
-    pub(super) fn k4_a_killed_process_says_goodbye_and_armed_it_resets<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
+    pub(super) fn k4_a_killed_process_says_goodbye_and_armed_it_resets<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
         for (serial, armed) in [(1, false), (2, true)] {
-            let (peer, mut stream, token) = bench.accepted(serial);
-            bench.say(peer, b"part");
-            bench.kill(peer, armed);
-            tell!(story, "{:?}", bench.events(token));
-            tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), fault(&mut stream));
+            let (peer, mut stream, token) = rig.accepted(serial);
+            rig.say(peer, b"part");
+            rig.kill(peer, armed);
+            tell!(story, "{:?}", rig.events(token));
+            tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), take_error(&mut stream));
         }
         story
     }
 
-    pub(super) fn k4_dropping_resets_and_what_was_sent_arrives<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
+    pub(super) fn k4_dropping_resets_and_what_was_sent_arrives<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
         tell!(story, "{:?}", write(&mut stream, b"part"));
-        bench.settle();
+        rig.settle();
         drop(stream);
-        tell!(story, "{:?}", bench.hear_all(peer));
+        tell!(story, "{:?}", rig.hear_all(peer));
         story
     }
 
-    pub(super) fn k5_an_urgent_byte_stays_in_the_stream<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        bench.say(peer, b"abc");
-        bench.say_urgent(peer, b'D');
-        bench.say(peer, b"ef");
+    pub(super) fn k5_an_urgent_byte_stays_in_the_stream<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        rig.say(peer, b"abc");
+        rig.say_urgent(peer, b'D');
+        rig.say(peer, b"ef");
         let mut all = String::new();
         while let Ok(part) = read(&mut stream) {
             all += &part;
@@ -241,93 +241,93 @@ mod scripts {
         story
     }
 
-    pub(super) fn k6_bytes_and_fin_are_one_edge<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.say(peer, b"bye");
-        bench.fin(peer);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?}", read(&mut stream), bench.events(token));
+    pub(super) fn k6_bytes_and_fin_are_one_edge<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.say(peer, b"bye");
+        rig.fin(peer);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?}", read(&mut stream), rig.events(token));
         tell!(story, "{:?} {:?}", read(&mut stream), read(&mut stream));
         story
     }
 
-    pub(super) fn k7_a_full_queue_answers_nobody_until_there_is_room<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        bench.narrow();
-        let (first, second) = (bench.knock(), bench.knock());
-        tell!(story, "{} {}", bench.is_answered(first, QUIET), bench.is_answered(second, QUIET));
+    pub(super) fn k7_a_full_queue_answers_nobody_until_there_is_room<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        rig.narrow();
+        let (first, second) = (rig.knock(), rig.knock());
+        tell!(story, "{} {}", rig.is_answered(first, QUIET), rig.is_answered(second, QUIET));
         // It knocks again after a second.
-        bench.make_room();
-        tell!(story, "{}", bench.is_answered(second, Duration::from_secs(10)));
+        rig.make_room();
+        tell!(story, "{}", rig.is_answered(second, Duration::from_secs(10)));
         story
     }
 
-    pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let full = bench.full_upstream();
-        let mut stream = bench.net().connect(full).unwrap();
+    pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let full = rig.full_upstream();
+        let mut stream = rig.net().connect(full).unwrap();
         let token = Token::new(1, 1, Peer::Upstream);
-        bench.net().register(&mut stream, token).unwrap();
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+        rig.net().register(&mut stream, token).unwrap();
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
         tell!(story, "{:?} {:?}", read(&mut stream), write(&mut stream, b"x"));
         story
     }
 
-    pub(super) fn k8_a_reset_is_announced_to_who_does_not_read<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.say(peer, b"still there");
-        tell!(story, "{:?}", bench.events(token));
-        bench.reset(peer);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?} {:?}", fault(&mut stream), fault(&mut stream), bench.events(token));
+    pub(super) fn k8_a_reset_is_announced_to_who_does_not_read<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.say(peer, b"still there");
+        tell!(story, "{:?}", rig.events(token));
+        rig.reset(peer);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?} {:?}", take_error(&mut stream), take_error(&mut stream), rig.events(token));
         tell!(story, "{:?} {:?}", read(&mut stream), read(&mut stream));
         story
     }
 
-    pub(super) fn k9_a_peer_that_closed_resets_and_its_answer_stays<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.say(peer, b"no thanks");
-        bench.close(peer);
-        tell!(story, "{:?}", bench.events(token));
+    pub(super) fn k9_a_peer_that_closed_resets_and_its_answer_stays<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.say(peer, b"no thanks");
+        rig.close(peer);
+        tell!(story, "{:?}", rig.events(token));
         tell!(story, "{:?}", write(&mut stream, b"upload"));
-        bench.settle();
-        tell!(story, "{:?}", bench.events(token));
+        rig.settle();
+        tell!(story, "{:?}", rig.events(token));
         tell!(story, "{:?} {:?}", write(&mut stream, b"more"), write(&mut stream, b"more"));
-        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), fault(&mut stream));
+        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), take_error(&mut stream));
         story
     }
 
-    pub(super) fn k10_an_orderly_close_delivers_all<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
+    pub(super) fn k10_an_orderly_close_delivers_all<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
         tell!(story, "{:?}", write(&mut stream, b"all of it"));
-        stream.finish().unwrap();
+        stream.shutdown_write().unwrap();
         stream.close();
-        tell!(story, "{:?}", bench.hear_all(peer));
+        tell!(story, "{:?}", rig.hear_all(peer));
         // Without the FIN before it, too.
-        let (peer, mut stream, _) = bench.accepted(2);
+        let (peer, mut stream, _) = rig.accepted(2);
         tell!(story, "{:?}", write(&mut stream, b"all of it"));
         stream.close();
-        tell!(story, "{:?}", bench.hear_all(peer));
+        tell!(story, "{:?}", rig.hear_all(peer));
         story
     }
 
-    pub(super) fn k11_a_reset_throws_away_what_was_not_delivered<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        let sent = fill(&mut bench, &mut stream);
+    pub(super) fn k11_a_reset_throws_away_what_was_not_delivered<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        let sent = fill(&mut rig, &mut stream);
         drop(stream);
-        let (heard, end) = bench.hear_all(peer);
+        let (heard, end) = rig.hear_all(peer);
         tell!(story, "all {}, {end}", heard.len() == sent);
         story
     }
 
     /// Writes until no more is taken for a while.
-    fn fill<B: Bench>(bench: &mut B, stream: &mut impl Stream) -> usize {
+    fn fill<B: Rig>(rig: &mut B, stream: &mut impl Stream) -> usize {
         let (data, mut sent, mut blocked) = (vec![b'x'; 1 << 16], 0, 0);
         while blocked < 3 {
             match write(stream, &data) {
@@ -335,320 +335,320 @@ mod scripts {
                 Err(error) => {
                     assert_eq!(error, ErrorKind::WouldBlock);
                     blocked += 1;
-                    bench.settle();
-                    bench.events(Token::LISTENER);
+                    rig.settle();
+                    rig.events(Token::LISTENER);
                 }
             }
         }
         sent
     }
 
-    pub(super) fn k12_behind_a_fin_only_the_error_edge_tells_of_a_reset<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.fin(peer);
-        tell!(story, "{:?} {:?}", bench.events(token), read(&mut stream));
-        bench.reset(peer);
-        tell!(story, "{:?} {:?}", read(&mut stream), bench.events(token));
-        tell!(story, "{:?} {:?} {:?}", fault(&mut stream), fault(&mut stream), read(&mut stream));
+    pub(super) fn k12_behind_a_fin_only_the_error_edge_tells_of_a_reset<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.fin(peer);
+        tell!(story, "{:?} {:?}", rig.events(token), read(&mut stream));
+        rig.reset(peer);
+        tell!(story, "{:?} {:?}", read(&mut stream), rig.events(token));
+        tell!(story, "{:?} {:?} {:?}", take_error(&mut stream), take_error(&mut stream), read(&mut stream));
         story
     }
 
     /// Nobody sets an option of the accepted socket itself.
-    pub(super) fn k13_what_the_listener_armed_the_accepted_socket_is<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        bench.say_urgent(peer, b'!');
+    pub(super) fn k13_what_the_listener_armed_the_accepted_socket_is<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        rig.say_urgent(peer, b'!');
         tell!(story, "{:?}", read(&mut stream));
         drop(stream);
-        tell!(story, "{:?}", bench.hear_all(peer));
+        tell!(story, "{:?}", rig.hear_all(peer));
         story
     }
 
     /// Other than a refusal, that is not an error told once.
-    pub(super) fn k14_a_connection_to_itself_stands_and_is_refused<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let mut stream = bench.met_itself();
+    pub(super) fn k14_a_connection_to_itself_stands_and_is_refused<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let mut stream = rig.met_itself();
         let token = Token::new(1, 1, Peer::Upstream);
-        bench.net().register(&mut stream, token).unwrap();
-        tell!(story, "{:?} {:?}", bench.events(token), fault(&mut stream));
+        rig.net().register(&mut stream, token).unwrap();
+        tell!(story, "{:?} {:?}", rig.events(token), take_error(&mut stream));
         for _ in 0..2 {
-            tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+            tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
         }
         story
     }
 
-    pub(super) fn k15_a_read_stops_at_the_urgent_mark_and_no_edge_follows<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.say(peer, b"abc");
-        bench.say_urgent(peer, b'D');
-        bench.say(peer, b"ef");
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?}", read(&mut stream), bench.events(token));
+    pub(super) fn k15_a_read_stops_at_the_urgent_mark_and_no_edge_follows<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.say(peer, b"abc");
+        rig.say_urgent(peer, b'D');
+        rig.say(peer, b"ef");
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?}", read(&mut stream), rig.events(token));
         tell!(story, "{:?} {:?}", read(&mut stream), read(&mut stream));
         // The mark is remembered only once: of two, the second.
-        bench.say_urgent(peer, b'G');
-        bench.say(peer, b"h");
-        bench.say_urgent(peer, b'I');
-        bench.fin(peer);
-        tell!(story, "{:?}", bench.events(token));
+        rig.say_urgent(peer, b'G');
+        rig.say(peer, b"h");
+        rig.say_urgent(peer, b'I');
+        rig.fin(peer);
+        tell!(story, "{:?}", rig.events(token));
         tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), read(&mut stream));
         story
     }
 
-    pub(super) fn k15_splice_does_not_pass_the_mark_and_says_0_before_the_end<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, _) = bench.accepted(1);
-        let mut pipe = bench.net().pipe().unwrap();
-        bench.say(peer, b"abc");
-        bench.say_urgent(peer, b'D');
-        bench.say(peer, b"ef");
-        bench.settle();
-        tell!(story, "{:?}", kind(stream.pull(&mut pipe, 100)));
-        let mut empty = bench.net().pipe().unwrap();
-        tell!(story, "{:?}", kind(stream.pull(&mut empty, 100)));
-        bench.fin(peer);
-        bench.settle();
-        tell!(story, "{:?}, and {:?}", kind(stream.pull(&mut empty, 100)), read(&mut stream));
+    pub(super) fn k15_splice_does_not_pass_the_mark_and_says_0_before_the_end<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, _) = rig.accepted(1);
+        let mut pipe = rig.net().pipe().unwrap();
+        rig.say(peer, b"abc");
+        rig.say_urgent(peer, b'D');
+        rig.say(peer, b"ef");
+        rig.settle();
+        tell!(story, "{:?}", kind(stream.splice_in(&mut pipe, 100)));
+        let mut empty = rig.net().pipe().unwrap();
+        tell!(story, "{:?}", kind(stream.splice_in(&mut empty, 100)));
+        rig.fin(peer);
+        rig.settle();
+        tell!(story, "{:?}, and {:?}", kind(stream.splice_in(&mut empty, 100)), read(&mut stream));
         story
     }
 
-    pub(super) fn spliced_bytes_arrive_and_the_end_is_told_by_reading<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (from, mut source, _) = bench.accepted(1);
-        let (to, mut target, token) = bench.accepted(2);
-        let mut pipe = bench.net().pipe().unwrap();
-        tell!(story, "{:?}", kind(source.pull(&mut pipe, 100)));
+    pub(super) fn spliced_bytes_arrive_and_the_end_is_told_by_reading<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (from, mut source, _) = rig.accepted(1);
+        let (to, mut target, token) = rig.accepted(2);
+        let mut pipe = rig.net().pipe().unwrap();
+        tell!(story, "{:?}", kind(source.splice_in(&mut pipe, 100)));
         for words in [b"hello".as_slice(), b"world"] {
-            bench.say(from, words);
-            bench.settle();
-            let count = source.pull(&mut pipe, 100).unwrap();
-            tell!(story, "{count} {:?}", kind(target.push(&mut pipe, count)));
-            bench.settle();
-            tell!(story, "{:?}", bench.hear(to));
+            rig.say(from, words);
+            rig.settle();
+            let count = source.splice_in(&mut pipe, 100).unwrap();
+            tell!(story, "{count} {:?}", kind(target.splice_out(&mut pipe, count)));
+            rig.settle();
+            tell!(story, "{:?}", rig.hear(to));
         }
-        bench.fin(from);
-        bench.settle();
-        tell!(story, "{:?} {:?}", kind(source.pull(&mut pipe, 100)), read(&mut source));
+        rig.fin(from);
+        rig.settle();
+        tell!(story, "{:?} {:?}", kind(source.splice_in(&mut pipe, 100)), read(&mut source));
         // A target that is gone is told to a push as to a write.
-        bench.reset(to);
-        tell!(story, "{:?}", bench.events(token));
+        rig.reset(to);
+        tell!(story, "{:?}", rig.events(token));
         story
     }
 
-    pub(super) fn a_pull_is_told_the_reset_and_nobody_else<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        let mut pipe = bench.net().pipe().unwrap();
-        bench.say(peer, b"hello");
-        bench.settle();
-        bench.reset(peer);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?}", kind(stream.pull(&mut pipe, 100)));
-        let mut empty = bench.net().pipe().unwrap();
-        tell!(story, "{:?} {:?}", kind(stream.pull(&mut empty, 100)), kind(stream.pull(&mut empty, 100)));
-        tell!(story, "{:?} {:?}", read(&mut stream), fault(&mut stream));
-        tell!(story, "{:?}", kind(stream.push(&mut pipe, 5)));
+    pub(super) fn a_pull_is_told_the_reset_and_nobody_else<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        let mut pipe = rig.net().pipe().unwrap();
+        rig.say(peer, b"hello");
+        rig.settle();
+        rig.reset(peer);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?}", kind(stream.splice_in(&mut pipe, 100)));
+        let mut empty = rig.net().pipe().unwrap();
+        tell!(story, "{:?} {:?}", kind(stream.splice_in(&mut empty, 100)), kind(stream.splice_in(&mut empty, 100)));
+        tell!(story, "{:?} {:?}", read(&mut stream), take_error(&mut stream));
+        tell!(story, "{:?}", kind(stream.splice_out(&mut pipe, 5)));
         story
     }
 
-    pub(super) fn k19_what_was_received_is_counted_and_the_fin_with_it<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
+    pub(super) fn k19_what_was_received_is_counted_and_the_fin_with_it<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
         for (serial, fin) in [(1, true), (2, false)] {
-            let (peer, mut stream, token) = bench.accepted(serial);
-            bench.say(peer, b"hello");
-            bench.settle();
+            let (peer, mut stream, token) = rig.accepted(serial);
+            rig.say(peer, b"hello");
+            rig.settle();
             tell!(story, "{:?} {:?}", kind(stream.received()), read(&mut stream));
             if fin {
-                bench.fin(peer);
-                bench.settle();
+                rig.fin(peer);
+                rig.settle();
             }
-            bench.reset(peer);
-            bench.events(token);
+            rig.reset(peer);
+            rig.events(token);
             // Whatever is said of the error, and however often.
-            tell!(story, "{:?} {:?} {:?}", fault(&mut stream), read(&mut stream), kind(stream.received()));
+            tell!(story, "{:?} {:?} {:?}", take_error(&mut stream), read(&mut stream), kind(stream.received()));
         }
         story
     }
 
-    pub(super) fn k16_a_fin_before_the_reset_makes_it_epipe<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
+    pub(super) fn k16_a_fin_before_the_reset_makes_it_epipe<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
         for fin in [true, false] {
             for by_write in [true, false] {
-                let (peer, mut stream, token) = bench.accepted(1 + 2 * u32::from(fin) + u32::from(by_write));
-                bench.say(peer, b"last words");
+                let (peer, mut stream, token) = rig.accepted(1 + 2 * u32::from(fin) + u32::from(by_write));
+                rig.say(peer, b"last words");
                 if fin {
-                    bench.fin(peer);
+                    rig.fin(peer);
                 }
-                bench.reset(peer);
-                tell!(story, "{:?}", bench.events(token));
-                let error = if by_write { write(&mut stream, b"x").map(drop) } else { fault(&mut stream) };
+                rig.reset(peer);
+                tell!(story, "{:?}", rig.events(token));
+                let error = if by_write { write(&mut stream, b"x").map(drop) } else { take_error(&mut stream) };
                 tell!(story, "{error:?} {:?} {:?}", read(&mut stream), read(&mut stream));
             }
         }
         story
     }
 
-    pub(super) fn k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
+    pub(super) fn k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
         // Acknowledged, and nobody says so.
-        let (peer, mut stream, token) = bench.accepted(1);
+        let (peer, mut stream, token) = rig.accepted(1);
         tell!(story, "{:?}", write(&mut stream, b"hello"));
-        tell!(story, "{:?} {:?}", bench.events(token), stream.unacked().ok());
+        tell!(story, "{:?} {:?}", rig.events(token), stream.unacked().ok());
         // Not acknowledged, for there is no room at the other end: the FIN is one more.
-        fill(&mut bench, &mut stream);
+        fill(&mut rig, &mut stream);
         let before = stream.unacked().unwrap();
-        stream.finish().unwrap();
+        stream.shutdown_write().unwrap();
         tell!(story, "{} more, {}", stream.unacked().unwrap() - before, before > 0);
-        tell!(story, "{}", bench.hear_all(peer).1);
+        tell!(story, "{}", rig.hear_all(peer).1);
         // A real acknowledgement may take its 40 ms.
         let left = (0..50).map(|_| {
-            bench.events(token);
+            rig.events(token);
             stream.unacked().unwrap()
         });
         tell!(story, "{}", left.into_iter().any(|left| left == 0));
         story
     }
 
-    pub(super) fn what_an_upstream_said_before_it_reset_is_there_although_nobody_had_asked_yet<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
+    pub(super) fn what_an_upstream_said_before_it_reset_is_there_although_nobody_had_asked_yet<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
         for (serial, fin) in [(1, false), (2, true)] {
-            let there = bench.upstream(true);
-            let mut stream = bench.net().connect(there).unwrap();
+            let there = rig.upstream(true);
+            let mut stream = rig.net().connect(there).unwrap();
             let token = Token::new(serial, serial, Peer::Upstream);
-            bench.net().register(&mut stream, token).unwrap();
-            let peer = bench.answered(&stream);
-            bench.say(peer, b"hello");
+            rig.net().register(&mut stream, token).unwrap();
+            let peer = rig.answered(&stream);
+            rig.say(peer, b"hello");
             if fin {
-                bench.fin(peer);
+                rig.fin(peer);
             }
-            bench.reset(peer);
-            tell!(story, "{:?}", bench.events(token));
-            tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+            rig.reset(peer);
+            tell!(story, "{:?}", rig.events(token));
+            tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
             tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), write(&mut stream, b"x"));
         }
         story
     }
 
-    pub(super) fn a_refusal_is_an_event_and_told_once<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let nobody = bench.upstream(false);
-        let mut stream = bench.net().connect(nobody).unwrap();
+    pub(super) fn a_refusal_is_an_event_and_told_once<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let nobody = rig.upstream(false);
+        let mut stream = rig.net().connect(nobody).unwrap();
         let token = Token::new(1, 1, Peer::Upstream);
-        bench.net().register(&mut stream, token).unwrap();
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
-        tell!(story, "{:?}", bench.net().connected(&mut stream).map_err(|error| error.kind()));
+        rig.net().register(&mut stream, token).unwrap();
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
+        tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
         story
     }
 
-    pub(super) fn what_is_ready_at_registration_raises_an_event<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let peer = bench.client();
-        bench.say(peer, b"early");
-        bench.fin(peer);
-        tell!(story, "{:?}", bench.events(Token::LISTENER));
-        let (net, listener) = bench.listener();
+    pub(super) fn what_is_ready_at_registration_raises_an_event<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let peer = rig.client();
+        rig.say(peer, b"early");
+        rig.fin(peer);
+        tell!(story, "{:?}", rig.events(Token::LISTENER));
+        let (net, listener) = rig.listener();
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(1, 1, Peer::Client);
         net.register(&mut stream, token).unwrap();
-        tell!(story, "{:?}", bench.events(token));
+        tell!(story, "{:?}", rig.events(token));
         // An upstream's connection that came about has an event, and nothing to read.
-        let there = bench.upstream(true);
-        let mut stream = bench.net().connect(there).unwrap();
+        let there = rig.upstream(true);
+        let mut stream = rig.net().connect(there).unwrap();
         let token = Token::new(2, 2, Peer::Upstream);
-        bench.net().register(&mut stream, token).unwrap();
-        bench.answered(&stream);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?}", bench.net().connected(&mut stream).ok(), read(&mut stream));
+        rig.net().register(&mut stream, token).unwrap();
+        rig.answered(&stream);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?}", rig.net().connected(&mut stream).ok(), read(&mut stream));
         story
     }
 
-    pub(super) fn every_arrival_raises_an_edge<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.say(peer, b"one");
-        tell!(story, "{:?}", bench.events(token));
-        bench.say(peer, b"two");
-        tell!(story, "{:?} {:?}", bench.events(token), bench.events(token));
-        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), bench.events(token));
+    pub(super) fn every_arrival_raises_an_edge<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.say(peer, b"one");
+        tell!(story, "{:?}", rig.events(token));
+        rig.say(peer, b"two");
+        tell!(story, "{:?} {:?}", rig.events(token), rig.events(token));
+        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), rig.events(token));
         story
     }
 
-    pub(super) fn room_is_announced_to_who_found_none<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        fill(&mut bench, &mut stream);
+    pub(super) fn room_is_announced_to_who_found_none<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        fill(&mut rig, &mut stream);
         // The last bytes may still find a gap.
         while write(&mut stream, b"x").is_ok() {}
-        bench.events(token);
-        tell!(story, "{:?} {:?}", write(&mut stream, b"x").is_err(), bench.events(token));
-        bench.hear_all(peer);
-        let all = bench.events(token).into_iter().fold(Bits::default(), |all, bits| all | bits);
+        rig.events(token);
+        tell!(story, "{:?} {:?}", write(&mut stream, b"x").is_err(), rig.events(token));
+        rig.hear_all(peer);
+        let all = rig.events(token).into_iter().fold(Hints::default(), |all, hints| all | hints);
         tell!(story, "{all:?} {:?}", write(&mut stream, b"x"));
         story
     }
 
-    pub(super) fn a_client_that_reset_in_the_queue_is_accepted_all_the_same<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let peer = bench.client();
-        bench.say(peer, b"hello");
-        bench.reset(peer);
-        bench.events(Token::LISTENER);
-        let (net, listener) = bench.listener();
+    pub(super) fn a_client_that_reset_in_the_queue_is_accepted_all_the_same<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let peer = rig.client();
+        rig.say(peer, b"hello");
+        rig.reset(peer);
+        rig.events(Token::LISTENER);
+        let (net, listener) = rig.listener();
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(1, 1, Peer::Client);
         net.register(&mut stream, token).unwrap();
-        tell!(story, "{:?}", bench.events(token));
+        tell!(story, "{:?}", rig.events(token));
         tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), read(&mut stream));
         story
     }
 
-    pub(super) fn a_queue_that_is_empty_would_block_and_each_client_raises_an_edge<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (net, listener) = bench.listener();
+    pub(super) fn a_queue_that_is_empty_would_block_and_each_client_raises_an_edge<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (net, listener) = rig.listener();
         tell!(story, "{:?}", net.accept(listener).err().map(|error| error.kind()));
         for _ in 0..2 {
-            bench.client();
-            tell!(story, "{:?}", bench.events(Token::LISTENER));
+            rig.client();
+            tell!(story, "{:?}", rig.events(Token::LISTENER));
         }
-        let (net, listener) = bench.listener();
+        let (net, listener) = rig.listener();
         let accepted: Vec<_> = (0..3).map(|_| net.accept(listener).map_err(|error| error.kind())).collect();
         tell!(story, "{:?}", accepted.iter().map(|one| one.as_ref().err()).collect::<Vec<_>>());
         story
     }
 
-    pub(super) fn clients_in_the_queue_are_reset_with_the_listener<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let peers = [bench.client(), bench.client()];
-        bench.say(peers[0], b"hello");
-        bench.stop_listening();
+    pub(super) fn clients_in_the_queue_are_reset_with_the_listener<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let peers = [rig.client(), rig.client()];
+        rig.say(peers[0], b"hello");
+        rig.stop_listening();
         for peer in peers {
-            tell!(story, "{:?}", bench.hear_all(peer));
+            tell!(story, "{:?}", rig.hear_all(peer));
         }
         story
     }
 
-    pub(super) fn a_fin_to_a_dead_socket_is_no_error<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        bench.reset(peer);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?}", stream.finish().map_err(|error| error.kind()), fault(&mut stream));
+    pub(super) fn a_fin_to_a_dead_socket_is_no_error<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        rig.reset(peer);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?}", stream.shutdown_write().map_err(|error| error.kind()), take_error(&mut stream));
         story
     }
 
-    pub(super) fn half_closed_the_other_way_still_carries<B: Bench>() -> Story {
-        let (mut story, mut bench) = (Story::new(), B::new());
-        let (peer, mut stream, token) = bench.accepted(1);
-        stream.finish().unwrap();
-        tell!(story, "{:?}", bench.hear_all(peer));
-        bench.events(token);
-        bench.say(peer, b"answer");
-        bench.fin(peer);
-        tell!(story, "{:?}", bench.events(token));
-        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), fault(&mut stream));
+    pub(super) fn half_closed_the_other_way_still_carries<B: Rig>() -> Story {
+        let (mut story, mut rig) = (Story::new(), B::new());
+        let (peer, mut stream, token) = rig.accepted(1);
+        stream.shutdown_write().unwrap();
+        tell!(story, "{:?}", rig.hear_all(peer));
+        rig.events(token);
+        rig.say(peer, b"answer");
+        rig.fin(peer);
+        tell!(story, "{:?}", rig.events(token));
+        tell!(story, "{:?} {:?} {:?}", read(&mut stream), read(&mut stream), take_error(&mut stream));
         stream.close();
         story
     }

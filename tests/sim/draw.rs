@@ -93,7 +93,7 @@ fn splice(plan: &mut Plan) {
     plan.pipes = if one_in(rng, 3) { rng.usize(..=2) } else { 32 };
     plan.laws.pipe_size = log(rng, 16, 1 << 16);
     if let Faults::Drawn(odds) = &mut plan.faults {
-        for call in [Call::Pull, Call::Push, Call::Pipe] {
+        for call in [Call::SpliceIn, Call::SpliceOut, Call::Pipe] {
             let busy = *odds != [0; 13] && one_in(rng, 3);
             odds[call.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
         }

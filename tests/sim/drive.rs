@@ -75,7 +75,7 @@ fn run_with(plan: &Plan, traced: bool, counted: bool) -> Outcome {
         turns: world.shadow.turn,
         sessions: world.shadow.sessions.len(),
         bytes: world.shadow.sessions.iter().flat_map(|it| &it.flows).map(|flow| flow.written).sum(),
-        spliced: world.kernel.pulled,
+        spliced: world.kernel.spliced,
         faults: world.faults,
         calls: world.kinds.take().unwrap_or_default(),
         lines: world.trace.lines().to_vec(),
@@ -97,7 +97,7 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
                 return world.shadow.violation("the loop goes on, and it should have ended".to_owned());
             }
             Ok(more) => {
-                world.end_turn(reactor.census(), &records::take());
+                world.end_turn(reactor.gauges(), &records::take());
                 if !world.shadow.violations.is_empty() {
                     // What follows from dropping everything now is not news.
                     world.shadow.fatal = true;

@@ -1,6 +1,6 @@
 //! The simulated event queue: which edges are owed, and what an event says when it is delivered.
 
-use tproxy::net::{Bits, Ready, Token};
+use tproxy::net::{Hints, Ready, Token};
 
 use crate::conn::{Life, Watch, Who};
 use crate::kernel::{ConnId, Kernel};
@@ -37,7 +37,7 @@ impl Kernel {
         }
         if self.laws.linux {
             while let Some(conn) = self.edges.front().copied() {
-                if self.bits(conn) != Bits::default() {
+                if self.hints(conn) != Hints::default() {
                     return true;
                 }
                 self.edges.pop_front();
@@ -45,12 +45,12 @@ impl Kernel {
             }
             return false;
         }
-        (0..self.conns.len()).any(|conn| self.bits(conn) != Bits::default())
+        (0..self.conns.len()).any(|conn| self.hints(conn) != Hints::default())
     }
 
     /// Has this connection an event that was not delivered yet?
     pub(crate) fn is_pending(&self, conn: ConnId) -> bool {
-        (!self.laws.linux || self.conns[conn].watch.listed) && self.bits(conn) != Bits::default()
+        (!self.laws.linux || self.conns[conn].watch.listed) && self.hints(conn) != Hints::default()
     }
 
     pub(crate) fn listener_ready(&self) -> bool {
@@ -63,7 +63,7 @@ impl Kernel {
         let before = ready.len();
         if self.listener_ready() {
             (self.listener_edge, self.listener_owed) = (false, false);
-            ready.push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
+            ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
         }
         if !self.laws.linux {
             self.edges.clear();
@@ -73,47 +73,47 @@ impl Kernel {
         while ready.len() - before < most
             && let Some(conn) = self.edges.pop_front()
         {
-            let bits = self.bits(conn);
+            let hints = self.hints(conn);
             let watch = &mut self.conns[conn].watch;
             watch.listed = false;
-            let Some(token) = watch.token.filter(|_| bits != Bits::default()) else {
+            let Some(token) = watch.token.filter(|_| hints != Hints::default()) else {
                 continue;
             };
-            watch.owes_read &= !bits.has(Bits::READABLE);
-            watch.owes_write &= !bits.has(Bits::WRITABLE);
-            watch.owes_error &= !bits.has(Bits::ERROR);
-            ready.push(Ready { token, bits });
+            watch.owes_read &= !hints.has(Hints::READABLE);
+            watch.owes_write &= !hints.has(Hints::WRITABLE);
+            watch.owes_error &= !hints.has(Hints::ERROR);
+            ready.push(Ready { token, hints });
         }
     }
 
     /// What the event of this connection would say now; nothing if none would come.
-    fn bits(&self, conn: ConnId) -> Bits {
+    fn hints(&self, conn: ConnId) -> Hints {
         let it = &self.conns[conn];
         if it.watch.token.is_none() || it.relay.life == Life::Connecting {
-            return Bits::default();
+            return Hints::default();
         }
         let (readable, writable, error) = (it.is_readable(), it.is_writable(), it.relay.error.is_some());
         let says = if self.laws.linux {
             let ended = it.from_peer.fin_arrived || it.relay.life == Life::Dead;
             [
-                (readable, Bits::READABLE),
-                (writable, Bits::WRITABLE),
-                (ended || it.from_peer.mark.is_some(), Bits::EAGER),
+                (readable, Hints::READABLE),
+                (writable, Hints::WRITABLE),
+                (ended || it.from_peer.mark.is_some(), Hints::READ_TO_EAGAIN),
                 // A reset raises both flags at once, so an end without an error was a FIN, or is an error that was
                 // told.
-                (ended && !error, Bits::FIN),
-                (error, Bits::ERROR),
+                (ended && !error, Hints::FIN),
+                (error, Hints::ERROR),
             ]
         } else {
             // That there was a FIN or a mark, this kernel does not say.
             [
-                (readable && it.watch.owes_read, Bits::READABLE),
-                (writable && it.watch.owes_write, Bits::WRITABLE),
-                (false, Bits::EAGER),
-                (false, Bits::FIN),
-                (error && it.watch.owes_error, Bits::ERROR),
+                (readable && it.watch.owes_read, Hints::READABLE),
+                (writable && it.watch.owes_write, Hints::WRITABLE),
+                (false, Hints::READ_TO_EAGAIN),
+                (false, Hints::FIN),
+                (error && it.watch.owes_error, Hints::ERROR),
             ]
         };
-        says.into_iter().filter(|(is, _)| *is).fold(Bits::default(), |bits, (_, bit)| bits | bit)
+        says.into_iter().filter(|(is, _)| *is).fold(Hints::default(), |hints, (_, bit)| hints | bit)
     }
 }

@@ -150,7 +150,7 @@ impl World {
             let most = self.shadow.sessions.iter().filter(reset).count() as u64;
             let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
             let given = (totals.sessions, totals.up, totals.down);
-            if given != expected || !(least..=most).contains(&totals.drained) {
+            if given != expected || !(least..=most).contains(&totals.cut_short) {
                 self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
             }
         }

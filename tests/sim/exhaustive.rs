@@ -69,7 +69,7 @@ fn plans(scripts: [&Script; 2]) -> impl Iterator<Item = Plan> {
     orders.flat_map(move |order| (0_u32..1 << 9).map(move |breaks| plan(scripts, order, breaks)))
 }
 
-/// Bit i of `order` says whose act is the i-th; bit i of `breaks`, whether a turn comes after it; its bits 7 and 8, the
+/// Bit i of `order` says whose act is the i-th; bit i of `breaks`, whether a turn comes after it; its hints 7 and 8, the
 /// modes.
 fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
     let mut plan = scenarios::quiet();

@@ -12,11 +12,11 @@ pub(crate) enum Call {
     Register,
     Read,
     Write,
-    Finish,
-    Fault,
+    ShutdownWrite,
+    TakeError,
     Unacked,
-    Pull,
-    Push,
+    SpliceIn,
+    SpliceOut,
     Pipe,
 }
 
@@ -75,12 +75,12 @@ impl Call {
                 Errno::NOMEM,
                 Errno::NOBUFS,
             ],
-            Self::Finish => &[Errno::INVAL],
-            Self::Fault => &[Errno::CONNRESET],
+            Self::ShutdownWrite => &[Errno::INVAL],
+            Self::TakeError => &[Errno::CONNRESET],
             // A kernel can say or it cannot: see `Laws::counts_unacked`.
             Self::Unacked => &[],
             // Here WouldBlock is one: a page was short, and no edge follows.
-            Self::Pull => &[
+            Self::SpliceIn => &[
                 Errno::AGAIN,
                 Errno::INTR,
                 Errno::INVAL,
@@ -89,7 +89,9 @@ impl Call {
                 Errno::HOSTUNREACH,
                 Errno::NOMEM,
             ],
-            Self::Push => &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS],
+            Self::SpliceOut => {
+                &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS]
+            }
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
         }
     }
@@ -104,11 +106,11 @@ impl Call {
             | Self::Register
             | Self::Read
             | Self::Write
-            | Self::Finish
-            | Self::Fault
+            | Self::ShutdownWrite
+            | Self::TakeError
             | Self::Unacked
-            | Self::Pull
-            | Self::Push
+            | Self::SpliceIn
+            | Self::SpliceOut
             | Self::Pipe => &[],
         }
     }

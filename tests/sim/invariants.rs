@@ -2,7 +2,7 @@
 //! the end.
 //!
 //! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
-//! but for its census and its log.
+//! but for its gauges and its log.
 
 use std::time::Duration;
 
@@ -108,16 +108,16 @@ impl World {
     }
 
     /// As a read, but only bytes count. An error is told all the same, and reading goes on.
-    pub(crate) fn did_pull(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+    pub(crate) fn did_splice_in(&mut self, conn: ConnId, result: Result<usize, Errno>) {
         match result {
             Ok(1..) => self.did_read(conn, result),
             Err(error) if kills(error) => {
-                if self.caller(conn, "pull").is_some() {
+                if self.caller(conn, "splice_in").is_some() {
                     self.shadow.told(conn, error);
                 }
             }
             Ok(0) | Err(_) => {
-                self.caller(conn, "pull");
+                self.caller(conn, "splice_in");
                 self.shadow.vain_calls += 1;
             }
         }
@@ -125,10 +125,10 @@ impl World {
 
     /// As a write. EPIPE right behind a push that sent less than all may be what is left of a reset (K16 holds for the
     /// first error only): the end of input will tell, for then the kernel's count is asked.
-    pub(crate) fn did_push(&mut self, conn: ConnId, result: Result<usize, Errno>, count: usize) {
-        let short = self.shadow.short_push == Some(conn);
+    pub(crate) fn did_splice_out(&mut self, conn: ConnId, result: Result<usize, Errno>, count: usize) {
+        let short = self.shadow.short_splice_out == Some(conn);
         if result != Err(Errno::INTR) {
-            self.shadow.short_push = result.is_ok_and(|done| done < count).then_some(conn);
+            self.shadow.short_splice_out = result.is_ok_and(|done| done < count).then_some(conn);
         }
         self.did_write(conn, result);
         if let Some((session, peer)) = self.shadow.owner(conn).filter(|_| short && result == Err(Errno::PIPE)) {
@@ -191,8 +191,8 @@ impl World {
     }
 
     /// A FIN goes out only for a FIN that came in, after the last byte before it, once.
-    pub(crate) fn did_finish(&mut self, conn: ConnId, result: Result<(), Errno>) {
-        let Some((session, peer)) = self.caller(conn, "finish") else {
+    pub(crate) fn did_shutdown_write(&mut self, conn: ConnId, result: Result<(), Errno>) {
+        let Some((session, peer)) = self.caller(conn, "shutdown_write") else {
             return;
         };
         let now = self.shadow.now;

@@ -113,7 +113,7 @@ pub(crate) struct Kernel {
     /// Pipes among them, two descriptors each.
     pub(crate) pipes: usize,
     /// Bytes that went into pipes.
-    pub(crate) pulled: u64,
+    pub(crate) spliced: u64,
     /// Peers' ends to which something happened.
     pub(crate) stirred: Vec<ConnId>,
 }
@@ -135,7 +135,7 @@ impl Kernel {
             listener_owed: true,
             open: 0,
             pipes: 0,
-            pulled: 0,
+            spliced: 0,
             stirred: Vec::new(),
         }
     }
@@ -310,7 +310,7 @@ impl Kernel {
 
     /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes
     /// are in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
-    pub(crate) fn pull(&mut self, conn: ConnId, most: usize) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn splice_in(&mut self, conn: ConnId, most: usize) -> Result<Vec<u8>, Errno> {
         assert!(most > 0, "nothing is asked for, and nothing would look like the end");
         let few = self.laws.pipe_size < 1 << 16 && self.rng.u8(..4) == 0;
         let it = &mut self.conns[conn];
@@ -332,7 +332,7 @@ impl Kernel {
             count = self.rng.u64(1..=count);
         }
         let closed = queue.sent - queue.read >= queue.receive_cap;
-        self.pulled += count;
+        self.spliced += count;
         let mut bytes = vec![0; usize::try_from(count).unwrap()];
         queue.take(&mut bytes);
         if closed {

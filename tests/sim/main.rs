@@ -41,7 +41,6 @@
     reason = "a test may end with a panic, and says on stderr how far it is"
 )]
 
-mod bench;
 mod conformance;
 mod conn;
 mod crowd;
@@ -57,6 +56,7 @@ mod keyed;
 mod peers;
 mod plan;
 mod records;
+mod rig;
 mod scenarios;
 mod seam;
 mod seeds;

@@ -180,24 +180,24 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
-    fn pull(&mut self, pipe: &mut SimPipe, most: usize) -> io::Result<usize> {
+    fn splice_in(&mut self, pipe: &mut SimPipe, most: usize) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
-        let result = match world.enter_on(Call::Pull, self.conn) {
+        let result = match world.enter_on(Call::SpliceIn, self.conn) {
             Some(error) => Err(error),
-            None => world.kernel.pull(self.conn, most),
+            None => world.kernel.splice_in(self.conn, most),
         };
         let count = result.as_ref().map(Vec::len).map_err(|error| *error);
-        world.note(Call::Pull, self.conn, || format!("pull {} ({most}) -> {count:?}", self.conn));
+        world.note(Call::SpliceIn, self.conn, || format!("splice_in {} ({most}) -> {count:?}", self.conn));
         world.trace.result(count);
         // Whatever a pipe held before stays in front.
         pipe.bytes.extend(result.unwrap_or_default());
-        world.did_pull(self.conn, count);
+        world.did_splice_in(self.conn, count);
         Ok(count?)
     }
 
     /// Piece by piece, as `splice_to_socket` does; in between, the world goes on. What stops it is not told if
     /// something was sent, and if that was an error it is forgotten.
-    fn push(&mut self, pipe: &mut SimPipe, count: usize) -> io::Result<usize> {
+    fn splice_out(&mut self, pipe: &mut SimPipe, count: usize) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         if count != pipe.bytes.len() {
             let held = pipe.bytes.len();
@@ -206,7 +206,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let mut done = 0;
         let result = loop {
             let piece = world.piece(pipe.bytes.len());
-            let sent = match world.enter_on(Call::Push, self.conn) {
+            let sent = match world.enter_on(Call::SpliceOut, self.conn) {
                 Some(error) => Err(error),
                 None => world.kernel.send(self.conn, Who::Relay, &pipe.bytes[..piece], false),
             };
@@ -222,32 +222,32 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
                 Err(error) => break Err(error),
             }
         };
-        world.note(Call::Push, self.conn, || format!("push {} ({count}) -> {result:?}", self.conn));
+        world.note(Call::SpliceOut, self.conn, || format!("splice_out {} ({count}) -> {result:?}", self.conn));
         world.trace.result(result);
-        world.did_push(self.conn, result, count);
+        world.did_splice_out(self.conn, result, count);
         world.settle();
         Ok(result?)
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
-        let result = match world.enter_on(Call::Finish, self.conn) {
+        let result = match world.enter_on(Call::ShutdownWrite, self.conn) {
             Some(error) => Err(error),
             None => world.kernel.finish(self.conn, Who::Relay),
         };
-        world.note(Call::Finish, self.conn, || format!("finish {} -> {result:?}", self.conn));
+        world.note(Call::ShutdownWrite, self.conn, || format!("shutdown_write {} -> {result:?}", self.conn));
         world.trace.result(result.map(|()| 0));
-        world.did_finish(self.conn, result);
+        world.did_shutdown_write(self.conn, result);
         world.settle();
         Ok(result?)
     }
 
-    fn fault(&mut self) -> io::Result<()> {
+    fn take_error(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
-        world.enter_on(Call::Fault, self.conn);
+        world.enter_on(Call::TakeError, self.conn);
         let result = world.kernel.take_error(self.conn, Who::Relay);
         world.trace.result(result.map(|()| 0));
-        world.note(Call::Fault, self.conn, || format!("fault {} -> {result:?}", self.conn));
+        world.note(Call::TakeError, self.conn, || format!("take_error {} -> {result:?}", self.conn));
         if let Err(error) = result {
             world.shadow.told(self.conn, error);
         }

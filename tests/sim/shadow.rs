@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::Config;
-use tproxy::net::{Bits, Peer, Ready, Time, Token};
+use tproxy::net::{Hints, Peer, Ready, Time, Token};
 
 use crate::kernel::ConnId;
 use crate::plan::Plan;
@@ -208,7 +208,7 @@ pub(crate) struct Shadow {
     /// Upstreams that the kernel was told to look after in this turn.
     pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
-    pub(crate) short_push: Option<ConnId>,
+    pub(crate) short_splice_out: Option<ConnId>,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
@@ -253,7 +253,7 @@ impl Shadow {
             full: false,
             full_told: false,
             kept_alive: 0,
-            short_push: None,
+            short_splice_out: None,
             freed: false,
             vain_calls: 0,
             accepts: 0,
@@ -300,7 +300,7 @@ impl Shadow {
 
     /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
     pub(crate) fn saw(&mut self, event: Ready) {
-        let (token, bits, peer) = (event.token, event.bits, event.token.peer() as usize);
+        let (token, hints, peer) = (event.token, event.hints, event.token.peer() as usize);
         let slot = self.slots.get(token.key()).copied().flatten();
         let Some(session) = slot.filter(|session| self.sessions[*session].tokens[peer] == Some(token)) else {
             return;
@@ -309,8 +309,8 @@ impl Shadow {
             called.push(session);
         }
         let it = &mut self.sessions[session];
-        it.saw_fin[peer] |= bits.has(Bits::FIN) && !bits.has(Bits::ERROR) && it.told[peer].is_none();
-        it.blocked[peer] &= !bits.has(Bits::WRITABLE | Bits::EAGER | Bits::FIN | Bits::ERROR);
+        it.saw_fin[peer] |= hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none();
+        it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
 
     // ---- calls ----

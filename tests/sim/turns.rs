@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tproxy::net::Peer;
-use tproxy::reactor::Census;
+use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
 use crate::records;
@@ -51,8 +51,8 @@ impl World {
 
     /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
     /// is true.
-    pub(crate) fn end_turn(&mut self, census: Census, lines: &[String]) {
-        self.shadow.queueing = census.backlog > 0;
+    pub(crate) fn end_turn(&mut self, gauges: Gauges, lines: &[String]) {
+        self.shadow.queueing = gauges.backlog > 0;
         for line in lines {
             match records::parse(line) {
                 Some(record) => self.check_record(&record),
@@ -62,7 +62,7 @@ impl World {
         if self.shadow.full != self.shadow.full_told {
             self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
         }
-        self.check_tables(census);
+        self.check_tables(gauges);
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
         let first = 2 * (4 * self.plan.config.buffer_size as u64 + self.plan.config.buffer_size as u64);
         let flows = self.shadow.live.iter().flat_map(|live| &self.shadow.sessions[*live].flows);
@@ -111,8 +111,8 @@ impl World {
         self.shadow.short = self.shadow.short && !over || begins;
     }
 
-    fn check_tables(&mut self, census: Census) {
-        let Census { sessions, leases, pipes, spare_leases, alarms, ready, backlog } = census;
+    fn check_tables(&mut self, gauges: Gauges) {
+        let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog } = gauges;
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;

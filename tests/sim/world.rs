@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Bits, Ready, Time, Token, Turn};
+use tproxy::net::{Hints, Ready, Time, Token, Turn};
 
 use crate::conn::{Life, Who};
 use crate::faults::{Call, Faults, kills};
@@ -223,8 +223,8 @@ impl World {
         if self.chance(noise.stale) && !self.stale.is_empty() {
             let token = self.stale[self.rng.usize(..self.stale.len())];
             // Were it believed of whoever has the slot now, it would be a lie.
-            let bits = Bits::READABLE | Bits::WRITABLE | Bits::EAGER | Bits::FIN;
-            ready.push(Ready { token, bits });
+            let hints = Hints::READABLE | Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN;
+            ready.push(Ready { token, hints });
         }
         if self.chance(noise.shuffle) {
             self.rng.shuffle(ready);
@@ -241,7 +241,7 @@ impl World {
         let now = self.kernel.now;
         self.trace.mix(&[now.as_nanos(), ready.len() as u64, u64::from(stop)]);
         self.trace.note(now, || {
-            let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.bits)).collect();
+            let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.hints)).collect();
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
         });
         Ok(self.turn(stop))
@@ -285,22 +285,22 @@ impl World {
 
     fn add_spurious(&mut self, ready: &mut Vec<Ready>) -> bool {
         if self.rng.u8(..8) == 0 {
-            ready.push(Ready { token: Token::LISTENER, bits: Bits::READABLE });
+            ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
             return true;
         }
         let watched = self.kernel.conns.iter().filter_map(|conn| conn.watch.token);
         let Some(token) = self.rng.choice(watched.collect::<Vec<_>>()) else {
             return false;
         };
-        let bits = match self.rng.u8(..8) {
-            0 => Bits::READABLE | Bits::WRITABLE | Bits::EAGER | Bits::ERROR,
-            1 => Bits::ERROR,
-            2 => Bits::EAGER,
-            3 | 4 => Bits::READABLE,
-            5 | 6 => Bits::WRITABLE,
-            _ => Bits::READABLE | Bits::WRITABLE,
+        let hints = match self.rng.u8(..8) {
+            0 => Hints::READABLE | Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::ERROR,
+            1 => Hints::ERROR,
+            2 => Hints::READ_TO_EAGAIN,
+            3 | 4 => Hints::READABLE,
+            5 | 6 => Hints::WRITABLE,
+            _ => Hints::READABLE | Hints::WRITABLE,
         };
-        ready.push(Ready { token, bits });
+        ready.push(Ready { token, hints });
         true
     }
 

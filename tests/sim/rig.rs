@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 use rustix::process::Signal;
 use tproxy::net::mio::{Listener, Mio};
-use tproxy::net::{Bits, Net, Peer, Stopper, Stream, Time, Token};
+use tproxy::net::{Control, Hints, Net, Peer, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::plan::{Dial, Plan};
@@ -25,7 +25,7 @@ use crate::world::World;
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
 
 /// A kernel, and the peers at its other end.
-pub(crate) trait Bench: Sized {
+pub(crate) trait Rig: Sized {
     type Net: Net;
 
     fn new() -> Self;
@@ -65,7 +65,7 @@ pub(crate) trait Bench: Sized {
     fn settle(&mut self);
 
     /// What the next waits bring for this socket, until nothing more comes.
-    fn events(&mut self, token: Token) -> Vec<Bits> {
+    fn events(&mut self, token: Token) -> Vec<Hints> {
         let mut seen = Vec::new();
         let mut now = None;
         loop {
@@ -74,7 +74,7 @@ pub(crate) trait Bench: Sized {
             let turn = self.net().wait(Some(until), &mut ready).unwrap();
             let waited = now.replace(turn.now).is_some();
             let before = seen.len();
-            seen.extend(ready.iter().filter(|one| one.token == token).map(|one| one.bits));
+            seen.extend(ready.iter().filter(|one| one.token == token).map(|one| one.hints));
             if waited && seen.len() == before {
                 return seen;
             }
@@ -89,7 +89,7 @@ pub(crate) trait Bench: Sized {
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(serial, serial, Peer::Client);
         net.register(&mut stream, token).unwrap();
-        assert_eq!(self.events(token), [Bits::WRITABLE]);
+        assert_eq!(self.events(token), [Hints::WRITABLE]);
         (peer, stream, token)
     }
 
@@ -127,8 +127,8 @@ pub(crate) fn kind<T>(result: io::Result<T>) -> Result<T, ErrorKind> {
 }
 
 /// SO_ERROR of the relay's end.
-pub(crate) fn fault(stream: &mut impl Stream) -> Result<(), ErrorKind> {
-    stream.fault().map_err(|error| error.kind())
+pub(crate) fn take_error(stream: &mut impl Stream) -> Result<(), ErrorKind> {
+    stream.take_error().map_err(|error| error.kind())
 }
 
 /// The kernel this test runs on.
@@ -143,11 +143,11 @@ pub(crate) struct Real {
     peers: Vec<Option<TcpStream>>,
 }
 
-impl Bench for Real {
+impl Rig for Real {
     type Net = Mio;
 
     fn new() -> Self {
-        let net = Mio::new(Stopper::new().unwrap()).unwrap();
+        let net = Mio::new(Control::new().unwrap()).unwrap();
         let listener = net.listen(([127, 0, 0, 1], 0).into()).unwrap();
         let front = listener.local_addr().unwrap();
         let back = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -194,7 +194,7 @@ impl Bench for Real {
         for _ in 0..1 << 17 {
             let mut stream = self.net.connect(to).unwrap();
             // Over loopback the refusal is there when connect returns.
-            if stream.fault().is_ok() {
+            if stream.take_error().is_ok() {
                 return stream;
             }
         }
@@ -308,7 +308,7 @@ const CAP: usize = 1 << 20;
 /// Where the simulated upstream is.
 const UPSTREAM: ([u8; 4], u16) = ([10, 9, 9, 1], 80);
 
-impl Bench for Sim {
+impl Rig for Sim {
     type Net = SimNet<true>;
 
     fn new() -> Self {
