@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::Error;
+use crate::error::Error;
 
 /// What a relay is told to do. [`Config::new`] gives the defaults; change the fields that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use criterion::{Criterion, Throughput};
 use tproxy::net::Peer;
-use tproxy::relay::flow::LARGE_READS_FOR_BULK;
+use tproxy::relay::bulk::Bulk;
 use tproxy::relay::pair::Pair;
 use tproxy::relay::pool::{Pool, Splicing};
 use tproxy::relay::side::Side;
@@ -31,9 +31,9 @@ pub(crate) fn all(criterion: &mut Criterion) {
         bencher.iter(|| assert_eq!(bench.bulk(), (GIB, 0)));
     });
     group.bench_function("1 GiB spliced", |bencher| {
-        let mut bench = Bench::new(Splicing { after: LARGE_READS_FOR_BULK, pipes_max: 1 });
+        let mut bench = Bench::new(Splicing { after: Bulk::AFTER, pipes_max: 1 });
         bench.pool.add_pipe(Pipe);
-        let proof = usize::from(LARGE_READS_FOR_BULK) * BUFFER;
+        let proof = usize::from(Bulk::AFTER) * BUFFER;
         assert_eq!(bench.bulk(), (proof, GIB - proof));
         bencher.iter(|| assert_eq!(bench.bulk(), (0, GIB)));
     });
@@ -50,14 +50,14 @@ impl Bench {
     fn new(splicing: Splicing) -> Self {
         let wires = [Rc::<Wire>::default(), Rc::<Wire>::default()];
         let [client, upstream] = wires.each_ref().map(|wire| Side::new(Socket(Rc::clone(wire))));
-        Self { pair: Pair::new(client, upstream), pool: Pool::new(BUFFER, splicing), wires }
+        Self { pair: Pair::new(client, upstream, None), pool: Pool::new(BUFFER, splicing), wires }
     }
 
     /// A message from this peer, served as the reactor does: both flows get a first slice. What did the other hear?
     fn message(&mut self, from: Peer) -> (usize, usize) {
         self.say(from, MESSAGE);
         for peer in Peer::BOTH {
-            self.pair.run(peer, BUFFER, &mut self.pool);
+            self.pair.relay(peer, BUFFER, &mut self.pool);
         }
         self.wires[from.other() as usize].heard()
     }
@@ -65,7 +65,7 @@ impl Bench {
     /// 1 GiB from the client, slice by slice. What did the upstream hear?
     fn bulk(&mut self) -> (usize, usize) {
         self.say(Peer::Client, GIB);
-        while self.pair.run(Peer::Client, SLICE, &mut self.pool).slice_used_up {}
+        while self.pair.relay(Peer::Client, SLICE, &mut self.pool).slice_used_up {}
         self.wires[Peer::Upstream as usize].heard()
     }
 

@@ -7,6 +7,7 @@
 //! only the result of a call changes what the relay believes.
 
 mod control;
+pub mod errno;
 pub mod mio;
 mod pipe;
 mod raw;
@@ -285,16 +286,6 @@ pub trait Net {
 
     /// A new pipe, empty. Unsupported where there are none.
     fn pipe(&mut self) -> io::Result<<Self::Stream as Stream>::Pipe>;
-}
-
-/// Is this the process or the machine running out: of descriptors, buffers, memory, watches? Then the same call may
-/// succeed later.
-pub fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => true,
-        Some(_) | None => error.kind() == io::ErrorKind::OutOfMemory,
-    }
 }
 
 #[cfg(test)]

@@ -1,35 +1,38 @@
-//! Letting clients in: what the gate decides is carried out here, and told.
+//! Accepting clients: what the gate decides is carried out here, and logged.
 
 use std::net::SocketAddr;
 
 use log::{info, warn};
 
 use super::alarms::Alarm;
-use super::session::{Phase, Session};
-use super::{Cause, LOG, Net, Peer, Reactor, gate, slot};
-use crate::Error;
+use super::cause::Cause;
+use super::gate::Decision;
+use super::session::Session;
+use super::{LOG, Net, Reactor};
+use crate::error::Error;
+use crate::net::errno::shortage_message;
 use crate::net::mio::LISTEN_BACKLOG;
 
-/// Clients accepted in one turn, so that a storm of them does not hold up those that are here.
+/// Clients accepted in one turn, so that a storm of them does not hold up the sessions.
 pub(super) const PER_TURN: usize = 32;
 
 /// Clients accepted in the turn that begins the drain: one backlog's length.
 pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 
 impl<N: Net> Reactor<N> {
-    /// Is there a reason to accept, and room?
+    /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.sessions.len() < self.limit && self.waits_for_descriptor.is_empty();
-        room && self.gate.is_open() && self.listener.is_some()
+        let room = self.table.len() < self.limit && self.descriptors.is_enough();
+        room && self.gate.is_open() && self.listeners.is_waiting()
     }
 
-    /// Lets in so many clients at most, as long as there is nothing against it.
-    pub(super) fn accept(&mut self, clients: usize) -> Result<(), Error> {
-        for _ in 0..clients {
+    /// Accepts at most this many clients.
+    pub(super) fn accept(&mut self, most: usize) -> Result<(), Error> {
+        for _ in 0..most {
             if !self.may_accept() {
                 break;
             }
-            let Some(listener) = &mut self.listener else {
+            let Some((index, listener)) = self.listeners.next_waiting() else {
                 break;
             };
             match self.net.accept(listener) {
@@ -38,52 +41,46 @@ impl<N: Net> Reactor<N> {
                     self.admit(stream, client);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
-                    gate::AcceptError::Skip => {}
-                    gate::AcceptError::Empty { is_first } => {
-                        if is_first {
-                            info!(target: LOG, "accept: resumed, nobody waits any more");
+                    Decision::Skip => {}
+                    Decision::Empty => {
+                        self.listeners.set_empty(index);
+                        if self.descriptors.note_enough() {
+                            info!(target: LOG, "accept: resumed, the queue is empty");
                         }
-                        break;
                     }
-                    gate::AcceptError::Pause { pause, is_first } => {
-                        self.alarms.set(self.now + pause, Alarm::Gate);
-                        if is_first {
-                            let measure = format!("pausing {}ms", pause.as_millis());
-                            warn!(target: LOG, "accept: {}", gate::shortage_message(&error, &measure));
+                    Decision::Pause(pause) => {
+                        self.alarms.set(self.now + pause, Alarm::Accept);
+                        if self.descriptors.note_shortage() {
+                            let action = format!("pausing {}ms", pause.as_millis());
+                            warn!(target: LOG, "accept: {}", shortage_message(&error, &action));
                         }
-                        break;
                     }
-                    gate::AcceptError::Dead => return Err(Error::Accept(error)),
+                    Decision::Dead => return Err(Error::Accept(error)),
                 },
             }
         }
-        if self.sessions.len() >= self.limit && !self.warned_of_limit {
+        if self.table.len() >= self.limit && !self.warned_of_limit {
             self.warned_of_limit = true;
             warn!(target: LOG, "at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
         }
         Ok(())
     }
 
-    /// A new session: its client is watched at once, for it may go away while we connect.
+    /// A new session. Its client is watched at once: it may go away while we connect.
     fn admit(&mut self, stream: N::Stream, client: SocketAddr) {
-        let serial = self.next_serial();
-        let key = slot(self.sessions.insert(Session::new(stream, client, serial, self.now)));
-        let session = &mut self.sessions[key as usize];
-        let token = session.token(key, Peer::Client);
-        let Phase::Connecting(connecting) = &mut session.phase else {
-            return;
-        };
-        match self.net.register(connecting.client.stream_mut(), token) {
+        let now = self.now;
+        let key = self.table.insert(|serial| Session::new(stream, client, serial, now));
+        match self.table[key].register_client(key, &mut self.net) {
             Ok(()) => self.dial(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
     }
 
-    /// Whatever accept was short of may be there again.
-    pub(super) fn reopen_gate(&mut self) {
+    /// What accept was short of may be there again.
+    pub(super) fn resume_accept(&mut self) {
         if let Some(at) = self.gate.paused() {
-            self.alarms.cancel(at, Alarm::Gate);
-            self.gate.reopen();
+            self.alarms.cancel(at, Alarm::Accept);
+            self.gate.resume();
         }
     }
 }

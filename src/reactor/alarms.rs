@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use crate::net::Time;
 
-/// Whose deadline it is.
+/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
-    /// The pause of the gate is over.
-    Gate,
-    /// Draining has taken long enough.
+    /// The pause of accepting is over.
+    Accept,
+    /// The drain deadline.
     Drain,
-    /// The session in this slot has waited for something.
+    /// The session in this slot has waited long enough for something.
     Session(u32),
-    /// Whoever has connected lately is kept alive from now on.
+    /// A session is old enough for SO_KEEPALIVE on its upstream socket.
     Keepalive,
+    /// The first session that waits for a descriptor tries again.
+    Descriptors,
 }
 
 /// Deadlines in order. A session has at most one entry, and so has each of the others: that is its cap.

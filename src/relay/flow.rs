@@ -1,47 +1,45 @@
 //! One direction of a pair: when a byte moves, when a FIN is passed on, what becomes of a direction that broke.
 
-use super::pool::{Lease, Pool, Storage};
-use super::side::{End, ReadResult, Side};
+use super::bulk::Bulk;
+use super::input::End;
+use super::lease::{Lease, Storage};
+use super::pool::Pool;
+use super::side::{ReadResult, Side};
 use crate::net::Stream;
 
-/// Bytes on their way from `source` to `target`, and how far along the end of them is.
+/// Bytes on their way from `source` to `target`, and how far along their end is.
 ///
 /// ```text
-///            the source ended with a FIN       all written: finish()
+///            the source ended with a FIN       all written: shutdown_write()
 ///   Open ──────────────► Flushing(Fin)   ─────────────────────────► Finished
 ///    ├──────────────────► Flushing(Reset) ────────────────────────► Broken     it ended without one
 ///    └──── the target failed, from anywhere ──────────────────────► Cut        now read the source and throw away
 /// ```
 /// A `Cut` flow does not end the other: the peer may have answered before it hung up, and the answer is still readable.
-/// It goes on reading its source, or a client that uploads before it reads would never get its answer. A `Broken` flow
-/// does end the other: that socket is dead both ways.
+/// It goes on reading its source, otherwise a client that uploads before it reads would never get its answer. A
+/// `Broken` flow does end the other: that socket is dead both ways.
 ///
 /// A flow knows nothing of client or upstream: a pair is two flows with the ends swapped.
 ///
-/// Small messages are copied through a buffer. Once a few reads have brought much, the flow is *bulk*, and
-/// its bytes go through a pipe without being copied (`splice(2)`), until they get few again. A pipe only moves bytes:
-/// what ended and how, read() alone tells.
+/// Small messages are copied through a buffer. After a few large reads the flow is *bulk* and its bytes go through a
+/// pipe without being copied (`splice(2)`), until reads become small again. A pipe only moves bytes: only read() tells
+/// what ended and how.
 #[derive(Debug)]
 pub struct Flow<P> {
     state: State,
-    /// Reads that have brought much since one brought little.
-    large_reads: u8,
+    bulk: Bulk,
+    /// Bytes of the preface that are still to be written and are not counted in `moved`.
+    uncounted: u16,
+    /// The pair's note: the source's FIN was read before that of the other flow's source.
+    pub(super) finished_first: bool,
+    /// The pair's note: the source failed before the other flow's source.
+    pub(super) failed_first: bool,
     /// Borrowed from the first byte read to the last byte written.
     lease: Option<Lease<P>>,
     moved: u64,
 }
 
-/// Reads that bring much, after which a flow is taken for bulk, unless one brings little.
-pub const LARGE_READS_FOR_BULK: u8 = 2;
-
-/// So many bytes at once are much, or a full buffer.
-const LARGE_READ: usize = 64 << 10;
-
-/// Less than this share of that is little, and better copied than sent through a pipe: two calls and a page for each
-/// piece cost more.
-const SMALL_READ_DIVISOR: usize = 4;
-
-/// So many times as much is spliced as would be copied: it takes about as long.
+/// A pipe takes this many times the slice of a buffer: splicing it takes about as long as copying one slice.
 const SPLICE_SLICE_FACTOR: usize = 4;
 
 /// Where a flow stands.
@@ -66,26 +64,58 @@ pub struct Pass {
     pub progress: bool,
     /// It stopped because its slice was used up, not because a socket was. No event will follow: queue it.
     pub slice_used_up: bool,
+    /// A side was found to have failed. The other flow has something to find out, and no event may announce it: run the
+    /// session again.
+    pub failed: bool,
+    /// Bytes that went into a pipe.
+    pub spliced: usize,
+}
+
+/// Bytes a flow starts with, before it has read any: a header to send, or what was read too far behind one.
+#[derive(Debug)]
+pub struct Preface<P> {
+    lease: Lease<P>,
+    uncounted: u16,
+}
+
+impl<P> Preface<P> {
+    /// A header to send before what the source says. It is not counted among the bytes moved.
+    ///
+    /// # Panics
+    /// When the header is larger than a buffer or than 65,535 bytes.
+    pub fn header(header: &[u8], pool: &mut Pool<P>) -> Self {
+        let uncounted = u16::try_from(header.len()).unwrap_or(u16::MAX);
+        assert_eq!(usize::from(uncounted), header.len(), "a header has at most 65,535 bytes");
+        let mut lease = pool.lend();
+        lease.room()[..header.len()].copy_from_slice(header);
+        lease.filled(header.len());
+        Self { lease, uncounted }
+    }
 }
 
 impl<P> Flow<P> {
-    /// A flow that has moved nothing.
-    pub(super) const fn new() -> Self {
-        Self { state: State::Open, large_reads: 0, lease: None, moved: 0 }
+    /// A flow that has moved nothing. It begins with the preface.
+    pub(super) fn new(preface: Option<Preface<P>>) -> Self {
+        let (lease, uncounted) = match preface {
+            Some(Preface { lease, uncounted }) => (Some(lease), uncounted),
+            None => (None, 0),
+        };
+        let (finished_first, failed_first) = (false, false);
+        Self { state: State::Open, bulk: Bulk::new(), uncounted, finished_first, failed_first, lease, moved: 0 }
     }
 
     /// Where it stands.
-    pub const fn state(&self) -> State {
+    pub fn state(&self) -> State {
         self.state
     }
 
-    /// Bytes that the target's kernel accepted.
-    pub const fn moved(&self) -> u64 {
+    /// Bytes that the target's kernel accepted, without the header of a preface.
+    pub fn moved(&self) -> u64 {
         self.moved
     }
 
     /// Does it hold bytes that were read and not yet written?
-    pub const fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.lease.is_some()
     }
 
@@ -95,20 +125,20 @@ impl<P> Flow<P> {
     }
 
     /// Has it more to do than a slice, as far as its last reads tell?
-    pub const fn is_bulk(&self) -> bool {
-        matches!(self.state, State::Open) && self.large_reads >= LARGE_READS_FOR_BULK
+    pub fn is_bulk(&self) -> bool {
+        self.state == State::Open && self.bulk.is_proven()
     }
 
     /// Will nothing more be written to the target?
-    pub const fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         match self.state {
             State::Open | State::Flushing(_) => false,
             State::Finished | State::Broken | State::Cut => true,
         }
     }
 
-    /// Moves what can be moved now, reading at most `slice` bytes and the rest of one buffer, or one pipe of a few
-    /// times as much.
+    /// Moves what can be moved now. Reads at most `slice` bytes and the rest of one buffer, or one pipe of
+    /// [a few times](SPLICE_SLICE_FACTOR) as much.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,
@@ -118,7 +148,7 @@ impl<P> Flow<P> {
     ) -> Pass {
         let mut pass = Pass::default();
         loop {
-            if target.fault().is_some() && !self.is_over() {
+            if target.first_error().is_some() && !self.is_over() {
                 pass.progress = true;
                 self.cut(pool);
             }
@@ -131,11 +161,11 @@ impl<P> Flow<P> {
                     Storage::Pipe { pipe, held } => target.splice_out(pipe, *held),
                 };
                 lease.taken(count);
-                self.moved += count as u64;
                 pass.progress |= count > 0;
                 if lease.held() == 0 {
                     self.give_back(pool);
                 }
+                self.count(count);
                 continue;
             }
             match self.state {
@@ -147,23 +177,20 @@ impl<P> Flow<P> {
                     return pass;
                 }
                 State::Open | State::Cut => {
-                    let got = self.read(source, pool, slice);
-                    match got {
-                        // What has come meanwhile would be little: others first.
+                    let result = self.read(source, pool, slice, &mut pass.spliced);
+                    match result {
+                        // What has arrived meanwhile would be little: others first.
                         ReadResult::Bytes(_) if self.splices() => slice = 0,
                         ReadResult::Bytes(count) => slice = slice.saturating_sub(count),
                         ReadResult::Nothing => {}
-                        // Nothing is held here, so what was written is what was read.
-                        ReadResult::End(end) if self.state == State::Open => {
-                            self.state = State::Flushing(source.settle_doubt(end, self.moved));
-                        }
+                        ReadResult::End(end) if self.state == State::Open => self.state = State::Flushing(end),
                         ReadResult::End(_) => {}
                     }
-                    pass.progress |= got != ReadResult::Nothing;
+                    pass.progress |= result != ReadResult::Nothing;
                 }
                 State::Flushing(End::Fin) => {
                     target.shutdown_write();
-                    if target.fault().is_none() {
+                    if target.first_error().is_none() {
                         self.state = State::Finished;
                     }
                     pass.progress = true;
@@ -177,6 +204,13 @@ impl<P> Flow<P> {
         }
     }
 
+    /// The target took `count` bytes.
+    fn count(&mut self, count: usize) {
+        let header = count.min(self.uncounted.into());
+        self.uncounted -= u16::try_from(header).unwrap_or(self.uncounted);
+        self.moved += (count - header) as u64;
+    }
+
     /// Gives up on the target: what is held is dropped, what comes is thrown away.
     pub(super) fn cut(&mut self, pool: &mut Pool<P>) {
         if !self.is_over() {
@@ -186,23 +220,30 @@ impl<P> Flow<P> {
     }
 
     /// Reads once into a fresh lease, and keeps it only if there is something in it for the target.
-    fn read<S: Stream<Pipe = P>>(&mut self, source: &mut Side<S>, pool: &mut Pool<P>, slice: usize) -> ReadResult {
+    fn read<S: Stream<Pipe = P>>(
+        &mut self,
+        source: &mut Side<S>,
+        pool: &mut Pool<P>,
+        slice: usize,
+        spliced: &mut usize,
+    ) -> ReadResult {
         if let Some(count) = self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR)) {
+            *spliced += count;
             return ReadResult::Bytes(count);
         }
         let mut lease = pool.lend();
-        let got = source.read(lease.room());
-        if let ReadResult::Bytes(count) = got {
-            self.observe(count, pool);
+        let result = source.read(lease.room());
+        if let ReadResult::Bytes(count) = result {
+            self.bulk.observe(count, pool.size());
         }
-        match got {
+        match result {
             ReadResult::Bytes(count) if self.state == State::Open => {
                 lease.filled(count);
                 self.lease = Some(lease);
             }
             ReadResult::Bytes(_) | ReadResult::Nothing | ReadResult::End(_) => pool.take_back(lease),
         }
-        got
+        result
     }
 
     /// Fills a pipe, if this flow may have one. None says nothing: read on.
@@ -215,27 +256,16 @@ impl<P> Flow<P> {
         if self.state != State::Open || !source.may_be_spliced() {
             return None;
         }
-        let mut lease = pool.lend_pipe(self.large_reads)?;
+        let mut lease = pool.lend_pipe(self.bulk)?;
         let count = lease.pipe().map_or(0, |pipe| source.splice_in(pipe, most));
         if count == 0 {
             pool.take_back(lease);
             return None;
         }
-        self.observe(count, pool);
-        pool.count_spliced(count);
+        self.bulk.observe(count, pool.size());
         lease.filled(count);
         self.lease = Some(lease);
         Some(count)
-    }
-
-    /// Learns from what a read brought. What is neither much nor little says nothing: the sender's window decides.
-    fn observe(&mut self, count: usize, pool: &Pool<P>) {
-        let much = pool.size().min(LARGE_READ);
-        if count >= much {
-            self.large_reads = self.large_reads.saturating_add(1);
-        } else if count < much / SMALL_READ_DIVISOR {
-            self.large_reads = 0;
-        }
     }
 
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.

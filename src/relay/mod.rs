@@ -1,17 +1,22 @@
-//! What happens to the bytes of a session, and nothing else: no event queue, no clock, no log.
+//! What happens to the bytes of a session, and nothing else: no event queue, no clock, no log, no address.
 //!
 //! A [`Pair`](pair::Pair) is two [`Side`](side::Side)s and two [`Flow`](flow::Flow)s between them. A flow borrows a
-//! [`Lease`](pool::Lease) from the [`Pool`](pool::Pool) while it holds bytes. Sides know what a socket said last, flows
-//! know what may be done next, the pair knows whether there is a next.
+//! [`Lease`](lease::Lease) from the [`Pool`](pool::Pool) while it holds bytes. A side knows what its socket said last,
+//! a flow knows what it may do next, the pair knows what the end of one direction means for the other.
+//!
+//! ```text
+//!   pair ──► flow ──► side ──► input     how the peer's input ended
+//!              ├────► pool ──► lease     a buffer or a pipe
+//!              └────► bulk               large reads in a row
+//! ```
 
+pub mod bulk;
 pub mod flow;
+pub mod input;
+pub mod lease;
 pub mod pair;
 pub mod pool;
 pub mod side;
 
 #[cfg(test)]
-mod copied;
-#[cfg(test)]
-mod script;
-#[cfg(test)]
-mod spliced;
+mod tests;

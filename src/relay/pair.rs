@@ -1,8 +1,9 @@
 //! Two sides and the two flows between them: what one direction's end means for the other.
 
-use super::flow::{Flow, Pass, State};
+use super::flow::{Flow, Pass, Preface, State};
+use super::input::{End, Fault};
 use super::pool::Pool;
-use super::side::{End, Fault, Side};
+use super::side::Side;
 use crate::net::{Hints, Peer, Stream};
 
 /// The streams of a session while it relays.
@@ -12,7 +13,7 @@ use crate::net::{Hints, Peer, Stream};
 ///   ────────  ────────   ─────────────────────────────────────────────────────────
 ///   Finished  Finished   Done(Fin)    both said everything: close
 ///   over      over       Done(Reset)  one is Broken or Cut: flush, then reset
-///   any other            OneSideDead       if a socket is dead both ways, else Relaying
+///   any other            OneSideDead  if a socket is dead both ways, else Relaying
 /// ```
 #[derive(Debug)]
 pub struct Pair<S: Stream> {
@@ -20,10 +21,6 @@ pub struct Pair<S: Stream> {
     upstream: Side<S>,
     up: Flow<S::Pipe>,
     down: Flow<S::Pipe>,
-    /// Whose FIN came first.
-    first_fin: Option<Peer>,
-    /// Whose error came first.
-    first_fault: Option<Peer>,
 }
 
 /// What is to become of a pair.
@@ -38,25 +35,38 @@ pub enum Fate {
 }
 
 impl<S: Stream> Pair<S> {
-    /// A pair that has relayed nothing.
-    pub fn new(client: Side<S>, upstream: Side<S>) -> Self {
-        let (up, down) = (Flow::new(), Flow::new());
-        Self { client, upstream, up, down, first_fin: None, first_fault: None }
+    /// A pair that has relayed nothing. The upstream is sent the preface first.
+    pub fn new(client: Side<S>, upstream: Side<S>, preface: Option<Preface<S::Pipe>>) -> Self {
+        Self { client, upstream, up: Flow::new(preface), down: Flow::new(None) }
     }
 
     /// The side of this peer.
-    pub const fn side_mut(&mut self, peer: Peer) -> &mut Side<S> {
+    pub fn side_mut(&mut self, peer: Peer) -> &mut Side<S> {
         match peer {
             Peer::Client => &mut self.client,
             Peer::Upstream => &mut self.upstream,
         }
     }
 
+    fn side(&self, peer: Peer) -> &Side<S> {
+        match peer {
+            Peer::Client => &self.client,
+            Peer::Upstream => &self.upstream,
+        }
+    }
+
     /// The flow that reads from this peer.
-    pub const fn flow(&self, source: Peer) -> &Flow<S::Pipe> {
+    pub fn flow(&self, source: Peer) -> &Flow<S::Pipe> {
         match source {
             Peer::Client => &self.up,
             Peer::Upstream => &self.down,
+        }
+    }
+
+    fn flow_mut(&mut self, source: Peer) -> &mut Flow<S::Pipe> {
+        match source {
+            Peer::Client => &mut self.up,
+            Peer::Upstream => &mut self.down,
         }
     }
 
@@ -65,31 +75,32 @@ impl<S: Stream> Pair<S> {
         self.side_mut(peer).mark(hints);
     }
 
-    /// Forgets what is known of both sides' readiness: the next run tries everything.
+    /// Forgets every WouldBlock: the next run tries everything.
     pub fn assume_ready(&mut self) {
         self.client.assume_ready();
         self.upstream.assume_ready();
     }
 
-    /// Moves what can be moved now from `source` to the other side, reading at most `slice` bytes and the rest of one
-    /// buffer.
-    pub fn run(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
+    /// Moves what can be moved now from `source` to the other side: see [`Flow::run`].
+    pub fn relay(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
+        let failed_before = self.failed_sides();
         let mut pass = match source {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
-        // Reading and writing tell of errors themselves, and a read knows whether the FIN came first; so SO_ERROR is
-        // asked after them. If both sides failed in this run, the target did so first: a flow asks nothing of it once
-        // its source has failed.
+        // SO_ERROR is asked after reading and writing, which tell of errors themselves: a read knows whether the FIN
+        // came first. If both sides failed in this run, the target failed first: a flow asks nothing of its target
+        // once its source has failed.
         for peer in [source.other(), source] {
             self.side_mut(peer).check_error();
-            if self.first_fault.is_none() && self.side_mut(peer).fault().is_some() {
-                self.first_fault = Some(peer);
+            if self.first_to_fail().is_none() && self.side(peer).first_error().is_some() {
+                self.flow_mut(peer).failed_first = true;
             }
         }
+        pass.failed = self.failed_sides() > failed_before;
         pass.progress &= self.is_progress(source);
-        if self.first_fin.is_none() && self.side_mut(source).has_finished() {
-            self.first_fin = Some(source);
+        if self.first_fin().is_none() && self.side(source).has_finished() {
+            self.flow_mut(source).finished_first = true;
         }
         pass
     }
@@ -103,9 +114,9 @@ impl<S: Stream> Pair<S> {
         if self.has_dead_side() { Fate::OneSideDead } else { Fate::Relaying }
     }
 
-    /// Is what the flow from this peer does progress? Throwing away is, while its source may yet get an answer: so not
-    /// when the other flow is cut too, nor when a side is dead. A reset is all there is to tell then, and a peer that
-    /// only writes must not put that off.
+    /// Does moving bytes from this peer count as progress? Throwing away does while the source may yet get an answer,
+    /// so not when the other flow is cut too, nor when a side is dead. Then a reset is all there is to tell, and a peer
+    /// that only writes must not put it off.
     pub fn is_progress(&self, source: Peer) -> bool {
         let cut = |peer| self.flow(peer).state() == State::Cut;
         !cut(source) || !(cut(source.other()) || self.has_dead_side())
@@ -115,34 +126,32 @@ impl<S: Stream> Pair<S> {
         self.client.is_dead() || self.upstream.is_dead()
     }
 
-    /// Has one of the two finished speaking? A fault says so too, before its FIN is read: what still relays has only
-    /// seen EPIPE.
-    pub const fn is_half_closed(&self) -> bool {
-        self.first_fin.is_some() || self.first_fault.is_some()
+    /// Has one of the two finished speaking? An error says so too, before the FIN is read: a pair that still relays has
+    /// only seen EPIPE.
+    pub fn is_half_closed(&self) -> bool {
+        self.first_fin().is_some() || self.first_to_fail().is_some()
     }
 
-    /// Whose FIN came first, if one came.
-    pub const fn first_fin(&self) -> Option<Peer> {
-        self.first_fin
+    /// The peer whose FIN was read first.
+    pub fn first_fin(&self) -> Option<Peer> {
+        Peer::BOTH.into_iter().find(|peer| self.flow(*peer).finished_first)
     }
 
-    /// Which side failed first and of what, if one did.
-    pub fn first_fault(&self) -> Option<(Peer, Fault)> {
-        let peer = self.first_fault?;
-        let side = match peer {
-            Peer::Client => &self.client,
-            Peer::Upstream => &self.upstream,
-        };
-        side.fault().map(|fault| (peer, fault))
+    /// The side that failed first, and its first error.
+    pub fn first_error(&self) -> Option<(Peer, Fault)> {
+        let peer = self.first_to_fail()?;
+        self.side(peer).first_error().map(|fault| (peer, fault))
     }
 
-    /// How many sides have failed. When a run makes it more, the other flow has something to find out, and no event
-    /// may come to say so.
-    pub fn faults(&self) -> usize {
-        usize::from(self.client.fault().is_some()) + usize::from(self.upstream.fault().is_some())
+    fn first_to_fail(&self) -> Option<Peer> {
+        Peer::BOTH.into_iter().find(|peer| self.flow(*peer).failed_first)
     }
 
-    /// What the living have not acknowledged, both sides together.
+    fn failed_sides(&self) -> usize {
+        usize::from(self.client.first_error().is_some()) + usize::from(self.upstream.first_error().is_some())
+    }
+
+    /// Bytes the living have not acknowledged, both sides together.
     pub fn unacked(&self) -> usize {
         self.client.unacked() + self.upstream.unacked()
     }
@@ -153,7 +162,7 @@ impl<S: Stream> Pair<S> {
         self.down.cut(pool);
     }
 
-    /// Ends both streams: with a goodbye if everything was said, else with a reset.
+    /// Ends both streams: closes them in order if everything was said, otherwise resets them.
     pub fn end(mut self, end: End, pool: &mut Pool<S::Pipe>) {
         self.up.give_back(pool);
         self.down.give_back(pool);
@@ -164,239 +173,5 @@ impl<S: Stream> Pair<S> {
             }
             End::Reset => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-
-    use super::super::pool::Splicing;
-    use super::super::script::Script;
-    use super::*;
-
-    const SLICE: usize = 64;
-
-    struct Rig {
-        pair: Pair<Script>,
-        pool: Pool<Vec<u8>>,
-        /// What the test does to a peer's stream, and what it sees of it.
-        scripts: [Script; 2],
-    }
-
-    /// Each case runs both ways round: `near` is the peer it is about.
-    fn both_ways(case: impl Fn(Rig, Peer)) {
-        for near in Peer::BOTH {
-            let scripts = [Script::new(), Script::new()];
-            let [client, upstream] = [0, 1].map(|i: usize| Side::new(scripts[i].clone()));
-            case(Rig { pair: Pair::new(client, upstream), pool: Pool::new(8, Splicing::OFF), scripts }, near);
-        }
-    }
-
-    impl Rig {
-        fn script(&self, peer: Peer) -> &Script {
-            &self.scripts[peer as usize]
-        }
-
-        fn event(&mut self, peer: Peer, hints: Hints) {
-            self.pair.mark(peer, hints);
-            self.run();
-        }
-
-        /// Both flows, and again if a side was found to have failed, as the reactor does.
-        fn run(&mut self) -> bool {
-            let faults = self.pair.faults();
-            let progress = Peer::BOTH.map(|peer| self.pair.run(peer, SLICE, &mut self.pool).progress).contains(&true);
-            (self.pair.faults() > faults && self.run()) || progress
-        }
-    }
-
-    #[test]
-    fn both_said_everything_and_both_are_told_goodbye() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(near).reads(b"request").ends();
-            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            assert_eq!(rig.pair.fate(), Fate::Relaying);
-            assert_eq!((rig.script(far).written(), rig.script(far).is_finished()), (b"request".to_vec(), true));
-            // The answer comes long after the request's FIN.
-            rig.script(far).reads(b"answer").ends();
-            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Fin));
-            assert_eq!(rig.pair.first_fin(), Some(near));
-            assert_eq!(rig.pair.first_fault(), None);
-            rig.pair.end(End::Fin, &mut rig.pool);
-            assert!(rig.scripts.iter().all(Script::is_closed));
-        });
-    }
-
-    #[test]
-    fn a_reset_dooms_the_pair_after_what_came_before_it() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(near).reads(b"last words").fails(ErrorKind::ConnectionReset);
-            rig.script(far).blocks();
-            // The far side is clogged, so nothing is read: only SO_ERROR can tell.
-            rig.script(near).fault(ErrorKind::ConnectionReset);
-            rig.event(near, Hints::READABLE);
-            rig.event(near, Hints::ERROR);
-            assert_eq!(rig.pair.fate(), Fate::OneSideDead);
-            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Reset)));
-            rig.event(far, Hints::WRITABLE);
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!((rig.script(far).written(), rig.script(far).is_finished()), (b"last words".to_vec(), false));
-            rig.pair.end(End::Reset, &mut rig.pool);
-            assert!(!rig.scripts.iter().any(Script::is_closed));
-            assert_eq!(rig.pool.lent(), 0);
-        });
-    }
-
-    #[test]
-    fn an_early_answer_arrives_although_its_sender_has_hung_up() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(far).reads(b"no thanks");
-            rig.script(far).refuses(ErrorKind::BrokenPipe);
-            rig.script(near).reads(b"upload");
-            rig.event(near, Hints::READABLE);
-            assert_eq!(rig.pair.first_fault(), Some((far, Fault::Closed)));
-            assert_eq!(rig.pair.fate(), Fate::Relaying);
-            // The upload goes on and is thrown away, which is progress: the answer may be read only after it.
-            rig.script(near).reads(b"more of it");
-            rig.pair.mark(near, Hints::READABLE);
-            assert!(rig.run());
-            rig.script(far).ends();
-            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            assert_eq!((rig.script(near).written(), rig.script(near).is_finished()), (b"no thanks".to_vec(), true));
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!(rig.pair.first_fin(), Some(far));
-            rig.script(near).reads(b"still more");
-            rig.pair.mark(near, Hints::READABLE);
-            assert!(rig.run());
-        });
-    }
-
-    #[test]
-    fn a_peer_that_only_writes_does_not_put_off_its_reset() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(far).fault(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
-            rig.event(far, Hints::ERROR);
-            rig.script(near).reads(b"blah blah");
-            rig.pair.mark(near, Hints::READABLE);
-            assert!(!rig.run());
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-        });
-    }
-
-    #[test]
-    fn a_reset_after_the_fin_is_seen_only_in_so_error_and_cuts_what_is_left() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(near).ends();
-            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            assert_eq!(rig.pair.fate(), Fate::Relaying);
-            rig.script(near).fault(ErrorKind::BrokenPipe);
-            rig.event(near, Hints::ERROR);
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Closed)));
-            assert!(rig.script(far).is_finished());
-        });
-    }
-
-    /// Once both FINs are on their way, the kernel says ECONNRESET and not EPIPE. What came before the peer's is whole.
-    #[test]
-    fn a_reset_after_a_fin_that_was_seen_takes_nothing_back() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(near).ends();
-            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            // The answer is all here, its FIN was seen, and the near end reads slowly.
-            rig.script(far).reads(b"the whole answer").ends();
-            rig.script(near).takes(1).blocks();
-            rig.event(far, Hints::READABLE | Hints::READ_TO_EAGAIN | Hints::FIN);
-            rig.script(far).fault(ErrorKind::ConnectionReset);
-            rig.event(far, Hints::ERROR | Hints::READ_TO_EAGAIN);
-            assert_eq!(rig.pair.fate(), Fate::Relaying);
-            rig.event(near, Hints::WRITABLE);
-            assert_eq!(rig.script(near).written(), b"the whole answer");
-            assert!(rig.script(near).is_finished());
-            assert_eq!(rig.pair.first_fault(), Some((far, Fault::Closed)));
-        });
-    }
-
-    #[test]
-    fn an_end_of_input_beside_an_error_is_no_fin() {
-        both_ways(|mut rig, near| {
-            rig.script(near).fault(ErrorKind::ConnectionReset).ends();
-            rig.pair.side_mut(near).mark(Hints::ERROR | Hints::FIN);
-            rig.pair.side_mut(near).check_error();
-            rig.pair.side_mut(near).mark(Hints::FIN);
-            rig.run();
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-            assert!(!rig.script(near.other()).is_finished());
-        });
-    }
-
-    #[test]
-    fn a_pair_cut_by_a_time_out_makes_no_progress_by_throwing_away() {
-        both_ways(|mut rig, near| {
-            rig.pair.cut(&mut rig.pool);
-            rig.script(near).reads(b"blah blah");
-            rig.pair.mark(near, Hints::READABLE);
-            assert!(!rig.run());
-        });
-    }
-
-    #[test]
-    fn a_fin_read_by_a_flow_that_is_cut_counts() {
-        both_ways(|mut rig, near| {
-            rig.script(near.other()).refuses(ErrorKind::BrokenPipe);
-            rig.script(near).reads(b"upload").ends();
-            rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
-            assert_eq!(rig.pair.first_fin(), Some(near));
-        });
-    }
-
-    #[test]
-    fn a_fault_found_by_the_second_flow_is_news_for_the_first() {
-        both_ways(|mut rig, near| {
-            let far = near.other();
-            rig.script(near).refuses(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
-            rig.script(far).reads(b"answer");
-            rig.pair.mark(far, Hints::READABLE);
-            assert_eq!(rig.pair.faults(), 0);
-            rig.pair.run(near, SLICE, &mut rig.pool);
-            rig.pair.run(far, SLICE, &mut rig.pool);
-            assert_eq!(rig.pair.faults(), 1);
-            // No event came for `near`, and yet its end is found.
-            rig.pair.run(near, SLICE, &mut rig.pool);
-            assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
-        });
-    }
-
-    #[test]
-    fn only_the_living_are_waited_for() {
-        both_ways(|mut rig, near| {
-            rig.script(near).unacked(3);
-            rig.script(near.other()).unacked(4);
-            assert_eq!(rig.pair.unacked(), 7);
-            rig.script(near).fault(ErrorKind::TimedOut);
-            rig.event(near, Hints::ERROR);
-            assert_eq!(rig.pair.unacked(), 4);
-            assert_eq!(rig.pair.first_fault(), Some((near, Fault::Timeout)));
-        });
-    }
-
-    #[test]
-    fn a_pair_that_is_cut_is_done_and_holds_nothing() {
-        both_ways(|mut rig, near| {
-            rig.script(near).reads(b"stuck");
-            rig.script(near.other()).blocks();
-            rig.event(near, Hints::READABLE);
-            assert_eq!(rig.pool.lent(), 1);
-            rig.pair.cut(&mut rig.pool);
-            assert_eq!((rig.pair.fate(), rig.pool.lent()), (Fate::Done(End::Reset), 0));
-        });
     }
 }

@@ -1,64 +1,31 @@
-//! A stream and what we remember of it: the edge-trigger contract lives here, and the first error.
+//! A stream and what we remember of it: readiness, bytes read, how its input ended, its first error.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
-use crate::net::{Hints, Stream, is_shortage};
+use super::input::{AtZero, End, Fault, Input};
+use crate::net::errno::{StreamError, means_copy, on_stream};
+use crate::net::{Hints, Stream};
 
 /// One stream of a pair.
 ///
-/// Readiness arrives once, as an edge, and is remembered until the kernel says WouldBlock. Errors are told once, by
-/// whichever call comes first, and are remembered for good.
+/// Readiness arrives once, as an edge, and is remembered until the kernel says WouldBlock. The kernel tells each error
+/// once, to whichever call comes first; the side remembers the first for good.
 #[derive(Debug)]
 pub struct Side<S> {
     stream: S,
-    /// What events hinted at, until a call proved otherwise. READ_TO_EAGAIN stays for good: its edge is spent, so a short count
-    /// proves nothing any more (K6, K15). So does FIN, once it was seen or read. ERROR is there until SO_ERROR was
-    /// asked for.
+    /// Bytes read, modulo 2³². The kernel's count is compared with it (K19).
+    bytes_read: u32,
+    /// What events hinted at, until a call proved otherwise. READ_TO_EAGAIN stays for good: its edge is spent, so a
+    /// short count proves nothing any more (K6, K15). ERROR stays until SO_ERROR was asked for. FIN becomes `input`.
     hints: Hints,
-    /// Reads are over: the end came, or an error.
-    ended: bool,
-    /// EPIPE came behind a part of a pipe, which may have swallowed a reset: whether a FIN had come before, the end of
-    /// input and a count will tell.
-    in_doubt: bool,
-    fault: Option<Fault>,
-}
-
-/// What a socket died of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The peer reset the connection: whatever the kernel says next, its stream was cut (K1).
-    Reset,
-    /// EPIPE: the peer's FIN had come before its reset, so it finished speaking and no longer listens (K16).
-    Closed,
-    /// The peer stopped answering: retransmissions or keepalives ran out, or the network says it is unreachable.
-    Timeout,
-    /// The kernel ran out of memory or buffers.
-    Resources,
-}
-
-impl Fault {
-    fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe => Self::Closed,
-            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Self::Timeout,
-            _ if is_shortage(error) => Self::Resources,
-            _ => Self::Reset,
-        }
-    }
-
-    /// Does it end both directions? After EPIPE what the peer said can still be read.
-    const fn is_fatal(self) -> bool {
-        match self {
-            Self::Reset | Self::Timeout | Self::Resources => true,
-            Self::Closed => false,
-        }
-    }
+    input: Input,
+    first_error: Option<Fault>,
 }
 
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadResult {
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Bytes(usize),
     /// Nothing yet; an event will come.
     Nothing,
@@ -66,20 +33,10 @@ pub(super) enum ReadResult {
     End(End),
 }
 
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With a FIN: everything was said.
-    Fin,
-    /// Without one.
-    Reset,
-}
-
 impl<S: Stream> Side<S> {
-    /// A stream that nothing is known of yet. It is taken for writable, since trying tells; that it can be read, an
-    /// event will say.
+    /// A stream that nothing is known of. A write may be tried at once. An event will say when it can be read.
     pub const fn new(stream: S) -> Self {
-        Self { stream, hints: Hints::WRITABLE, ended: false, in_doubt: false, fault: None }
+        Self { stream, bytes_read: 0, hints: Hints::WRITABLE, input: Input::Open, first_error: None }
     }
 
     /// The stream itself, for the calls that are not about bytes.
@@ -89,24 +46,24 @@ impl<S: Stream> Side<S> {
 
     /// Remembers an event. A hang-up or an error says "try both now", never "close".
     pub fn mark(&mut self, mut hints: Hints) {
-        if self.fault.is_some() || hints.has(Hints::ERROR) {
-            // A reset looks like the end of input too.
-            hints.remove(Hints::FIN);
+        // A reset looks like the end of input too, so beside an error, or after one, this is no FIN.
+        if hints.has(Hints::FIN) && self.first_error.is_none() && !hints.has(Hints::ERROR) && !self.input.is_ended() {
+            self.input = Input::FinSeen;
         }
-        self.hints |= hints;
         if hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR) {
-            self.hints |= Hints::READ_TO_EAGAIN;
-            self.assume_ready();
+            hints |= Hints::READ_TO_EAGAIN | Hints::READABLE | Hints::WRITABLE;
         }
+        hints.remove(Hints::FIN);
+        self.hints |= hints;
     }
 
-    /// Forgets what was held against this side: whatever its readiness, the next call tries.
+    /// Forgets every WouldBlock: the next calls try.
     pub fn assume_ready(&mut self) {
         self.hints |= Hints::READABLE | Hints::WRITABLE;
     }
 
-    /// If an error was announced, asks for it: SO_ERROR is the only way to see a reset while nothing can be read or
-    /// written (K8), or after the FIN (K12).
+    /// If an event announced an error, asks SO_ERROR for it. Nothing else tells of a reset while the side can be
+    /// neither read nor written (K8), or after the FIN (K12).
     pub fn check_error(&mut self) {
         if self.hints.has(Hints::ERROR) {
             self.hints.remove(Hints::ERROR);
@@ -116,32 +73,19 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// The first error of this side, if there was one.
-    pub const fn fault(&self) -> Option<Fault> {
-        self.fault
+    /// The first error of this side.
+    pub const fn first_error(&self) -> Option<Fault> {
+        self.first_error
     }
 
-    /// Is the socket of no use any more, in neither direction? Not if the peer had finished speaking before.
+    /// Is the socket of no use in either direction?
     pub(super) fn is_dead(&self) -> bool {
-        self.fault.is_some_and(Fault::is_fatal) && !self.hints.has(Hints::FIN)
+        self.input.is_dead(self.first_error)
     }
 
     /// Did the peer finish speaking, and have we read that?
-    pub(super) const fn has_finished(&self) -> bool {
-        self.ended && self.hints.has(Hints::FIN)
-    }
-
-    /// Remembers what this side died of, if it is the first thing.
-    fn latch(&mut self, fault: Fault) {
-        if self.fault.is_none() {
-            // Once we have sent a FIN too, the kernel says ECONNRESET where it would have said EPIPE.
-            let hung_up = fault == Fault::Reset && self.hints.has(Hints::FIN);
-            self.fault = Some(if hung_up { Fault::Closed } else { fault });
-            // What the peer sent before is still there to be read, and how that ends decides what the other side is
-            // told. Perhaps no event will say so, and a short count proves nothing.
-            self.hints |= Hints::READ_TO_EAGAIN;
-            self.assume_ready();
-        }
+    pub(super) fn has_finished(&self) -> bool {
+        self.input == Input::Ended(End::Fin)
     }
 
     /// Remembers an error of a call, if it is the first.
@@ -149,9 +93,19 @@ impl<S: Stream> Side<S> {
         self.latch(Fault::of(error));
     }
 
+    fn latch(&mut self, fault: Fault) {
+        if self.first_error.is_none() {
+            self.first_error = Some(self.input.name(fault));
+            // What the peer sent before can still be read, and how it ends decides what the other side is told. No
+            // event may announce it, and a short count proves nothing.
+            self.hints |= Hints::READ_TO_EAGAIN;
+            self.assume_ready();
+        }
+    }
+
     /// May a read give something?
     pub(super) const fn is_readable(&self) -> bool {
-        self.hints.has(Hints::READABLE) && !self.ended
+        self.hints.has(Hints::READABLE) && !self.input.is_ended()
     }
 
     /// May a write take something?
@@ -164,26 +118,25 @@ impl<S: Stream> Side<S> {
         debug_assert!(!room.is_empty(), "0 bytes read without room would look like the end");
         loop {
             match self.stream.read(room) {
-                Ok(0) => return ReadResult::End(self.end()),
+                Ok(0) => return ReadResult::End(self.end_of_input()),
                 Ok(count) => {
-                    // A short read means empty, unless the FIN came in the same edge (K6) or an urgent mark stopped us
-                    // (K15): then read on.
+                    self.count(count);
+                    // A short read means empty, unless the FIN came in the same edge (K6) or an urgent mark stopped
+                    // the read (K15): then read on.
                     if count < room.len() && self.short_is_dry() {
                         self.hints.remove(Hints::READABLE);
                     }
                     return ReadResult::Bytes(count);
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => {
+                Err(error) => match on_stream(&error) {
+                    StreamError::Interrupted => {}
+                    StreamError::WouldBlock => {
                         self.hints.remove(Hints::READABLE);
                         return ReadResult::Nothing;
                     }
-                    _ => {
-                        // EPIPE is an answer to writing. Should a read give it, no FIN was read before it.
-                        let fault = Fault::of(&error);
-                        self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
-                        (self.ended, self.in_doubt) = (true, false);
+                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
+                        self.latch(Fault::of_read(&error));
+                        self.input = Input::Ended(End::Reset);
                         return ReadResult::End(End::Reset);
                     }
                 },
@@ -191,41 +144,38 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// Reads are over; how?
-    fn end(&mut self) -> End {
-        self.ended = true;
-        match self.fault {
-            // K1: an error is told once, and what follows only looks like the end, unless the FIN was seen before.
-            Some(Fault::Reset | Fault::Timeout | Fault::Resources) if !self.hints.has(Hints::FIN) => End::Reset,
-            Some(_) | None if self.in_doubt && !self.hints.has(Hints::FIN) => End::Reset,
-            // K16: after EPIPE the end is true, the FIN came first.
-            Some(_) | None => {
-                self.hints |= Hints::FIN;
-                End::Fin
+    /// A read gave 0. What does that mean?
+    fn end_of_input(&mut self) -> End {
+        let end = match self.input.at_zero(self.first_error) {
+            AtZero::Is(end) => end,
+            AtZero::AskTheCount if self.kernel_counted_a_fin() => End::Fin,
+            AtZero::AskTheCount => {
+                // The EPIPE hid a reset.
+                self.first_error = Some(Fault::Reset);
+                End::Reset
             }
-        }
+        };
+        self.input = Input::Ended(end);
+        end
     }
 
-    /// Reads are over, and `read` bytes have come in all: if there was a doubt how it ended, the kernel's count
-    /// decides, for a FIN counts as one.
-    pub(super) fn settle_doubt(&mut self, end: End, read: u64) -> End {
-        if !std::mem::replace(&mut self.in_doubt, false) || self.hints.has(Hints::FIN) {
-            return end;
-        }
-        if self.stream.received().is_ok_and(|received| received == read + 1) {
-            self.hints |= Hints::FIN;
-            return End::Fin;
-        }
-        self.fault = Some(Fault::Reset);
-        End::Reset
+    /// Has one byte more come than were read? Then it was the FIN (K19). If the kernel cannot say, it is no proof.
+    fn kernel_counted_a_fin(&self) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "compared modulo 2³²")]
+        self.stream.received().is_ok_and(|received| received as u32 == self.bytes_read.wrapping_add(1))
     }
 
-    /// Writes the front of `data`, which is not empty, and says how much; nothing when blocked or when it failed.
+    #[expect(clippy::cast_possible_truncation, reason = "counted modulo 2³²")]
+    const fn count(&mut self, count: usize) {
+        self.bytes_read = self.bytes_read.wrapping_add(count as u32);
+    }
+
+    /// Writes the front of `data`, which is not empty, and returns the count; 0 when blocked or when it failed.
     pub(super) fn write(&mut self, data: &[u8]) -> usize {
         debug_assert!(!data.is_empty());
         loop {
             match self.stream.write(data) {
-                // No kernel does this to a stream; were it believed, the loop would spin.
+                // No kernel does this to a stream. If it were believed, the loop would spin.
                 Ok(0) => self.latch(Fault::Reset),
                 Ok(count) => {
                     if count < data.len() && self.short_is_dry() {
@@ -233,41 +183,43 @@ impl<S: Stream> Side<S> {
                     }
                     return count;
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock => self.hints.remove(Hints::WRITABLE),
-                    _ => self.fail(&error),
+                Err(error) => match on_stream(&error) {
+                    StreamError::Interrupted => continue,
+                    StreamError::WouldBlock => self.hints.remove(Hints::WRITABLE),
+                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
+                        self.fail(&error);
+                    }
                 },
             }
             return 0;
         }
     }
 
-    /// May bytes of this stream go through a pipe? Not once a mark was seen: splice(2) stops there, and behind it says
-    /// 0 although there is more (K15).
+    /// May bytes of this stream go through a pipe? Not once an urgent mark was seen: splice(2) stops there, and behind
+    /// it says 0 although there is more (K15).
     pub(super) fn may_be_spliced(&self) -> bool {
-        self.fault.is_none() && !self.hints.has(Hints::READ_TO_EAGAIN)
+        self.first_error.is_none() && !self.hints.has(Hints::READ_TO_EAGAIN)
     }
 
-    /// Moves what there is into an empty pipe, but not more than `most`, and says how much. 0 says nothing: neither
-    /// that there is nothing, nor that it is over. [`read`](Self::read) will tell.
+    /// Moves up to `most` bytes into an empty pipe and returns the count. 0 says nothing, neither that there is nothing
+    /// nor that it is over: [`read`](Self::read) tells.
     pub(super) fn splice_in(&mut self, pipe: &mut S::Pipe, most: usize) -> usize {
         loop {
             match self.stream.splice_in(pipe, most) {
-                Ok(count) => return count,
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    // Nothing is there, or a mark stands in front of it, or a page was not to be had.
-                    ErrorKind::WouldBlock => {}
-                    // This socket is not one for pipes, or the kernel has no pages. Reading until WouldBlock is always
-                    // right, and keeps it from being tried again.
-                    ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::OutOfMemory => {
-                        self.hints |= Hints::READ_TO_EAGAIN;
-                    }
-                    // The socket's own, and told once. Behind a mark there may be bytes still, so reading goes on.
-                    _ => {
-                        let fault = Fault::of(&error);
-                        self.latch(if fault == Fault::Closed { Fault::Reset } else { fault });
+                Ok(count) => {
+                    self.count(count);
+                    return count;
+                }
+                // This socket cannot be spliced, or the kernel has no pages. Reading until WouldBlock is always right,
+                // and keeps splice from being tried again.
+                Err(error) if means_copy(&error) => self.hints |= Hints::READ_TO_EAGAIN,
+                Err(error) => match on_stream(&error) {
+                    StreamError::Interrupted => continue,
+                    // Nothing is there, or a mark stands in front of it, or a page was short.
+                    StreamError::WouldBlock => {}
+                    // The socket's own error, told once. There may be bytes behind a mark, so reading goes on.
+                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
+                        self.latch(Fault::of_read(&error));
                     }
                 },
             }
@@ -275,7 +227,7 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// Writes the `count` bytes that are in the pipe, and says how many were taken; fewer when blocked or when it
+    /// Writes the `count` bytes that are in the pipe and returns how many were taken; fewer when blocked or when it
     /// failed.
     pub(super) fn splice_out(&mut self, pipe: &mut S::Pipe, count: usize) -> usize {
         debug_assert!(count > 0);
@@ -284,21 +236,25 @@ impl<S: Stream> Side<S> {
             match self.stream.splice_out(pipe, count - done) {
                 // As with write.
                 Ok(0) => self.latch(Fault::Reset),
-                // The kernel sends a pipe piece by piece, and what stopped it is not told, be it an error that is told
-                // once. The next call says what is left to be said.
+                // The kernel sends a pipe piece by piece and does not tell what stopped it, even if that was an error
+                // it tells only once. The next call tells what is left.
                 Ok(more) => {
                     done += more;
                     continue;
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock => self.hints.remove(Hints::WRITABLE),
-                    // So this may be all that is left of a reset, and proves no FIN (K16).
-                    ErrorKind::BrokenPipe if done > 0 => {
-                        self.in_doubt = self.fault.is_none();
+                Err(error) => match on_stream(&error) {
+                    StreamError::Interrupted => continue,
+                    StreamError::WouldBlock => self.hints.remove(Hints::WRITABLE),
+                    // The partial splice may have consumed a reset, so this EPIPE proves no FIN (K16).
+                    StreamError::Closed if done > 0 => {
+                        if self.first_error.is_none() && self.input == Input::Open {
+                            self.input = Input::Doubtful;
+                        }
                         self.latch(Fault::Closed);
                     }
-                    _ => self.fail(&error),
+                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
+                        self.fail(&error);
+                    }
                 },
             }
             break;
@@ -307,26 +263,26 @@ impl<S: Stream> Side<S> {
     }
 
     /// Does a count shorter than asked for prove that an edge will come?
-    const fn short_is_dry(&self) -> bool {
+    fn short_is_dry(&self) -> bool {
         S::SHORT_IS_DRY && !self.hints.has(Hints::READ_TO_EAGAIN)
     }
 
-    /// Sends a FIN. If that fails, the fault says so.
+    /// Sends a FIN. If that fails, [`first_error`](Self::first_error) says so.
     pub(super) fn shutdown_write(&mut self) {
         if let Err(error) = self.stream.shutdown_write() {
             self.fail(&error);
         }
     }
 
-    /// What the peer has not acknowledged: nothing when it is dead, something when the kernel cannot say.
+    /// Bytes the peer has not acknowledged: none when the socket has failed, one when the kernel cannot say.
     pub(super) fn unacked(&self) -> usize {
-        match self.fault {
+        match self.first_error {
             None => self.stream.unacked().unwrap_or(1),
             Some(_) => 0,
         }
     }
 
-    /// Says goodbye: what was written arrives, then a FIN. Dropping a side resets it instead.
+    /// Closes in order: what was written arrives, then a FIN. Dropping a side resets it instead.
     pub(super) fn close(self) {
         self.stream.close();
     }

@@ -102,6 +102,8 @@ impl World {
             Err(error) => {
                 it.flow(peer).end.get_or_insert(End::Cut);
                 self.shadow.told(conn, error);
+                // Nothing more can be read, and after an error nothing is written: the socket is of no use.
+                self.shadow.sessions[session].trouble.get_or_insert(now);
             }
         }
         self.shadow.progress = true;

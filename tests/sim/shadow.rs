@@ -422,7 +422,7 @@ impl Shadow {
         }
         if let Err(error) = result {
             self.dial_failures.push(connect_word(error));
-            if !tproxy::net::is_shortage(&error.into()) {
+            if !tproxy::net::errno::is_shortage(&error.into()) {
                 self.dial_refused = true;
                 let addresses = self.config.to.iter().copied();
                 self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);

@@ -4,6 +4,7 @@
 //! process. So before every reset, and while draining before every close, we wait: no edge tells when the send queue
 //! is empty (K17), so an alarm asks.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::net::Time;
@@ -11,7 +12,7 @@ use crate::net::Time;
 /// How often to ask.
 const POLL: Duration = Duration::from_millis(20);
 
-/// However much progress there is, a peer that takes this long to take what it is owed has had its chance.
+/// The most time a peer gets to acknowledge what it is owed, however much progress there is.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
@@ -20,35 +21,35 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(super) struct Ending {
     /// When it began, in seconds after the reactor, rounded up: four bytes for 136 years.
-    since_secs: u32,
+    since_secs: NonZeroU32,
     unacked: u32,
 }
 
-/// Is it time?
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Everything arrived.
     Over,
-    /// Ask again then; a moment that has come says that waiting is no use any more.
+    /// Ask again then. If that moment has come, waiting is no use any more.
     Wait(Time),
 }
 
 impl Ending {
-    /// An ending that begins now. What is not acknowledged yet, it has still to be told.
+    /// An ending that begins now. How much is not acknowledged, it has still to be told.
     pub(super) fn new(now: Time) -> Self {
-        let secs = now.as_nanos().div_ceil(NANOS_PER_SEC);
-        Self { since_secs: u32::try_from(secs).unwrap_or(u32::MAX), unacked: 0 }
+        let secs = u32::try_from(now.as_nanos().div_ceil(NANOS_PER_SEC)).unwrap_or(u32::MAX);
+        Self { since_secs: NonZeroU32::new(secs).unwrap_or(NonZeroU32::MIN), unacked: 0 }
     }
 
-    /// Were any bytes acknowledged since this was last asked? That is progress, like a byte read or discarded.
+    /// Were bytes acknowledged since this was last asked? That is progress, like a byte read or discarded.
     pub(super) fn acknowledged(&mut self, unacked: usize) -> bool {
         let unacked = saturated(unacked);
         std::mem::replace(&mut self.unacked, unacked) > unacked
     }
 
-    /// Is it time? `flushed` when nothing is left to write, `last_progress` when there was progress last, or it began.
+    /// What to do next. `flushed`: nothing is left to write. `last_progress`: when there was some, or when it began.
     pub(super) fn next(&self, flushed: bool, last_progress: Time, grace: Duration, now: Time) -> Next {
-        let patience = Time::from_nanos(u64::from(self.since_secs) * NANOS_PER_SEC) + LIMIT;
+        let patience = Time::from_nanos(u64::from(self.since_secs.get()) * NANOS_PER_SEC) + LIMIT;
         let quiet = last_progress + grace;
         if flushed && self.unacked == 0 { Next::Over } else { Next::Wait((now + POLL).min(quiet).min(patience)) }
     }

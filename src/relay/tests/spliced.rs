@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 
-use super::flow::{Flow, LARGE_READS_FOR_BULK, Pass, State};
-use super::pool::{Pool, Splicing};
 use super::script::Script;
-use super::side::{Fault, Side};
 use crate::net::Hints;
+use crate::relay::bulk::Bulk;
+use crate::relay::flow::{Flow, Pass, State};
+use crate::relay::input::Fault;
+use crate::relay::pool::{Pool, Splicing};
+use crate::relay::side::Side;
 
 /// Enough to stay bulk.
 static LARGE_READ: [u8; 20 << 10] = [7; 20 << 10];
@@ -19,16 +21,18 @@ struct Rig {
     to: Side<Script>,
     source: Script,
     target: Script,
+    /// Bytes that went into pipes.
+    spliced: usize,
 }
 
 impl Rig {
     /// One that has read nothing yet, with buffers of this size.
     fn fresh(size: usize) -> Self {
         let (source, target) = (Script::new(), Script::new());
-        let mut pool = Pool::new(size, Splicing { after: LARGE_READS_FOR_BULK, pipes_max: 1 });
+        let mut pool = Pool::new(size, Splicing { after: Bulk::AFTER, pipes_max: 1 });
         pool.add_pipe(Vec::new());
         let (from, to) = (Side::new(source.clone()), Side::new(target.clone()));
-        Self { flow: Flow::new(), pool, from, to, source, target }
+        Self { flow: Flow::new(None), pool, from, to, source, target, spliced: 0 }
     }
 
     fn new() -> Self {
@@ -43,7 +47,13 @@ impl Rig {
     fn event(&mut self, hints: Hints) {
         self.from.mark(hints);
         // A flow that has used up its slice is run again, after others.
-        while self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20).slice_used_up {}
+        loop {
+            let pass = self.flow.run(&mut self.from, &mut self.to, &mut self.pool, 1 << 20);
+            self.spliced += pass.spliced;
+            if !pass.slice_used_up {
+                return;
+            }
+        }
     }
 
     /// What was written since this was last asked.
@@ -90,7 +100,7 @@ fn a_large_buffer_need_not_be_filled() {
     // A pipe never holds so much as one of these buffers, and that is no reason to go back.
     rig.source.reads(&much);
     rig.event(Hints::READABLE);
-    assert_eq!((rig.flow.is_bulk(), rig.pool.spliced()), (true, 64 << 10));
+    assert_eq!((rig.flow.is_bulk(), rig.spliced), (true, 64 << 10));
     rig.source.reads(&much[..(16 << 10) - 1]);
     rig.event(Hints::READABLE);
     assert!(!rig.flow.is_bulk());
@@ -126,7 +136,7 @@ fn an_error_that_a_pipe_was_told_is_remembered_and_what_is_left_is_read() {
     rig.source.fails(ErrorKind::ConnectionReset).reads(b"left").ends();
     let before = rig.target.written().len();
     rig.event(Hints::READABLE);
-    assert_eq!((rig.flow.state(), rig.from.fault()), (State::Broken, Some(Fault::Reset)));
+    assert_eq!((rig.flow.state(), rig.from.first_error()), (State::Broken, Some(Fault::Reset)));
     assert_eq!((rig.news(before), rig.target.is_finished()), (b"left".to_vec(), false));
 }
 
@@ -139,7 +149,7 @@ fn a_stream_that_cannot_be_spliced_is_not_tried_again() {
     }
     let splices = rig.source.splice_calls();
     rig.event(Hints::READABLE);
-    assert_eq!((rig.source.splice_calls(), rig.flow.state(), rig.from.fault()), (splices + 1, State::Open, None));
+    assert_eq!((rig.source.splice_calls(), rig.flow.state(), rig.from.first_error()), (splices + 1, State::Open, None));
 }
 
 #[test]
@@ -174,7 +184,7 @@ fn a_pipe_whose_target_failed_is_closed_with_what_is_in_it() {
     rig.source.reads(&LARGE_READ);
     rig.target.takes(5).refuses(ErrorKind::ConnectionReset);
     rig.event(Hints::READABLE);
-    assert_eq!((rig.flow.state(), rig.to.fault()), (State::Cut, Some(Fault::Reset)));
+    assert_eq!((rig.flow.state(), rig.to.first_error()), (State::Cut, Some(Fault::Reset)));
     assert_eq!((rig.pool.lent(), rig.pool.pipes()), (0, 0));
 }
 
@@ -187,12 +197,12 @@ fn epipe_behind_a_part_of_a_pipe_leaves_the_end_of_the_answer_to_the_kernels_cou
         rig.source.reads(&LARGE_READ);
         rig.target.takes(5).refuses(ErrorKind::BrokenPipe);
         rig.event(Hints::READABLE);
-        assert_eq!((rig.flow.state(), rig.to.fault()), (State::Cut, Some(Fault::Closed)));
+        assert_eq!((rig.flow.state(), rig.to.first_error()), (State::Cut, Some(Fault::Closed)));
         rig.target.reads(b"answer").ends().received(received);
-        let mut answer = Flow::new();
+        let mut answer = Flow::new(None);
         answer.run(&mut rig.to, &mut rig.from, &mut rig.pool, 100);
         assert_eq!((rig.source.written(), rig.source.is_finished()), (b"answer".to_vec(), finished));
-        assert_eq!(rig.to.fault(), Some(fault));
+        assert_eq!(rig.to.first_error(), Some(fault));
     }
 
     // Where nothing was swallowed, EPIPE is enough.
@@ -201,7 +211,7 @@ fn epipe_behind_a_part_of_a_pipe_leaves_the_end_of_the_answer_to_the_kernels_cou
     rig.target.refuses(ErrorKind::BrokenPipe);
     rig.event(Hints::READABLE);
     rig.target.reads(b"answer").ends();
-    let mut answer = Flow::new();
+    let mut answer = Flow::new(None);
     answer.run(&mut rig.to, &mut rig.from, &mut rig.pool, 100);
     assert_eq!((rig.source.written(), rig.source.is_finished()), (b"answer".to_vec(), true));
 }
@@ -215,7 +225,7 @@ fn a_read_that_fails_leaves_no_doubt_how_it_ended() {
     rig.event(Hints::READABLE);
     // Whatever the kernel counted.
     rig.target.reads(b"answer").fails(ErrorKind::ConnectionReset).received(7);
-    let mut answer = Flow::new();
+    let mut answer = Flow::new(None);
     answer.run(&mut rig.to, &mut rig.from, &mut rig.pool, 100);
     assert_eq!((rig.source.written(), rig.source.is_finished()), (b"answer".to_vec(), false));
     assert_eq!(answer.state(), State::Broken);
@@ -227,7 +237,7 @@ fn a_push_of_nothing_is_an_error_and_not_a_loop() {
     rig.source.reads(&LARGE_READ);
     rig.target.takes(0);
     rig.event(Hints::READABLE);
-    assert_eq!((rig.flow.state(), rig.to.fault()), (State::Cut, Some(Fault::Reset)));
+    assert_eq!((rig.flow.state(), rig.to.first_error()), (State::Cut, Some(Fault::Reset)));
 }
 
 #[test]
@@ -258,7 +268,10 @@ fn a_slice_is_one_pipe_of_four_times_as_much() {
     rig.from.mark(Hints::READABLE);
     let before = rig.target.written().len();
     let pass = rig.flow.run(&mut rig.from, &mut rig.to, &mut rig.pool, 4 << 10);
-    assert_eq!((pass, rig.news(before).len()), (Pass { progress: true, slice_used_up: true }, 16 << 10));
+    assert_eq!(
+        (pass, rig.news(before).len()),
+        (Pass { progress: true, slice_used_up: true, failed: false, spliced: 16 << 10 }, 16 << 10)
+    );
 }
 
 #[test]
@@ -268,5 +281,8 @@ fn a_slice_is_over_with_one_pull_for_what_has_come_meanwhile_is_little() {
     rig.from.mark(Hints::READABLE);
     let before = rig.target.written().len();
     let pass = rig.flow.run(&mut rig.from, &mut rig.to, &mut rig.pool, 1 << 20);
-    assert_eq!((pass, rig.news(before).len()), (Pass { progress: true, slice_used_up: true }, LARGE_READ.len()));
+    assert_eq!(
+        (pass, rig.news(before).len()),
+        (Pass { progress: true, slice_used_up: true, failed: false, spliced: LARGE_READ.len() }, LARGE_READ.len())
+    );
 }

@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 
-use super::flow::{Flow, LARGE_READS_FOR_BULK, Pass, State};
-use super::pool::{Pool, Splicing};
 use super::script::Script;
-use super::side::{Fault, Side};
 use crate::net::Hints;
+use crate::relay::bulk::Bulk;
+use crate::relay::flow::{Flow, Pass, State};
+use crate::relay::input::Fault;
+use crate::relay::pool::{Pool, Splicing};
+use crate::relay::side::Side;
 
 const ALL: usize = 1 << 20;
 
@@ -29,8 +31,8 @@ impl<const DRY: bool> Rig<DRY> {
         from.mark(Hints::READABLE);
         let to = Side::new(target.clone());
         Self {
-            flow: Flow::new(),
-            pool: Pool::new(8, Splicing { after: LARGE_READS_FOR_BULK, pipes_max: 1 }),
+            flow: Flow::new(None),
+            pool: Pool::new(8, Splicing { after: Bulk::AFTER, pipes_max: 1 }),
             from,
             to,
             source,
@@ -59,7 +61,7 @@ fn what_is_read_is_written_in_the_same_run() {
     let mut rig = rig(|source| {
         source.reads(b"hello");
     });
-    assert_eq!(rig.run(), Pass { progress: true, slice_used_up: false });
+    assert_eq!(rig.run(), Pass { progress: true, slice_used_up: false, ..Pass::default() });
     assert_eq!(rig.target.written(), b"hello");
     assert_eq!(rig.pool.free(), 1);
     assert_eq!(rig.run(), Pass::default());
@@ -166,9 +168,9 @@ fn a_slice_that_is_used_up_says_so() {
     let mut rig = rig(|source| {
         source.reads(b"1234567812345678123");
     });
-    assert_eq!(rig.run_slice(8), Pass { progress: true, slice_used_up: true });
+    assert_eq!(rig.run_slice(8), Pass { progress: true, slice_used_up: true, ..Pass::default() });
     assert_eq!(rig.flow.moved(), 8);
-    assert_eq!(rig.run_slice(9), Pass { progress: true, slice_used_up: false });
+    assert_eq!(rig.run_slice(9), Pass { progress: true, slice_used_up: false, ..Pass::default() });
     assert_eq!(rig.flow.moved(), 19);
 }
 
@@ -227,7 +229,7 @@ fn a_failed_write_cuts_the_flow_which_goes_on_reading_and_throws_away() {
     assert_eq!((rig.flow.state(), rig.flow.moved(), rig.pool.lent()), (State::Cut, 2, 0));
     rig.source.reads(b"12345678123456781").ends();
     rig.from.mark(Hints::READABLE | Hints::READ_TO_EAGAIN);
-    assert_eq!(rig.run_slice(8), Pass { progress: true, slice_used_up: true });
+    assert_eq!(rig.run_slice(8), Pass { progress: true, slice_used_up: true, ..Pass::default() });
     assert!(rig.run().progress);
     assert_eq!(rig.run(), Pass::default());
     assert_eq!((rig.flow.state(), rig.target.write_calls()), (State::Cut, 2));
@@ -242,7 +244,7 @@ fn the_first_error_of_a_side_is_the_one_that_counts() {
     rig.run();
     rig.to.mark(Hints::ERROR);
     rig.to.check_error();
-    assert_eq!(rig.to.fault(), Some(Fault::Reset));
+    assert_eq!(rig.to.first_error(), Some(Fault::Reset));
 }
 
 #[test]
@@ -267,7 +269,7 @@ fn a_fin_that_cannot_be_sent_cuts_the_flow() {
     });
     rig.target.cannot_finish(ErrorKind::ConnectionReset);
     rig.run();
-    assert_eq!((rig.flow.state(), rig.to.fault()), (State::Cut, Some(Fault::Reset)));
+    assert_eq!((rig.flow.state(), rig.to.first_error()), (State::Cut, Some(Fault::Reset)));
 }
 
 #[test]
@@ -288,5 +290,5 @@ fn an_announced_error_that_is_not_there_is_no_error() {
     rig.from.mark(Hints::ERROR);
     rig.from.check_error();
     rig.run();
-    assert_eq!((rig.from.fault(), rig.flow.state()), (None, State::Open));
+    assert_eq!((rig.from.first_error(), rig.flow.state()), (None, State::Open));
 }

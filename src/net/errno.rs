@@ -1,0 +1,219 @@
+//! What an error number means, for each kind of call: the one table of them.
+//!
+//! | error | `accept` | `connect` | on a stream | `splice` |
+//! |---|---|---|---|---|
+//! | EAGAIN | the queue is empty | no port is left (`connect(2)`) | would block | says nothing (K15) |
+//! | EINTR | again | under way | again | again |
+//! | ECONNREFUSED | | refused | reset | reset |
+//! | ECONNRESET | that client is gone | reset after it was established | reset | reset |
+//! | EPIPE | | reset after it was established | closed (K16) | closed |
+//! | ETIMEDOUT | that client is gone | timeout | timeout | timeout |
+//! | EHOSTUNREACH, ENETUNREACH | that client is gone | unreachable | timeout | timeout |
+//! | EADDRNOTAVAIL | | no port is left | | |
+//! | EMFILE, ENFILE | shortage | shortage | shortage | shortage |
+//! | ENOBUFS, ENOMEM, ENOSPC | shortage | shortage | shortage | ENOMEM: copy; others: shortage |
+//! | ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, EOPNOTSUPP | that client is gone | unreachable | reset | EOPNOTSUPP: copy; others: reset |
+//! | EBADF, EINVAL, ENOTSOCK | the listener is dead | unreachable | reset | EINVAL: copy; others: reset |
+//! | any other | shortage of an unknown kind | unreachable | reset | reset |
+//!
+//! Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`, `splice(2)`, and `tcp(7)`.
+
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
+
+/// What an error of `accept` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptError {
+    /// No client waits.
+    Empty,
+    /// Nothing was accepted; try again at once.
+    Interrupted,
+    /// This client is lost; the next may be there.
+    ClientGone,
+    /// The listener is no listener (any more).
+    Dead,
+    /// Something is short, known or not: leave accept alone for a while.
+    Shortage,
+}
+
+/// What an error of `accept` means. EPERM is a firewall's (`accept(2)`).
+pub fn on_accept(error: &io::Error) -> AcceptError {
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => AcceptError::Empty,
+        Some(Errno::INTR) => AcceptError::Interrupted,
+        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK) => AcceptError::Dead,
+        Some(
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::PERM
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT
+            | Errno::CONNRESET,
+        ) => AcceptError::ClientGone,
+        Some(_) => AcceptError::Shortage,
+        None => match error.kind() {
+            ErrorKind::WouldBlock => AcceptError::Empty,
+            ErrorKind::Interrupted => AcceptError::Interrupted,
+            _ => AcceptError::Shortage,
+        },
+    }
+}
+
+/// What an error of `connect` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The connection was established and is gone again. Only a peer that answered can reset: a refusal is
+    /// ECONNREFUSED (`tcp(7)`). What it said before can still be read.
+    WasEstablished,
+    /// Nobody listens there.
+    Refused,
+    /// No answer came.
+    Timeout,
+    /// No local port is left; some kernels say EAGAIN (`connect(2)`).
+    NoPorts,
+    /// Descriptors, memory or watches are short.
+    Shortage,
+    /// There is no way.
+    Unreachable,
+}
+
+/// What an error of `connect` means. The relay's own findings (a socket connected to itself, an attempt that took too
+/// long) have a kind and no number.
+pub fn on_connect(error: &io::Error) -> ConnectError {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectError::NoPorts,
+        Some(_) | None if is_shortage(error) => ConnectError::Shortage,
+        Some(_) | None => match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ConnectError::WasEstablished,
+            ErrorKind::ConnectionRefused => ConnectError::Refused,
+            ErrorKind::TimedOut => ConnectError::Timeout,
+            _ => ConnectError::Unreachable,
+        },
+    }
+}
+
+/// What an error of a call on a connected stream means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamError {
+    /// Try again at once.
+    Interrupted,
+    /// Not now; an event will come.
+    WouldBlock,
+    /// EPIPE: the peer hung up.
+    Closed,
+    /// The peer stopped answering.
+    Timeout,
+    /// The kernel has no memory or no buffers.
+    Shortage,
+    /// The connection was reset, or is of no use for a reason nobody documents.
+    Reset,
+}
+
+/// What an error of a call on a connected stream means.
+pub fn on_stream(error: &io::Error) -> StreamError {
+    match error.kind() {
+        ErrorKind::Interrupted => StreamError::Interrupted,
+        ErrorKind::WouldBlock => StreamError::WouldBlock,
+        ErrorKind::BrokenPipe => StreamError::Closed,
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => StreamError::Timeout,
+        _ if is_shortage(error) => StreamError::Shortage,
+        _ => StreamError::Reset,
+    }
+}
+
+/// Does this error of `splice(2)` say that bytes of this socket have to be copied, and nothing of the socket itself?
+pub fn means_copy(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::OutOfMemory)
+}
+
+/// Is the process or the machine out of something: descriptors, buffers, memory, watches? Then the same call may
+/// succeed later.
+pub fn is_shortage(error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => true,
+        Some(_) | None => error.kind() == ErrorKind::OutOfMemory,
+    }
+}
+
+/// A shortage in words: what is short, what the relay does about it, and what an operator can do.
+pub(crate) fn shortage_message(error: &io::Error, action: &str) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => format!("too many open files; {action} (raise `ulimit -n`)"),
+        Some(Errno::NFILE) => format!("too many open files on this machine; {action} (raise `sysctl fs.file-max`)"),
+        Some(_) | None if is_shortage(error) => format!("{error}; {action} (free memory, or lower `--max-sessions`)"),
+        Some(_) | None => format!("{error}; {action}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_accept() {
+        use AcceptError::{ClientGone, Dead, Empty, Interrupted, Shortage};
+        for (errnos, meaning) in [
+            (&[Errno::AGAIN][..], Empty),
+            (&[Errno::INTR], Interrupted),
+            (&[Errno::BADF, Errno::INVAL, Errno::NOTSOCK], Dead),
+            (&[Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::NOPROTOOPT], ClientGone),
+            (&[Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::OPNOTSUPP, Errno::NETUNREACH], ClientGone),
+            (&[Errno::TIMEDOUT, Errno::CONNRESET], ClientGone),
+            (&[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::IO], Shortage),
+        ] {
+            for errno in errnos {
+                assert_eq!(on_accept(&(*errno).into()), meaning, "{errno:?}");
+            }
+        }
+        assert_eq!(on_accept(&ErrorKind::WouldBlock.into()), Empty);
+        assert_eq!(on_accept(&ErrorKind::Other.into()), Shortage);
+    }
+
+    #[test]
+    fn errors_of_connect() {
+        use ConnectError::{NoPorts, Refused, Shortage, Timeout, Unreachable, WasEstablished};
+        for (errnos, meaning) in [
+            (&[Errno::CONNREFUSED][..], Refused),
+            (&[Errno::TIMEDOUT], Timeout),
+            (&[Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::PERM, Errno::INVAL], Unreachable),
+            (&[Errno::ADDRNOTAVAIL, Errno::AGAIN], NoPorts),
+            (&[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC], Shortage),
+            (&[Errno::CONNRESET, Errno::PIPE], WasEstablished),
+        ] {
+            for errno in errnos {
+                assert_eq!(on_connect(&(*errno).into()), meaning, "{errno:?}");
+            }
+        }
+        assert_eq!(on_connect(&ErrorKind::ConnectionRefused.into()), Refused);
+        assert_eq!(on_connect(&ErrorKind::TimedOut.into()), Timeout);
+        assert_eq!(on_connect(&ErrorKind::Other.into()), Unreachable);
+    }
+
+    #[test]
+    fn some_errors_of_splice_say_nothing_of_the_socket() {
+        for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOMEM] {
+            assert!(means_copy(&errno.into()), "{errno:?}");
+        }
+        for errno in [Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::AGAIN] {
+            assert!(!means_copy(&errno.into()), "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_shortage_names_what_to_raise() {
+        for (errno, words) in [
+            (Errno::MFILE, "too many open files; pausing 9ms (raise `ulimit -n`)"),
+            (Errno::NFILE, "too many open files on this machine; pausing 9ms (raise `sysctl fs.file-max`)"),
+            (Errno::NOMEM, "; pausing 9ms (free memory, or lower `--max-sessions`)"),
+            (Errno::IO, "; pausing 9ms"),
+        ] {
+            assert!(shortage_message(&errno.into(), "pausing 9ms").ends_with(words));
+        }
+    }
+}

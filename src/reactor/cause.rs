@@ -1,0 +1,129 @@
+//! How a session ended: a closed vocabulary, the same in the log and in the library.
+
+use std::io;
+
+use crate::net::Peer;
+use crate::net::errno::{ConnectError, on_connect};
+use crate::relay::input::Fault;
+
+/// The first cause of a session's end, one word of a closed vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Both sides finished, the client first.
+    ClientEof,
+    /// Both sides finished, the upstream first.
+    UpstreamEof,
+    /// The client reset its connection.
+    ClientReset,
+    /// The upstream reset its connection.
+    UpstreamReset,
+    /// The client stopped answering.
+    ClientTimeout,
+    /// The upstream stopped answering.
+    UpstreamTimeout,
+    /// The client hung up while there was more for it (EPIPE).
+    ClientClosed,
+    /// The upstream hung up while there was more for it (EPIPE).
+    UpstreamClosed,
+    /// No byte either way for the idle timeout.
+    IdleTimeout,
+    /// After the first FIN, no byte either way for the half-close timeout.
+    HalfCloseTimeout,
+    /// The upstream refused the connection.
+    Refused,
+    /// There is no way to the upstream.
+    Unreachable,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// The client reset its connection before the upstream was connected.
+    ClientGone,
+    /// The drain deadline, or a second stop request.
+    Drain,
+    /// No descriptor, memory or port was left.
+    NoResources,
+}
+
+impl Cause {
+    /// The word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ClientEof => "client-eof",
+            Self::UpstreamEof => "upstream-eof",
+            Self::ClientReset => "client-reset",
+            Self::UpstreamReset => "upstream-reset",
+            Self::ClientTimeout => "client-timeout",
+            Self::UpstreamTimeout => "upstream-timeout",
+            Self::ClientClosed => "client-closed",
+            Self::UpstreamClosed => "upstream-closed",
+            Self::IdleTimeout => "idle-timeout",
+            Self::HalfCloseTimeout => "half-close-timeout",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ClientGone => "client-gone",
+            Self::Drain => "drain",
+            Self::NoResources => "no-resources",
+        }
+    }
+
+    /// This side failed first.
+    pub(super) const fn of_fault(peer: Peer, fault: Fault) -> Self {
+        match (peer, fault) {
+            (Peer::Client, Fault::Reset) => Self::ClientReset,
+            (Peer::Client, Fault::Closed) => Self::ClientClosed,
+            (Peer::Client, Fault::Timeout) => Self::ClientTimeout,
+            (Peer::Upstream, Fault::Reset) => Self::UpstreamReset,
+            (Peer::Upstream, Fault::Closed) => Self::UpstreamClosed,
+            (Peer::Upstream, Fault::Timeout) => Self::UpstreamTimeout,
+            (_, Fault::Resources) => Self::NoResources,
+        }
+    }
+
+    /// Nothing failed, and this side finished first.
+    pub(super) const fn of_fin(first: Peer) -> Self {
+        match first {
+            Peer::Client => Self::ClientEof,
+            Peer::Upstream => Self::UpstreamEof,
+        }
+    }
+
+    /// connect(2) gave this error.
+    pub(super) fn of_connect(error: &io::Error) -> Self {
+        match on_connect(error) {
+            ConnectError::Refused => Self::Refused,
+            ConnectError::Timeout => Self::ConnectTimeout,
+            ConnectError::NoPorts | ConnectError::Shortage => Self::NoResources,
+            ConnectError::Unreachable | ConnectError::WasEstablished => Self::Unreachable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_connect_become_words() {
+        for (errno, word) in [
+            (Errno::CONNREFUSED, "refused"),
+            (Errno::TIMEDOUT, "connect-timeout"),
+            (Errno::NETUNREACH, "unreachable"),
+            (Errno::HOSTUNREACH, "unreachable"),
+            (Errno::ACCESS, "unreachable"),
+            (Errno::INVAL, "unreachable"),
+            (Errno::ADDRNOTAVAIL, "no-resources"),
+            (Errno::AGAIN, "no-resources"),
+            (Errno::MFILE, "no-resources"),
+            (Errno::NOBUFS, "no-resources"),
+        ] {
+            assert_eq!(Cause::of_connect(&io::Error::from(errno)).word(), word, "{errno:?}");
+        }
+        assert_eq!(Cause::of_connect(&ErrorKind::ConnectionRefused.into()), Cause::Refused);
+        assert_eq!(Cause::of_connect(&ErrorKind::TimedOut.into()), Cause::ConnectTimeout);
+        assert_eq!(Cause::of_connect(&ErrorKind::Other.into()), Cause::Unreachable);
+    }
+}

@@ -1,0 +1,56 @@
+//! Upstream sockets that have no SO_KEEPALIVE yet.
+//!
+//! The four calls are made only for sessions that last: accepted sockets inherit the options (K13), connected ones do
+//! not, and a short session need not pay for them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::alarms::{Alarm, Alarms};
+use super::table::Table;
+use crate::net::{Stream, Time, Token};
+
+/// The age at which a session's upstream socket gets SO_KEEPALIVE. The first probe is due much later.
+const AFTER: Duration = Duration::from_secs(5);
+
+/// Sessions that get it in one turn, at most.
+const PER_TURN: usize = 256;
+
+/// The pause before the next portion.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Sessions younger than [`AFTER`], oldest first, by their upstream's token. An entry of a session that has ended is
+/// skipped, so there are as many as sessions were connected within that time. One alarm serves all.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    queue: VecDeque<Token>,
+}
+
+impl Pending {
+    /// The session with this upstream was connected now.
+    pub(super) fn add(&mut self, upstream: Token, now: Time, alarms: &mut Alarms) {
+        if self.queue.is_empty() {
+            alarms.set(now + AFTER, Alarm::Keepalive);
+        }
+        self.queue.push_back(upstream);
+    }
+
+    /// The alarm went off: sets the options of the sessions that are old enough.
+    pub(super) fn run<S: Stream>(&mut self, table: &mut Table<S>, now: Time, alarms: &mut Alarms) {
+        let mut budget = PER_TURN;
+        while let Some(token) = self.queue.front() {
+            if let Some(key) = table.find(*token) {
+                let due = table[key].connected_at() + AFTER;
+                if due > now {
+                    return alarms.set(due, Alarm::Keepalive);
+                }
+                if budget == 0 {
+                    return alarms.set(now + RETRY, Alarm::Keepalive);
+                }
+                budget -= 1;
+                table[key].keep_alive();
+            }
+            self.queue.pop_front();
+        }
+    }
+}

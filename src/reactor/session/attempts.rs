@@ -1,0 +1,147 @@
+//! Which address of the upstream to try next, and for how long. Knows no socket and no log.
+//!
+//! ```text
+//!   attempt 1                 attempt 2
+//!   ├ addr 1 ┼ addr 2 ┤ pause ├ addr 1 ┼ addr 2 ┤ ...     until all attempts are made, or the deadline
+//! ```
+//! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it
+//! all up.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::super::backoff::Backoff;
+use crate::net::Time;
+
+/// Between attempts.
+const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
+
+/// How far the attempts to connect are.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Place of the address to be tried next.
+    next: u16,
+    /// Attempts that failed.
+    failures: u32,
+}
+
+/// What the attempts must stay within.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Addresses of the upstream.
+    pub(super) places: usize,
+    /// Attempts, each of which tries all addresses.
+    pub(super) attempts: u32,
+    /// When connecting must be over.
+    pub(super) deadline: Time,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Connect to the address at this place. It has its time until then.
+    Dial {
+        /// The place in the upstream's list.
+        place: usize,
+        /// The end of the address's share of the time.
+        until: Time,
+    },
+    /// Wait until then, and ask again.
+    Pause {
+        /// The end of the pause.
+        until: Time,
+    },
+    /// All attempts are made, or the deadline has come.
+    GiveUp,
+}
+
+impl Attempts {
+    /// What to do now. A `Dial` is the same again until [`tried`](Self::tried).
+    pub(super) fn next(&mut self, bounds: Bounds, now: Time, rng: &mut Rng) -> Step {
+        let Bounds { places, attempts, deadline } = bounds;
+        if now >= deadline {
+            return Step::GiveUp;
+        }
+        let place = usize::from(self.next);
+        if place < places {
+            let left = u32::try_from(places - place).unwrap_or(u32::MAX);
+            return Step::Dial { place, until: now + deadline.since(now) / left };
+        }
+        let until = now + BACKOFF.pause(self.failures, rng);
+        self.failures += 1;
+        // If the pause would outlast the deadline, fail now.
+        if self.failures >= attempts || until >= deadline {
+            return Step::GiveUp;
+        }
+        self.next = 0;
+        Step::Pause { until }
+    }
+
+    /// The address was dialled: it is tried, or has failed at once. A shortage of ours is no try.
+    pub(super) fn tried(&mut self) {
+        self.next += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Time {
+        Time::START + Duration::from_millis(millis)
+    }
+
+    fn bounds(places: usize, attempts: u32, deadline: u64) -> Bounds {
+        Bounds { places, attempts, deadline: at(deadline) }
+    }
+
+    #[test]
+    fn each_address_gets_an_equal_share_of_what_is_left() {
+        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
+        let bounds = bounds(3, 1, 900);
+        assert_eq!(attempts.next(bounds, at(0), &mut rng), Step::Dial { place: 0, until: at(300) });
+        attempts.tried();
+        // The first failed early.
+        assert_eq!(attempts.next(bounds, at(100), &mut rng), Step::Dial { place: 1, until: at(500) });
+        attempts.tried();
+        assert_eq!(attempts.next(bounds, at(500), &mut rng), Step::Dial { place: 2, until: at(900) });
+        attempts.tried();
+        assert_eq!(attempts.next(bounds, at(600), &mut rng), Step::GiveUp);
+    }
+
+    #[test]
+    fn an_address_that_was_not_tried_is_next_again() {
+        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
+        for now in [0, 100] {
+            let step = attempts.next(bounds(1, 1, 900), at(now), &mut rng);
+            assert_eq!(step, Step::Dial { place: 0, until: at(900) });
+        }
+    }
+
+    #[test]
+    fn a_pause_stands_between_attempts_and_doubles() {
+        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
+        let bounds = bounds(1, 3, 100_000);
+        let mut now = at(0);
+        for (least, most) in [(50, 150), (100, 300)] {
+            assert!(matches!(attempts.next(bounds, now, &mut rng), Step::Dial { place: 0, .. }));
+            attempts.tried();
+            let Step::Pause { until } = attempts.next(bounds, now, &mut rng) else { panic!("there is to be a pause") };
+            let pause = until.since(now).as_millis();
+            assert!((least..=most).contains(&pause), "{pause}");
+            now = until;
+        }
+        attempts.next(bounds, now, &mut rng);
+        attempts.tried();
+        assert_eq!(attempts.next(bounds, now, &mut rng), Step::GiveUp);
+    }
+
+    #[test]
+    fn nothing_begins_at_the_deadline_and_no_pause_outlasts_it() {
+        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
+        assert_eq!(attempts.next(bounds(1, 3, 900), at(900), &mut rng), Step::GiveUp);
+        attempts.tried();
+        assert_eq!(attempts.next(bounds(1, 3, 900), at(880), &mut rng), Step::GiveUp);
+    }
+}

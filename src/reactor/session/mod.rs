@@ -1,0 +1,234 @@
+//! One client and its upstream, from accept to reap.
+
+mod attempts;
+mod ending;
+mod opening;
+mod relaying;
+
+use std::net::{SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use super::cause::Cause;
+use super::record::Record;
+use super::table::Queued;
+use crate::net::{Hints, Peer, Stream, Time, Token};
+use crate::relay::input::End;
+use crate::relay::pair::{Fate, Pair};
+use crate::relay::pool::Pool;
+use ending::Ending;
+use opening::Opening;
+pub(super) use relaying::{Conclusion, Patience, Trigger};
+
+/// One accepted client and its upstream connection. At most 152 bytes: an idle session costs nothing else.
+#[derive(Debug)]
+pub(super) struct Session<S: Stream> {
+    stage: Stage<S>,
+    /// getpeername fails after a reset, so the address is kept; that of an IPv4 client as `::ffff:a.b.c.d`.
+    client: SocketAddrV6,
+    /// Place of the upstream address in use, or last tried, in the configuration.
+    upstream: u8,
+    /// The serials of the client's and of the upstream's socket: see [`Token`].
+    serials: [u32; 2],
+    began: Time,
+    /// When a byte or a state last moved.
+    last_progress: Time,
+    /// When its entry in the table of alarms is due; NEVER when it has none.
+    pub(super) alarm: Time,
+    /// When the upstream was connected, in milliseconds after the beginning.
+    connected_ms: u32,
+    /// Set when something other than the streams decides the end.
+    cause: Option<Cause>,
+    /// The queues of the table that it is on.
+    pub(super) queued: Queued,
+    /// It was reset by the drain deadline or a second stop request.
+    cut_short: bool,
+}
+
+/// What a session is doing.
+///
+/// ```text
+///   Opening ──► Relaying ──► Relaying with an Ending ──► reaped
+///      └───────────┴──────────────────────────────────────▲
+/// ```
+#[derive(Debug)]
+enum Stage<S: Stream> {
+    /// The client waits for its upstream.
+    Opening(Opening<S>),
+    /// Bytes move; or, with an ending, nothing more will be relayed and what was written is being acknowledged.
+    Relaying(Pair<S>, Option<Ending>),
+    /// The streams are being moved from one stage to the next. No other method ever sees it.
+    Moving,
+}
+
+impl<S: Stream> Stage<S> {
+    /// A method was called in a stage that it is not for.
+    fn unexpected(&self, what: &str) {
+        let stage = match self {
+            Self::Opening(_) => "opening",
+            Self::Relaying(_, None) => "relaying",
+            Self::Relaying(_, Some(_)) => "ending",
+            Self::Moving => "moving",
+        };
+        debug_assert!(false, "{what} while {stage}");
+    }
+}
+
+impl<S: Stream> Session<S> {
+    /// A client that was just accepted.
+    pub(super) fn new(stream: S, client: SocketAddr, serial: u32, now: Time) -> Self {
+        Self {
+            stage: Stage::Opening(Opening::new(stream, now)),
+            client: match client {
+                SocketAddr::V4(address) => SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0),
+                SocketAddr::V6(address) => address,
+            },
+            upstream: 0,
+            serials: [serial, 0],
+            began: now,
+            last_progress: now,
+            alarm: Time::NEVER,
+            connected_ms: 0,
+            cause: None,
+            queued: Queued::default(),
+            cut_short: false,
+        }
+    }
+
+    /// The serial of this peer's socket, 0 if it has none yet.
+    pub(super) fn serial(&self, peer: Peer) -> u32 {
+        self.serials[peer as usize]
+    }
+
+    /// The token of this peer's socket, and of the flow that reads from it.
+    pub(super) fn token(&self, key: u32, peer: Peer) -> Token {
+        Token::new(self.serial(peer), key, peer)
+    }
+
+    /// A new connection to the upstream gets this serial.
+    pub(super) fn renumber_upstream(&mut self, serial: u32) {
+        self.serials[Peer::Upstream as usize] = serial;
+    }
+
+    /// Remembers an event.
+    pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.mark(peer, hints),
+            Stage::Relaying(pair, _) => pair.mark(peer, hints),
+            Stage::Moving => self.stage.unexpected("marked"),
+        }
+    }
+
+    /// Forgets every WouldBlock of both sides: the next run tries everything.
+    pub(super) fn assume_ready(&mut self) {
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.client.assume_ready(),
+            Stage::Relaying(pair, _) => pair.assume_ready(),
+            Stage::Moving => self.stage.unexpected("made ready"),
+        }
+    }
+
+    /// Is nothing relayed yet?
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.stage, Stage::Opening(_))
+    }
+
+    /// Does it wait for a descriptor?
+    pub(super) fn waits_for_descriptor(&self) -> bool {
+        matches!(&self.stage, Stage::Opening(opening) if opening.waits_for_descriptor) && !self.queued.is_ended()
+    }
+
+    /// The upstream is connected: from opening to relaying. False, and nothing changes, if there is no upstream.
+    fn established(&mut self, now: Time) -> bool {
+        match std::mem::replace(&mut self.stage, Stage::Moving) {
+            Stage::Opening(Opening { client, upstream: Some(upstream), .. }) => {
+                self.stage = Stage::Relaying(Pair::new(client, upstream, None), None);
+                self.last_progress = now;
+                self.connected_ms = u32::try_from(now.since(self.began).as_millis()).unwrap_or(u32::MAX);
+                true
+            }
+            stage @ (Stage::Opening(_) | Stage::Relaying(..) | Stage::Moving) => {
+                stage.unexpected("established");
+                self.stage = stage;
+                false
+            }
+        }
+    }
+
+    /// When the upstream was connected, to the millisecond.
+    pub(super) fn connected_at(&self) -> Time {
+        self.began + Duration::from_millis(self.connected_ms.into())
+    }
+
+    /// Sets SO_KEEPALIVE on the upstream's socket, unless the session is ending.
+    pub(super) fn keep_alive(&mut self) {
+        if let Stage::Relaying(pair, None) = &mut self.stage {
+            pair.side_mut(Peer::Upstream).stream_mut().keep_alive();
+        }
+    }
+
+    /// Something other than the streams decides the end. The first cause stays, also if it was a stream's.
+    pub(super) fn set_cause(&mut self, cause: Cause) {
+        let earlier = match &self.stage {
+            Stage::Relaying(pair, _) => pair.first_error(),
+            Stage::Opening(_) | Stage::Moving => None,
+        };
+        let cause = earlier.map_or(cause, |(peer, fault)| Cause::of_fault(peer, fault));
+        self.cause.get_or_insert(cause);
+    }
+
+    /// The drain does not wait for it any longer.
+    pub(super) fn cut_short(&mut self) {
+        self.set_cause(Cause::Drain);
+        self.cut_short = true;
+    }
+
+    /// Ends the streams and returns the record. Dropping a session without this resets its streams too, but the pool
+    /// loses count of its leases.
+    pub(super) fn close(self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool<S::Pipe>) -> Record {
+        let time = now.since(self.began);
+        let mut record = Record {
+            client: match self.client.ip().to_ipv4_mapped() {
+                Some(ip) => SocketAddr::new(ip.into(), self.client.port()),
+                None => self.client.into(),
+            },
+            upstream: upstreams[usize::from(self.upstream)],
+            up: 0,
+            down: 0,
+            time,
+            connect: time,
+            end: Cause::NoResources,
+            cut_short: self.cut_short,
+        };
+        match self.stage {
+            Stage::Relaying(pair, _) => {
+                record.up = pair.flow(Peer::Client).moved();
+                record.down = pair.flow(Peer::Upstream).moved();
+                record.connect = Duration::from_millis(self.connected_ms.into());
+                let error = pair.first_error().map(|(peer, fault)| Cause::of_fault(peer, fault));
+                let fin = pair.first_fin().map(Cause::of_fin);
+                // An orderly close only if all was said and nothing forced the end.
+                let end = match pair.fate() {
+                    Fate::Done(end) if self.cause.is_none() => end,
+                    Fate::Done(_) | Fate::OneSideDead | Fate::Relaying => End::Reset,
+                };
+                let streams = if end == End::Fin { fin } else { error.or(fin) };
+                record.end = self.cause.or(streams).unwrap_or(record.end);
+                pair.end(end, pool);
+            }
+            Stage::Opening(opening) => record.end = self.cause.unwrap_or(opening.last),
+            Stage::Moving => Stage::<S>::Moving.unexpected("closed"),
+        }
+        record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::mio::Socket;
+
+    #[test]
+    fn a_session_is_at_most_152_bytes() {
+        assert!(size_of::<Session<Socket>>() <= 152, "{}", size_of::<Session<Socket>>());
+    }
+}

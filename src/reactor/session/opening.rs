@@ -1,0 +1,192 @@
+//! A client that waits for its upstream.
+
+use std::io::{self, ErrorKind};
+
+use log::{debug, warn};
+
+use super::attempts::{Attempts, Bounds, Step};
+use super::{Session, Stage};
+use crate::net::errno::{ConnectError, on_connect, shortage_message};
+use crate::net::{Hints, Net, Peer, Stream, Time};
+use crate::reactor::cause::Cause;
+use crate::reactor::{LOG, Reactor};
+use crate::relay::side::Side;
+
+/// What a session is before its upstream is connected.
+#[derive(Debug)]
+pub(super) struct Opening<S> {
+    pub(super) client: Side<S>,
+    /// The connection under way; none during a pause, or while the session waits for a descriptor.
+    pub(super) upstream: Option<Side<S>>,
+    attempts: Attempts,
+    /// When the address in use, the pause, or the wait for a descriptor has had its time.
+    until: Time,
+    /// Why the last address failed.
+    pub(super) last: Cause,
+    pub(super) waits_for_descriptor: bool,
+}
+
+impl<S: Stream> Opening<S> {
+    pub(super) fn new(client: S, now: Time) -> Self {
+        Self {
+            client: Side::new(client),
+            upstream: None,
+            attempts: Attempts::default(),
+            until: now,
+            last: Cause::ConnectTimeout,
+            waits_for_descriptor: false,
+        }
+    }
+
+    pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
+        match peer {
+            Peer::Client => self.client.mark(hints),
+            Peer::Upstream => {
+                if let Some(upstream) = &mut self.upstream {
+                    upstream.mark(hints);
+                }
+            }
+        }
+    }
+}
+
+impl<S: Stream> Session<S> {
+    /// Asks for the events of the client's socket.
+    pub(in crate::reactor) fn register_client(&mut self, key: u32, net: &mut impl Net<Stream = S>) -> io::Result<()> {
+        let token = self.token(key, Peer::Client);
+        match &mut self.stage {
+            Stage::Opening(opening) => net.register(opening.client.stream_mut(), token),
+            Stage::Relaying(..) | Stage::Moving => {
+                self.stage.unexpected("registered");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Something happened to a session that opens: its upstream is connected, or failed, or has had its time; or the
+    /// client went away.
+    pub(in crate::reactor) fn open(&mut self, key: u32) {
+        let session = &mut self.table[key];
+        let Stage::Opening(opening) = &mut session.stage else {
+            session.stage.unexpected("opened");
+            return;
+        };
+        // A client that only finished speaking is kept. One that reset its connection is beyond help.
+        opening.client.check_error();
+        if opening.client.first_error().is_some() {
+            return self.end(key, Some(Cause::ClientGone));
+        }
+        let (due, until) = (self.now >= opening.until, opening.until);
+        let Some(upstream) = &mut opening.upstream else {
+            return if due || opening.waits_for_descriptor { self.dial(key) } else { self.arm(key, until) };
+        };
+        let error: io::Error = match self.net.connected(upstream.stream_mut()) {
+            Ok(true) => return self.established(key),
+            Ok(false) if !due => return self.arm(key, until),
+            Ok(false) => ErrorKind::TimedOut.into(),
+            Err(error) if on_connect(&error) == ConnectError::WasEstablished => {
+                upstream.fail(&error);
+                return self.established(key);
+            }
+            Err(error) => error,
+        };
+        debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[usize::from(session.upstream)]);
+        opening.last = Cause::of_connect(&error);
+        opening.upstream = None;
+        self.dial(key);
+    }
+
+    /// The upstream is connected.
+    fn established(&mut self, key: u32) {
+        if !self.table[key].established(self.now) {
+            return self.end(key, None);
+        }
+        self.disarm(key);
+        let upstream = self.table[key].token(key, Peer::Upstream);
+        self.keepalive.add(upstream, self.now, &mut self.alarms);
+    }
+
+    /// Begins a connection to the next address that takes one.
+    pub(in crate::reactor) fn dial(&mut self, key: u32) {
+        let bounds = Bounds {
+            places: self.config.to.len(),
+            attempts: self.config.connect_attempts,
+            deadline: self.table[key].began + self.config.connect_timeout,
+        };
+        loop {
+            let Stage::Opening(opening) = &mut self.table[key].stage else {
+                self.table[key].stage.unexpected("dialled");
+                return;
+            };
+            let (place, until) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
+                Step::Dial { place, until } => (place, until),
+                Step::Pause { until } => {
+                    opening.until = until;
+                    self.stop_waiting(key);
+                    return self.arm(key, until);
+                }
+                Step::GiveUp => {
+                    self.stop_waiting(key);
+                    return self.end(key, None);
+                }
+            };
+            let token = self.table.renumber_upstream(key);
+            // There are 256 addresses at most.
+            self.table[key].upstream = u8::try_from(place).unwrap_or(u8::MAX);
+            let begun = self.net.connect(self.config.to[place]).and_then(|mut stream| {
+                self.net.register(&mut stream, token)?;
+                Ok(stream)
+            });
+            let Stage::Opening(opening) = &mut self.table[key].stage else {
+                self.table[key].stage.unexpected("dialling");
+                return;
+            };
+            match begun {
+                Ok(stream) => {
+                    opening.upstream = Some(Side::new(stream));
+                    opening.attempts.tried();
+                    opening.until = until;
+                    self.stop_waiting(key);
+                    return self.arm(key, until);
+                }
+                Err(error) if on_connect(&error) == ConnectError::Shortage => {
+                    return self.wait_for_descriptor(key, &error, bounds.deadline);
+                }
+                Err(error) => {
+                    debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[place]);
+                    opening.last = Cause::of_connect(&error);
+                    opening.attempts.tried();
+                }
+            }
+        }
+    }
+
+    /// connect(2) found no descriptor, memory or watch. That costs no attempt, and ends the session only with the
+    /// connect timeout.
+    fn wait_for_descriptor(&mut self, key: u32, error: &io::Error, deadline: Time) {
+        let client = self.table[key].token(key, Peer::Client);
+        let Stage::Opening(opening) = &mut self.table[key].stage else {
+            self.table[key].stage.unexpected("waiting");
+            return;
+        };
+        opening.last = Cause::NoResources;
+        opening.until = deadline;
+        let waited = std::mem::replace(&mut opening.waits_for_descriptor, true);
+        self.descriptors.wait(client, waited, self.now, &mut self.alarms);
+        if self.descriptors.note_shortage() {
+            warn!(target: LOG, "connect: {}", shortage_message(error, "new clients wait"));
+        }
+        self.arm(key, deadline);
+    }
+
+    /// If the session waited for a descriptor, it does not any more.
+    pub(in crate::reactor) fn stop_waiting(&mut self, key: u32) {
+        if let Stage::Opening(opening) = &mut self.table[key].stage
+            && std::mem::take(&mut opening.waits_for_descriptor)
+        {
+            self.descriptors.leave(&mut self.table, &mut self.alarms);
+        }
+    }
+}

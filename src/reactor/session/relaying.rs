@@ -1,0 +1,154 @@
+//! Running the flows of a session, and the conclusions from what they did.
+
+use std::time::Duration;
+
+use super::ending::{Ending, Next};
+use super::{Session, Stage};
+use crate::net::{Peer, Stream, Time};
+use crate::reactor::cause::Cause;
+use crate::relay::input::End;
+use crate::relay::pair::Fate;
+use crate::relay::pool::Pool;
+
+/// What makes a session run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::reactor) enum Trigger {
+    /// An event of one of its sides, or what was left of one. Each flow gets a first slice.
+    Event,
+    /// Its alarm. Both sides try everything. If nothing comes of it, its time is up.
+    Alarm,
+    /// Its turn on the backlog: the flow from `source` gets a slice.
+    Turn {
+        /// The peer the flow reads from.
+        source: Peer,
+        /// Bytes.
+        slice: usize,
+    },
+}
+
+/// What a run leaves to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::reactor) struct Served {
+    /// The flows from these peers have used up their slice.
+    pub(in crate::reactor) queue: [bool; 2],
+    /// A side was found to have failed: run the session again.
+    pub(in crate::reactor) failed: bool,
+    /// Bytes that went into pipes.
+    pub(in crate::reactor) spliced: usize,
+}
+
+/// What a session waits for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::reactor) enum Conclusion {
+    /// An event.
+    Event,
+    /// An event, or this moment.
+    Until(Time),
+    /// Nothing: it has ended.
+    Over,
+}
+
+/// The settings a conclusion depends on.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::reactor) struct Patience {
+    pub(in crate::reactor) idle_timeout: Option<Duration>,
+    pub(in crate::reactor) half_close_timeout: Option<Duration>,
+    pub(in crate::reactor) reset_grace: Duration,
+    /// An orderly close waits until all is acknowledged too.
+    pub(in crate::reactor) draining: bool,
+}
+
+impl<S: Stream> Session<S> {
+    /// Runs the flows that this trigger is about, unless they wait on the backlog.
+    pub(in crate::reactor) fn serve(&mut self, trigger: Trigger, pool: &mut Pool<S::Pipe>, now: Time) -> Served {
+        let mut served = Served::default();
+        let Stage::Relaying(pair, _) = &mut self.stage else {
+            self.stage.unexpected("served");
+            return served;
+        };
+        let queued = self.queued;
+        // A flow on the backlog is not idle. It waits for its turn.
+        let mut progress = Peer::BOTH.into_iter().any(|peer| queued.is_on_backlog(peer) && pair.is_progress(peer));
+        for source in Peer::BOTH.into_iter().filter(|source| !queued.is_on_backlog(*source)) {
+            let slice = match trigger {
+                Trigger::Turn { source: turn, slice } if turn == source => slice,
+                Trigger::Turn { .. } => continue,
+                // Bulk goes straight to the backlog: one buffer would not be enough.
+                Trigger::Event if pair.flow(source).is_bulk() => 0,
+                Trigger::Event | Trigger::Alarm => pool.size(),
+            };
+            let pass = pair.relay(source, slice, pool);
+            progress |= pass.progress;
+            served.failed |= pass.failed;
+            served.spliced += pass.spliced;
+            served.queue[source as usize] = pass.slice_used_up;
+        }
+        if progress {
+            self.last_progress = now;
+        }
+        served
+    }
+
+    /// Draws the conclusions from what the flows did.
+    ///
+    /// Only an alarm takes a deadline: it has made both sides try first. An event speaks for one side, and that of the
+    /// other may be in the next batch.
+    pub(in crate::reactor) fn conclude(
+        &mut self,
+        trigger: Trigger,
+        patience: Patience,
+        pool: &mut Pool<S::Pipe>,
+        now: Time,
+    ) -> Conclusion {
+        let inactive = self.inactive_at(patience);
+        let Stage::Relaying(pair, ending) = &mut self.stage else {
+            self.stage.unexpected("concluded");
+            return Conclusion::Event;
+        };
+        if ending.is_none() {
+            match (pair.fate(), inactive) {
+                (Fate::Relaying, Some((at, cause))) if now >= at && trigger == Trigger::Alarm => {
+                    pair.cut(pool);
+                    self.set_cause(cause);
+                }
+                (Fate::Relaying, Some((at, _))) => return Conclusion::Until(at),
+                (Fate::Relaying, None) => return Conclusion::Event,
+                // Outside the drain an orderly close does not wait: the kernel delivers the rest.
+                (Fate::Done(End::Fin), _) if !patience.draining => return Conclusion::Over,
+                (Fate::Done(_) | Fate::OneSideDead, _) => {}
+            }
+            self.last_progress = now;
+        }
+        self.conclude_ending(trigger, patience.reset_grace, now)
+    }
+
+    /// Asks what is still to be acknowledged, and whether it is worth waiting for. Begins the ending if there is none.
+    fn conclude_ending(&mut self, trigger: Trigger, grace: Duration, now: Time) -> Conclusion {
+        let Stage::Relaying(pair, ending) = &mut self.stage else {
+            self.stage.unexpected("ending");
+            return Conclusion::Event;
+        };
+        let ending = ending.get_or_insert_with(|| Ending::new(now));
+        if ending.acknowledged(pair.unacked()) {
+            self.last_progress = now;
+        }
+        let flushed = matches!(pair.fate(), Fate::Done(_));
+        match ending.next(flushed, self.last_progress, grace, now) {
+            Next::Over => Conclusion::Over,
+            Next::Wait(at) if now >= at && trigger == Trigger::Alarm => Conclusion::Over,
+            Next::Wait(at) => Conclusion::Until(at),
+        }
+    }
+
+    /// When inactivity is too much, and what that is called.
+    fn inactive_at(&self, patience: Patience) -> Option<(Time, Cause)> {
+        let Stage::Relaying(pair, None) = &self.stage else {
+            return None;
+        };
+        let half_close = patience.half_close_timeout.filter(|_| pair.is_half_closed());
+        let half_close = half_close.map(|wait| (wait, Cause::HalfCloseTimeout));
+        let idle = patience.idle_timeout.map(|wait| (wait, Cause::IdleTimeout));
+        let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
+        nearest.map(|(wait, cause)| (self.last_progress + wait, cause))
+    }
+}
