@@ -19,7 +19,7 @@
 //! stranger, and what it differs from itself by is what no ratio can be trusted with. A relay that loses or adds a
 //! byte, closes a connection or stalls has failed, in that scenario, and the table says how.
 //!
-//! A full run writes `benches/results/DATE.json`, `DATE.md` and `DATE.svg`. No service of the machine is touched: every
+//! A full run writes `latest.json`, `latest.md` and `latest.svg` to `benches/results/`. No service of the machine is touched: every
 //! relay is a process of our own with a configuration of our own ([`relays`]), and ends with us ([`process`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
 #![allow(clippy::cast_precision_loss, reason = "nothing here is measured to 52 bits")]
@@ -114,7 +114,7 @@ fn bench(options: &Options) -> Outcome<()> {
     results.warn_of_noise();
     println!("{}", table::write(&results));
     if options.is_full() || options.save {
-        save(&results, options.name.as_deref())?;
+        save(&results, &options.name)?;
     }
     Ok(())
 }
@@ -154,10 +154,9 @@ fn play(house: &House, scenarios: &[&'static Scenario], contenders: &[Contender]
     Ok(boards)
 }
 
-fn save(results: &Results, name: Option<&str>) -> Outcome<()> {
+fn save(results: &Results, name: &str) -> Outcome<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     std::fs::create_dir_all(&folder)?;
-    let name = name.unwrap_or(&results.machine.date);
     for (ending, text) in
         [("json", json::write(results)), ("md", markdown::write(results)), ("svg", picture::write(results))]
     {

@@ -7,7 +7,7 @@ use crate::scenarios::{SCENARIOS, Scenario};
 
 /// Measures tproxy and the other relays this machine has, in turns, on the same work.
 ///
-/// A full run takes about nine minutes and writes benches/results/DATE.json, .md and .svg.
+/// A full run takes about nine minutes and writes benches/results/latest.json, latest.md and latest.svg.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench versus --", max_term_width = 100, after_help = after_help())]
 pub(crate) struct Options {
@@ -31,9 +31,9 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) save: bool,
 
-    /// The name of the results' files, instead of the date
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
+    /// The name of the result files. Git ignores all but `latest`
+    #[arg(long, value_name = "NAME", default_value = "latest")]
+    pub(crate) name: String,
 
     /// What cargo says to every bench
     #[arg(long, hide = true)]
