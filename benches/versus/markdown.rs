@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{Board, Results};
-use crate::table::number;
+use crate::results::{Results, Table};
+use crate::text::number;
 
 /// A scenario's column, and what it is called here.
 type Column = (&'static str, usize, &'static str);
@@ -37,19 +37,21 @@ pub(crate) fn write(results: &Results) -> String {
 
 /// Medians, and in the last row how far apart the two runs of tproxy are in the worst round.
 fn table(results: &Results, title: &str, columns: &[Column]) -> Option<String> {
-    let boards: Vec<_> = columns.iter().filter_map(|column| Some((column, board(results, column.0)?))).collect();
-    if boards.is_empty() {
+    let tables_found: Vec<_> = columns.iter().filter_map(|column| Some((column, find(results, column.0)?))).collect();
+    if tables_found.is_empty() {
         return None;
     }
     let mut text = format!("| {title} |");
-    boards.iter().for_each(|((_, _, title), _)| text.push_str(&format!(" {title} |")));
-    let _ = write!(text, "\n|---|{}\n", "--:|".repeat(boards.len()));
+    tables_found.iter().for_each(|((_, _, title), _)| text.push_str(&format!(" {title} |")));
+    let _ = write!(text, "\n|---|{}\n", "--:|".repeat(tables_found.len()));
     for (index, contender) in results.contenders.iter().enumerate() {
-        let cells = boards.iter().map(|((_, column, _), board)| Some(number(board.cells.get(index)?.median(*column)?)));
+        let cells =
+            tables_found.iter().map(|((_, column, _), table)| Some(number(table.rows.get(index)?.median(*column)?)));
         row(&mut text, contender.name, cells);
     }
-    let noise =
-        boards.iter().map(|((_, column, _), board)| Some(format!("{:.0} %", results.noise(board, *column)? * 100.0)));
+    let noise = tables_found
+        .iter()
+        .map(|((_, column, _), table)| Some(format!("{:.0} %", results.noise(table, *column)? * 100.0)));
     row(&mut text, "the two of tproxy differ by up to", noise);
     Some(text)
 }
@@ -59,6 +61,6 @@ fn row(text: &mut String, name: &str, cells: impl Iterator<Item = Option<String>
     let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
 }
 
-fn board<'a>(results: &'a Results, name: &str) -> Option<&'a Board> {
-    results.boards.iter().find(|board| board.scenario.name == name)
+fn find<'a>(results: &'a Results, name: &str) -> Option<&'a Table> {
+    results.tables.iter().find(|table| table.scenario.name == name)
 }

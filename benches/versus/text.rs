@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::relays::{BASELINE, Contender};
-use crate::results::{Board, Results};
+use crate::results::{Results, Table};
 
 /// What the columns mean, once.
 const LEGEND: &str = "\
@@ -17,9 +17,9 @@ pub(crate) fn write(results: &Results) -> String {
     let mut text = heading(results);
     text.push('\n');
     text.push_str(LEGEND);
-    for board in &results.boards {
+    for table in &results.tables {
         text.push('\n');
-        text.push_str(&table(results, board));
+        text.push_str(&scenario(results, table));
     }
     for warning in &results.warnings {
         let _ = writeln!(text, "\nwarning: {warning}");
@@ -46,31 +46,31 @@ pub(crate) fn versions(contenders: &[Contender]) -> String {
     versions.join(", ")
 }
 
-fn table(results: &Results, board: &Board) -> String {
-    let scenario = board.scenario;
+fn scenario(results: &Results, table: &Table) -> String {
+    let scenario = table.scenario;
     let mut text = format!("{}: {}\n{:<20}", scenario.name, scenario.title, "");
     scenario.figures.iter().for_each(|figure| text.push_str(&format!("{:>15}{:13}", figure.name, "")));
     text.truncate(text.trim_end().len());
     let _ = write!(text, "\n{:<20}", "");
     scenario.figures.iter().for_each(|figure| text.push_str(&format!("{:>15}     ±      ×", figure.unit)));
     text.push('\n');
-    for (index, (contender, cell)) in results.contenders.iter().zip(&board.cells).enumerate() {
+    for (index, (contender, row)) in results.contenders.iter().zip(&table.rows).enumerate() {
         if !scenario.fits(contender) {
             continue;
         }
         let _ = write!(text, "{:<20}", contender.name);
-        if let Some(why) = &cell.failure {
+        if let Some(why) = &row.failure {
             let _ = write!(text, "  failed: {why}");
-            if cell.rounds.iter().all(Option::is_none) {
+            if row.rounds.iter().all(Option::is_none) {
                 text.push('\n');
                 continue;
             }
             let _ = write!(text, "\n{:<20}", "");
         }
         for column in 0..scenario.figures.len() {
-            let value = cell.median(column).map_or_else(|| "–".to_owned(), number);
-            let spread = cell.spread(column).map_or(String::new(), percent);
-            let ratio = match board.ratio(&results.contenders, index, column) {
+            let value = row.median(column).map_or_else(|| "–".to_owned(), number);
+            let spread = row.spread(column).map_or(String::new(), percent);
+            let ratio = match table.ratio(&results.contenders, index, column) {
                 Some(ratio) if contender.name != BASELINE => self::ratio(ratio),
                 _ => String::new(),
             };
@@ -79,15 +79,13 @@ fn table(results: &Results, board: &Board) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    let noises = results.noises(board);
+    let noises = results.noises(table);
     if !noises.is_empty() {
         let noise: Vec<_> = noises.iter().map(|(name, noise)| format!("{name} {:.0} %", noise * 100.0)).collect();
         let _ = writeln!(text, "A/A: {}", noise.join(", "));
     }
-    if let Some((contender, cell)) =
-        results.contenders.iter().zip(&board.cells).find(|(_, cell)| !cell.calls.is_empty())
-    {
-        let calls: Vec<_> = cell.calls.iter().map(|(name, count)| format!("  {name} {}\n", number(*count))).collect();
+    if let Some((contender, row)) = results.contenders.iter().zip(&table.rows).find(|(_, row)| !row.calls.is_empty()) {
+        let calls: Vec<_> = row.calls.iter().map(|(name, count)| format!("  {name} {}\n", number(*count))).collect();
         let _ = write!(text, "the calls of {}, for each\n{}", contender.name, calls.concat());
     }
     text
