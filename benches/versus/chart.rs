@@ -2,7 +2,7 @@
 //! same on a light page and on a dark one.
 //!
 //! Bars begin at zero and are drawn to scale. A bar that would make the others too short to compare is cut, with a mark.
-//! The value is printed beside every bar.
+//! The value is printed beside every bar. A figure that is noise has no chart: see [`Results::is_noise`].
 
 use std::fmt::Write as _;
 
@@ -103,6 +103,7 @@ pub(crate) fn write(results: &Results) -> String {
             .filter_map(|panel| {
                 Some((panel, results.tables.iter().find(|table| table.scenario.name == panel.scenario)?))
             })
+            .filter(|(panel, table)| !results.is_noise(table, panel.column))
             .collect();
         if panels.is_empty() {
             continue;

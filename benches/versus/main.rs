@@ -17,8 +17,9 @@
 //! that other load on the machine affects all relays alike. The main figure is the relay's CPU time for a unit of work
 //! ([`account`]); on a shared machine, rates mean little.
 //!
-//! tproxy is measured twice, as if it were two relays. How much the two differ is the noise (A/A). A relay fails
-//! a scenario if it loses or adds a byte, closes a connection or stalls, and the table says which.
+//! tproxy is measured twice, as if it were two relays. How much the two differ is the noise (A/A). A column whose noise
+//! exceeds the difference between the relays is left out ([`results`]). A relay fails a scenario if it loses or adds a
+//! byte, closes a connection or stalls, and the table says which.
 //!
 //! A full run writes `latest.json`, `latest.md` and `latest.svg` to `benches/results/`. The bench touches no service of
 //! the machine: every relay is a new process with a configuration of its own ([`relays`]) and ends with the bench

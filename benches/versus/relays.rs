@@ -118,6 +118,11 @@ fn installed() -> Vec<Contender> {
 }
 
 impl Contender {
+    /// Neither tproxy nor the load alone.
+    pub(crate) fn is_other_relay(&self) -> bool {
+        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Direct)
+    }
+
     /// Writes the configuration into the folder and returns the command line.
     pub(crate) fn command(&self, from: SocketAddr, to: SocketAddr, folder: &Path) -> Outcome<Vec<OsString>> {
         let Some(program) = &self.program else { return failed("there is no relay") };

@@ -1,4 +1,8 @@
 //! Readings of all rounds, and what follows from them: medians, ratios, noise.
+//!
+//! A column is left out of the tables and the chart if its noise is larger than its message. The **noise** is how much
+//! tproxy differs from itself in the worst round. The **message** is how much the other relays differ from tproxy, the
+//! median of them. Then half of the relays, or more, cannot be told from tproxy. The JSON has every column.
 
 use crate::failure::{Failure, Outcome};
 use crate::machine::Machine;
@@ -91,6 +95,22 @@ impl Results {
         let again = self.contenders.iter().position(|contender| contender.name == BASELINE_AGAIN)?;
         let ratios = table.ratios(&self.contenders, again, column)?;
         ratios.into_iter().map(|ratio| ratio.max(1.0 / ratio) - 1.0).reduce(f64::max)
+    }
+
+    /// How much the other relays differ from tproxy, the median of them, as a fraction of the smaller value.
+    fn message(&self, table: &Table, column: usize) -> Option<f64> {
+        let others = self.contenders.iter().enumerate().filter(|(_, contender)| contender.is_other_relay());
+        let ratios = others.filter_map(|(index, _)| table.ratio(&self.contenders, index, column));
+        median(ratios.map(|ratio| ratio.max(1.0 / ratio) - 1.0).collect())
+    }
+
+    /// Is the noise of this column larger than its message? Then tables and chart leave it out.
+    pub(crate) fn is_noise(&self, table: &Table, column: usize) -> bool {
+        match (self.noise(table, column), self.message(table, column)) {
+            (Some(noise), Some(message)) => noise > message,
+            // Without a second run of tproxy or without another relay, there is nothing to compare.
+            (None, _) | (_, None) => false,
+        }
     }
 
     /// The noise of every figure of the table.

@@ -1,16 +1,18 @@
-//! The results as tables, to be read in a terminal, or on a page as they are.
+//! The results as tables of plain text, for a terminal.
 
 use std::fmt::Write as _;
 
 use crate::relays::{BASELINE, Contender};
-use crate::results::{Results, Table};
+use crate::results::{Results, Row, Table};
+use crate::scenarios::Scenario;
 
-/// What the columns mean, once.
+/// What the columns mean, printed once.
 const LEGEND: &str = "\
-Medians. ± is (max − min) ÷ median of the rounds. × is tproxy ÷ this one, the median of the rounds' ratios: of a cost,
-below 1 says that tproxy needs less; of a rate (/s), above 1 says that it is faster. CPU is the relay's own, all of its
-processes. A/A: tproxy is measured twice, as if it were two relays, and differs from itself by so much in the worst
-round; a ratio within that says nothing. direct: no relay, what the load itself costs.
+Medians. ± is (max − min) ÷ median of the rounds. × is tproxy ÷ this relay, the median of the rounds' ratios: below 1 in
+a cost means that tproxy needs less; above 1 in a rate (/s) means that tproxy is faster. CPU is that of all processes of
+the relay. A/A: tproxy is measured twice, as if it were two relays. This is how much the two differ in the worst round; a
+ratio closer to 1 than that means nothing. A column is left out if A/A is larger than what the other relays differ from
+tproxy, the median of them. direct: no relay, the cost of the load itself.
 ";
 
 pub(crate) fn write(results: &Results) -> String {
@@ -33,7 +35,7 @@ pub(crate) fn heading(results: &Results) -> String {
     format!("{machine} · rounds: {}\n{versions}\n", results.rounds)
 }
 
-/// Each program once.
+/// The version of each program.
 pub(crate) fn versions(contenders: &[Contender]) -> String {
     let mut versions: Vec<String> = Vec::new();
     for contender in contenders.iter().filter(|contender| !contender.version.is_empty()) {
@@ -48,14 +50,15 @@ pub(crate) fn versions(contenders: &[Contender]) -> String {
 
 fn scenario(results: &Results, table: &Table) -> String {
     let scenario = table.scenario;
-    let mut text = format!("{}: {}\n{:<20}", scenario.name, scenario.title, "");
-    scenario.figures.iter().for_each(|figure| text.push_str(&format!("{:>15}{:13}", figure.name, "")));
-    text.truncate(text.trim_end().len());
-    let _ = write!(text, "\n{:<20}", "");
-    scenario.figures.iter().for_each(|figure| text.push_str(&format!("{:>15}     ±      ×", figure.unit)));
-    text.push('\n');
+    let (noise, columns): (Vec<_>, Vec<_>) =
+        (0..scenario.figures.len()).partition(|&column| results.is_noise(table, column));
+    let mut text = format!("{}: {}\n", scenario.name, scenario.title);
+    if !columns.is_empty() {
+        text.push_str(&headings(scenario, &columns));
+    }
     for (index, (contender, row)) in results.contenders.iter().zip(&table.rows).enumerate() {
-        if !scenario.fits(contender) {
+        let is_empty = columns.is_empty() && row.failure.is_none();
+        if is_empty || !scenario.fits(contender) {
             continue;
         }
         let _ = write!(text, "{:<20}", contender.name);
@@ -67,22 +70,24 @@ fn scenario(results: &Results, table: &Table) -> String {
             }
             let _ = write!(text, "\n{:<20}", "");
         }
-        for column in 0..scenario.figures.len() {
-            let value = row.median(column).map_or_else(|| "–".to_owned(), number);
-            let spread = row.spread(column).map_or(String::new(), percent);
-            let ratio = match table.ratio(&results.contenders, index, column) {
-                Some(ratio) if contender.name != BASELINE => self::ratio(ratio),
-                _ => String::new(),
-            };
-            let _ = write!(text, "{value:>15}{spread:>6}{ratio:>7}");
+        for &column in &columns {
+            let ratio = table.ratio(&results.contenders, index, column).filter(|_| contender.name != BASELINE);
+            text.push_str(&readings(row, column, ratio));
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
     let noises = results.noises(table);
-    if !noises.is_empty() {
-        let noise: Vec<_> = noises.iter().map(|(name, noise)| format!("{name} {:.0} %", noise * 100.0)).collect();
-        let _ = writeln!(text, "A/A: {}", noise.join(", "));
+    let with_noise = |columns: &[usize]| {
+        let names = noises.iter().enumerate().filter(|(column, _)| columns.contains(column));
+        let names: Vec<_> = names.map(|(_, (name, noise))| format!("{name} {:.0} %", noise * 100.0)).collect();
+        names.join(", ")
+    };
+    if !noises.is_empty() && !columns.is_empty() {
+        let _ = writeln!(text, "A/A: {}", with_noise(&columns));
+    }
+    if !noise.is_empty() {
+        let _ = writeln!(text, "left out: {}", with_noise(&noise));
     }
     if let Some((contender, row)) = results.contenders.iter().zip(&table.rows).find(|(_, row)| !row.calls.is_empty()) {
         let calls: Vec<_> = row.calls.iter().map(|(name, count)| format!("  {name} {}\n", number(*count))).collect();
@@ -91,7 +96,23 @@ fn scenario(results: &Results, table: &Table) -> String {
     text
 }
 
-/// Three digits, or all before the point.
+/// Two lines: names and units.
+fn headings(scenario: &Scenario, columns: &[usize]) -> String {
+    let figures: Vec<_> = columns.iter().filter_map(|&column| scenario.figures.get(column)).collect();
+    let names: String = figures.iter().map(|figure| format!("{:>15}{:13}", figure.name, "")).collect();
+    let units: String = figures.iter().map(|figure| format!("{:>15}     ±      ×", figure.unit)).collect();
+    format!("{:20}{}\n{:20}{units}\n", "", names.trim_end(), "")
+}
+
+/// Median, spread and ratio of one relay.
+fn readings(row: &Row, column: usize, ratio: Option<f64>) -> String {
+    let value = row.median(column).map_or_else(|| "–".to_owned(), number);
+    let spread = row.spread(column).map_or(String::new(), percent);
+    let ratio = ratio.map_or(String::new(), self::ratio);
+    format!("{value:>15}{spread:>6}{ratio:>7}")
+}
+
+/// Three digits, or all those before the point.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => thousands(value),
@@ -114,7 +135,7 @@ fn thousands(value: f64) -> String {
     text
 }
 
-/// A spread, which has five places.
+/// A spread, in at most five characters.
 fn percent(value: f64) -> String {
     if value < 10.0 { format!("{:.0}%", value * 100.0) } else { ">999%".to_owned() }
 }
