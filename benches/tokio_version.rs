@@ -1,12 +1,12 @@
 //! The relay that tproxy is measured against: the same command line, on tokio.
 //!
 //! ```console
-//! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888            # as a tutorial has it
-//! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888 --tuned    # as good as a page of it gets
+//! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888            # as in a tutorial
+//! $ cargo bench --bench tokio_version -- -f 127.0.0.1:6101 -t 127.0.0.1:8888 --tuned    # as fast as one page gets
 //! ```
-//! `cargo bench --bench versus` builds and runs both. Neither says how a stream ended: an error becomes a FIN, which is
-//! part of why they are short.
-#![allow(clippy::print_stdout, reason = "it has no log, and its usage goes where usages go")]
+//! `cargo bench --bench versus` builds and runs both. Neither passes on how a stream ended: an error becomes a FIN. That
+//! is one reason why they are short.
+#![allow(clippy::print_stdout, reason = "it has no log")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 const USAGE: &str = "usage: tokio_version -f ADDR -t ADDR [--tuned]";
 
-/// What the tuned one reads at once, and what tproxy's buffers hold.
+/// The buffers of the tuned version: as large as tproxy's.
 const BUFFER: usize = 64 << 10;
 
 fn main() -> ExitCode {
     let Some((from, to, is_tuned)) = arguments() else {
-        // Not a failure: a plain `cargo bench` runs every bench there is.
+        // Not a failure: a plain `cargo bench` runs every bench.
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     };
@@ -44,7 +44,7 @@ fn arguments() -> Option<(SocketAddr, SocketAddr, bool)> {
             "-f" | "--from" => from = words.next()?.parse().ok(),
             "-t" | "--to" => to = words.next()?.parse().ok(),
             "--tuned" => is_tuned = true,
-            // What cargo passes to every bench.
+            // cargo passes this to every bench.
             "--bench" => {}
             _ => return None,
         }
@@ -52,7 +52,8 @@ fn arguments() -> Option<(SocketAddr, SocketAddr, bool)> {
     Some((from?, to?, is_tuned))
 }
 
-/// The first version one writes: all the defaults, and whoever cannot be connected to holds up the next client.
+/// The first version one writes, with all defaults. It connects before it accepts the next client, so a silent upstream
+/// delays every client.
 #[tokio::main]
 async fn naive(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind(from).await?;
@@ -78,8 +79,8 @@ async fn relay(client: TcpStream, upstream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The version one has after a week of measuring: one thread, no Nagle, larger buffers, and nobody waits for another's
-/// connect.
+/// The version one has after a week of measuring: one thread, no Nagle, larger buffers, and a task that connects for each
+/// client.
 #[tokio::main(flavor = "current_thread")]
 async fn tuned(from: SocketAddr, to: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind(from).await?;

@@ -1,8 +1,7 @@
-//! Bulk: as many bytes as the relay takes, over some flows, one way or both, and every one of them counted at both
-//! ends.
+//! Bulk: as many bytes as the relay takes, over several flows, one way or both. Both ends count every byte.
 //!
-//! The load copies nothing: `sendfile(2)` from a memfd lends its pages to the socket, and `recv(2)` with MSG_TRUNC
-//! drops what has arrived without looking at it. What is left is the kernel's TCP, which the relay pays for too.
+//! The load copies nothing. `sendfile(2)` from a memfd lends its pages to the socket, and `recv(2)` with MSG_TRUNC
+//! drops what has arrived without reading it. The kernel's TCP remains, and the relay pays for it too.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -14,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::clock::{Patience, now};
+use crate::clock::{Deadline, now};
 use crate::failure::{During as _, Failure, Outcome, failed};
 use crate::sessions::Session;
 
@@ -28,30 +27,32 @@ pub(crate) enum Direction {
     Both,
 }
 
-/// The most one call sends or receives: alone, and where small messages wait for the end of the call.
-const PIECE: usize = 1 << 20;
-const SMALL_PIECE: usize = 128 << 10;
+/// The most that one call sends or receives.
+const CHUNK: usize = 1 << 20;
 
-/// How long nothing may arrive.
-const STALL: Duration = Duration::from_secs(5);
+/// The same, where small messages wait until the call returns.
+const SMALL_CHUNK: usize = 128 << 10;
+
+/// The transfer fails when nothing arrives for this long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All flows of a run, in one loop.
 pub(crate) struct Bulk {
     poll: Poll,
     events: Events,
-    /// Client and upstream of the first session, of the second, and so on.
-    ends: Vec<End>,
-    /// Ends that may have something to do, each at most once.
+    /// Client and upstream of the first session, then those of the second, and so on.
+    sides: Vec<Side>,
+    /// Sides that may have something to do, each at most once.
     ready: VecDeque<usize>,
     source: OwnedFd,
     sink: Vec<u8>,
-    /// Whoever sends goes on doing it.
-    goes_on: bool,
+    /// The sending sides go on sending.
+    is_sending: bool,
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
 
-struct End {
+struct Side {
     stream: TcpStream,
     sends: bool,
     readable: bool,
@@ -61,7 +62,7 @@ struct End {
     received: u64,
 }
 
-/// What a run of it was.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moved {
     pub(crate) bytes: u64,
@@ -69,53 +70,61 @@ pub(crate) struct Moved {
 }
 
 impl Bulk {
-    /// Beside messages, no call may take long.
+    /// Beside messages, calls are short.
     pub(crate) fn new(sessions: Vec<Session>, direction: Direction, beside_messages: bool) -> Outcome<Self> {
         let poll = Poll::new()?;
-        let piece = if beside_messages { SMALL_PIECE } else { PIECE };
-        let sink = vec![0; piece];
+        let chunk = if beside_messages { SMALL_CHUNK } else { CHUNK };
+        let sink = vec![0; chunk];
         let source = memfd_create("bulk", MemfdFlags::CLOEXEC)?;
         write_all(&source, &sink)?;
-        let mut ends = Vec::new();
+        let mut sides = Vec::new();
         for Session { client, upstream } in sessions {
             for (stream, sends) in [(client, direction != Direction::Down), (upstream, direction != Direction::Up)] {
                 let mut stream = TcpStream::from_std(stream);
-                poll.registry().register(&mut stream, Token(ends.len()), Interest::READABLE | Interest::WRITABLE)?;
-                ends.push(End { stream, sends, readable: false, writable: false, queued: false, sent: 0, received: 0 });
+                poll.registry().register(&mut stream, Token(sides.len()), Interest::READABLE | Interest::WRITABLE)?;
+                sides.push(Side {
+                    stream,
+                    sends,
+                    readable: false,
+                    writable: false,
+                    queued: false,
+                    sent: 0,
+                    received: 0,
+                });
             }
         }
-        let (events, ready) = (Events::with_capacity(ends.len().max(1)), VecDeque::with_capacity(ends.len()));
-        Ok(Self { poll, events, ends, ready, source, sink, goes_on: true, sent: 0, received: 0 })
+        let (events, ready) = (Events::with_capacity(sides.len().max(1)), VecDeque::with_capacity(sides.len()));
+        Ok(Self { poll, events, sides, ready, source, sink, is_sending: true, sent: 0, received: 0 })
     }
 
-    /// From the first byte to the last: for so long, or so many bytes, whatever comes first.
+    /// Sends for this time or until this many bytes were sent, whichever comes first. Returns when all have arrived.
     pub(crate) fn run(&mut self, time: Duration, bytes: u64) -> Outcome<Moved> {
         let begin = now();
-        let patience = Patience::of(time + STALL);
+        let deadline = Deadline::after(time + STALL_TIMEOUT);
         while self.sent < bytes && now() < begin + time {
             self.turn()?;
-            patience.check("the transfer")?;
+            deadline.check("the transfer")?;
         }
         self.finish(begin)
     }
 
-    /// Lets everything arrive that was sent, and holds the one against the other. The connections stay open: some
-    /// relays close both ways when one of them has ended, with what is under way.
+    /// Stops sending, waits until everything has arrived, and compares both counts. The connections stay open: some
+    /// relays close both directions when one of them ends, and lose what is under way.
     pub(crate) fn finish(&mut self, begin: Instant) -> Outcome<Moved> {
-        self.goes_on = false;
-        let mut patience = Patience::of(STALL);
+        self.is_sending = false;
+        let mut deadline = Deadline::after(STALL_TIMEOUT);
         while self.received < self.sent {
             let before = self.received;
             self.turn()?;
             if self.received > before {
-                patience = Patience::of(STALL);
+                deadline = Deadline::after(STALL_TIMEOUT);
             }
-            if let Err(Failure(why)) = patience.check("the transfer") {
+            if let Err(Failure(why)) = deadline.check("the transfer") {
                 return failed(format!("{why}: {} of {} bytes arrived", self.received, self.sent));
             }
         }
         let time = now() - begin;
-        for pair in self.ends.chunks_exact(2) {
+        for pair in self.sides.chunks_exact(2) {
             let [client, upstream] = pair else { continue };
             for (from, to, way) in [(client, upstream, "up"), (upstream, client, "down")] {
                 if from.sent != to.received {
@@ -126,7 +135,7 @@ impl Bulk {
         if self.received == 0 { failed("nothing moved") } else { Ok(Moved { bytes: self.received, time }) }
     }
 
-    /// Waits, and gives everyone who is ready one piece.
+    /// Waits, then moves one chunk for each side that is ready.
     fn turn(&mut self) -> Outcome<()> {
         self.mark(if self.ready.is_empty() { Duration::from_millis(100) } else { Duration::ZERO })?;
         for _ in 0..self.ready.len() {
@@ -135,44 +144,44 @@ impl Bulk {
         Ok(())
     }
 
-    /// Takes note of who is ready.
+    /// Takes events, for at most `limit`, and puts the sides they name on the queue.
     pub(crate) fn mark(&mut self, limit: Duration) -> Outcome<()> {
         wait(&mut self.poll, &mut self.events, limit)?;
         for event in &self.events {
             let Token(key) = event.token();
-            let Some(end) = self.ends.get_mut(key) else { continue };
-            end.readable |= event.is_readable();
-            end.writable |= event.is_writable();
-            if !end.queued {
-                end.queued = true;
+            let Some(side) = self.sides.get_mut(key) else { continue };
+            side.readable |= event.is_readable();
+            side.writable |= event.is_writable();
+            if !side.queued {
+                side.queued = true;
                 self.ready.push_back(key);
             }
         }
         Ok(())
     }
 
-    /// One piece for the one who has waited longest.
+    /// Moves one chunk for the side at the front of the queue.
     pub(crate) fn step(&mut self) -> Outcome<()> {
         let Some(key) = self.ready.pop_front() else { return Ok(()) };
-        let Some(end) = self.ends.get_mut(key) else { return Ok(()) };
-        if end.readable {
-            self.received += end.receive(&mut self.sink)?;
+        let Some(side) = self.sides.get_mut(key) else { return Ok(()) };
+        if side.readable {
+            self.received += side.receive(&mut self.sink)?;
         }
-        let may_send = end.sends && self.goes_on;
-        if may_send && end.writable {
-            self.sent += end.send(&self.source, self.sink.len())?;
+        let may_send = side.sends && self.is_sending;
+        if may_send && side.writable {
+            self.sent += side.send(&self.source, self.sink.len())?;
         }
-        end.queued = end.readable || (may_send && end.writable);
-        if end.queued {
+        side.queued = side.readable || (may_send && side.writable);
+        if side.queued {
             self.ready.push_back(key);
         }
         Ok(())
     }
 }
 
-impl End {
-    fn send(&mut self, source: &OwnedFd, piece: usize) -> Outcome<u64> {
-        match sendfile(&self.stream, source, Some(&mut 0), piece) {
+impl Side {
+    fn send(&mut self, source: &OwnedFd, chunk: usize) -> Outcome<u64> {
+        match sendfile(&self.stream, source, Some(&mut 0), chunk) {
             Ok(count) => {
                 self.sent += count as u64;
                 Ok(count as u64)
@@ -201,7 +210,7 @@ impl End {
     }
 }
 
-/// An interrupted wait is an empty turn: whoever waits looks whether the bench is to end.
+/// A signal ends the wait with no events, so that the caller can check for a stop request.
 pub(crate) fn wait(poll: &mut Poll, events: &mut Events, limit: Duration) -> Outcome<()> {
     match poll.poll(events, Some(limit)) {
         Err(error) if error.kind() != std::io::ErrorKind::Interrupted => Err(error).during("waiting for events"),

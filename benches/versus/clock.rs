@@ -1,4 +1,4 @@
-//! The bench's time, its patience, and whether somebody lost theirs.
+//! The bench's clock, its deadlines, and the request to stop.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "between two looks at another process, which has no way to wake us")]
+#[expect(clippy::disallowed_methods, reason = "another process is polled, and it cannot wake this one")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }
@@ -29,8 +29,8 @@ pub(crate) fn shared_nanoseconds() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// The first request to stop ends the run in order, with every relay ended; a second one does not wait.
-pub(crate) fn listen_for_a_stop() -> std::io::Result<()> {
+/// The first signal ends the run in order and kills its relays. A second one ends this process at once.
+pub(crate) fn install_stop_handler() -> std::io::Result<()> {
     let stop = STOP.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))?;
@@ -39,25 +39,25 @@ pub(crate) fn listen_for_a_stop() -> std::io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_stopped() -> bool {
+pub(crate) fn stop_requested() -> bool {
     STOP.get().is_some_and(|stop| stop.load(Ordering::Relaxed))
 }
 
-/// How long something may take, with a word for what it is.
-pub(crate) struct Patience {
+/// A point in time by which something must have happened.
+pub(crate) struct Deadline {
     until: Instant,
 }
 
-impl Patience {
-    pub(crate) fn of(time: Duration) -> Self {
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
         Self { until: now() + time }
     }
 
-    /// Fails when the time is over or somebody wants the bench to end.
+    /// Fails when the time is over or a stop was requested. `what` is the thing waited for.
     pub(crate) fn check(&self, what: impl Display) -> Outcome<()> {
         match () {
-            () if is_stopped() => failed("interrupted"),
-            () if now() >= self.until => failed(format!("no end of {what}")),
+            () if stop_requested() => failed("interrupted"),
+            () if now() >= self.until => failed(format!("timed out: {what}")),
             () => Ok(()),
         }
     }

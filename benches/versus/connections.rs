@@ -1,8 +1,7 @@
-//! Connections: connect, one small message there and back, close; so many, some of them at a time.
+//! Connections: each connects, exchanges one small message and closes. Several run at a time.
 //!
-//! The client closes first, as most do. So there is a TIME_WAIT for each of them at the client and at the relay; relay
-//! and upstream have new ports in each run, of 28,000 ephemeral ones each time, and the runs are far enough apart for
-//! the kernel to keep all of them.
+//! The client closes first, as most clients do. So each connection leaves a TIME_WAIT at the client and one at the
+//! relay. Relay and upstream listen on new ports in each run, so each run has all 28,000 ephemeral ports to itself.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -13,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::bulk::wait;
-use crate::clock::{Patience, now};
+use crate::clock::{Deadline, now};
 use crate::failure::{During as _, Outcome, failed};
 use crate::sessions::Upstream;
 
@@ -22,14 +21,14 @@ const LISTENER: Token = Token(usize::MAX >> 1);
 
 struct Connections {
     poll: Poll,
-    front: SocketAddr,
+    address: SocketAddr,
     listener: TcpListener,
     clients: Slab<Client>,
     upstreams: Slab<Exchange>,
     started: u64,
-    /// Clients that have their answer and closed.
+    /// Clients that got their answer and closed.
     answered: u64,
-    /// Upstream connections that have seen that.
+    /// Upstream connections that have seen the client's FIN.
     ended: u64,
 }
 
@@ -45,18 +44,18 @@ struct Exchange {
     received: usize,
 }
 
-/// How long it took.
-pub(crate) fn run(front: SocketAddr, upstream: &Upstream, count: u64, at_a_time: u64) -> Outcome<Duration> {
+/// Runs `count` connections, `at_a_time` of them in parallel. Returns how long they took.
+pub(crate) fn run(address: SocketAddr, upstream: &Upstream, count: u64, at_a_time: u64) -> Outcome<Duration> {
     let listener = upstream.listener.try_clone()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
     let (poll, clients, upstreams) = (Poll::new()?, Slab::new(), Slab::new());
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut all = Connections { poll, front, listener, clients, upstreams, started: 0, answered: 0, ended: 0 };
+    let mut all = Connections { poll, address, listener, clients, upstreams, started: 0, answered: 0, ended: 0 };
     let mut events = Events::with_capacity(1024);
 
     let begin = now();
-    let patience = Patience::of(Duration::from_secs(20));
+    let deadline = Deadline::after(Duration::from_secs(20));
     while all.ended < count {
         while all.started < count && all.started - all.answered < at_a_time {
             all.connect()?;
@@ -69,7 +68,7 @@ pub(crate) fn run(front: SocketAddr, upstream: &Upstream, count: u64, at_a_time:
                 Token(token) => all.upstream(token / 2)?,
             }
         }
-        patience.check(format_args!("the connections, {} of {count} are through", all.ended))?;
+        deadline.check(format_args!("the connections, {} of {count} finished", all.ended))?;
     }
     match all.answered {
         answered if answered == count => Ok(now() - begin),
@@ -79,7 +78,7 @@ pub(crate) fn run(front: SocketAddr, upstream: &Upstream, count: u64, at_a_time:
 
 impl Connections {
     fn connect(&mut self) -> Outcome<()> {
-        let mut stream = TcpStream::connect(self.front).during("connecting")?;
+        let mut stream = TcpStream::connect(self.address).during("connecting")?;
         let entry = self.clients.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(2 * entry.key()), interest)?;
@@ -123,7 +122,7 @@ impl Connections {
         }
         if exchange.received == MESSAGE {
             if exchange.message.first_chunk() != Some(&number.to_ne_bytes()) {
-                return failed("somebody had the answer of somebody else");
+                return failed("a client got the answer of another");
             }
             self.clients.remove(key);
             self.answered += 1;
@@ -149,10 +148,10 @@ impl Connections {
 }
 
 impl Exchange {
-    /// The last read's count, 0 at the end; None if there is no more at the moment.
+    /// Returns the count of the last read, 0 at the end of the stream, None if nothing is left to read now.
     fn receive(&mut self) -> std::io::Result<Option<usize>> {
         loop {
-            // With one byte more than the message, a full message is a short read, and the end is seen beside it.
+            // One byte more than a message: so a read that returns a whole message is short, and the end is seen too.
             let mut room = [0; MESSAGE + 1];
             match self.stream.read(&mut room) {
                 Ok(0) => return Ok(Some(0)),

@@ -1,21 +1,21 @@
-//! Why a relay has no figure: a sentence, which goes where the figure would be.
+//! Why a relay has no figure: a sentence, printed in place of the figure.
 
 use std::fmt::Display;
 
-/// What goes wrong with one relay in one scenario ends nothing but that.
+/// A failure of one relay in one scenario. The other relays and scenarios go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure(pub(crate) String);
 
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
-// Not an error itself, so that every error becomes one with a question mark.
+// `Failure` does not implement `Error`, so that this impl is allowed and `?` converts every error.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(error.to_string())
     }
 }
 
-/// Says what was being done.
+/// Adds what was being done to an error.
 pub(crate) trait During<T> {
     fn during(self, what: impl Display) -> Outcome<T>;
 }
@@ -26,7 +26,7 @@ impl<T, E: Into<Failure>> During<T> for Result<T, E> {
     }
 }
 
-/// A failure of its own kind.
+/// A failure that has no error behind it.
 pub(crate) fn failed<T>(why: impl Into<String>) -> Outcome<T> {
     Err(Failure(why.into()))
 }

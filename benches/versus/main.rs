@@ -1,4 +1,4 @@
-//! tproxy beside other relays: the same work, in turns, in the same minutes, and who costs what.
+//! tproxy beside other relays: the same work, in turns, in the same minutes, and what it costs each of them.
 //!
 //! ```console
 //! $ cargo bench --bench versus                       # everything: about nine minutes
@@ -13,37 +13,40 @@
 //!  │           │ ─── 127.0.0.3 ──► │ upstream     bulk, messages, …   │   ports for each run
 //!  └───────────┘                   └──────────────────────────────────┘
 //! ```
-//! A round plays every scenario with every relay, one after the other, forwards in one round and backwards in the next,
-//! so that whatever else the machine does meets all of them. The main figure is the CPU time of the relay for a unit of
-//! work ([`account`]): rates on a machine that others use mean little. tproxy runs twice, the second time as a
-//! stranger, and what it differs from itself by is what no ratio can be trusted with. A relay that loses or adds a
-//! byte, closes a connection or stalls has failed, in that scenario, and the table says how.
+//! A round runs every scenario with every relay, one after the other. The order is reversed in every second round, so
+//! that other load on the machine affects all relays alike. The main figure is the relay's CPU time for a unit of work
+//! ([`account`]); on a shared machine, rates mean little.
 //!
-//! A full run writes `benches/results/DATE.json`, `DATE.md` and `DATE.svg`. No service of the machine is touched: every
-//! relay is a process of our own with a configuration of our own ([`relays`]), and ends with us ([`process`]).
+//! tproxy is measured twice, as if it were two relays. How much the two differ is the noise (A/A). A column whose noise
+//! exceeds the difference between the relays is left out ([`results`]). A relay fails a scenario if it loses or adds a
+//! byte, closes a connection or stalls, and the table says which.
+//!
+//! A full run writes `latest.json`, `latest.md` and `latest.svg` to `benches/results/`. The bench touches no service of
+//! the machine: every relay is a new process with a configuration of its own ([`relays`]) and ends with the bench
+//! ([`process`]). `benches/README.md` has the results and how to read them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
-#![allow(clippy::cast_precision_loss, reason = "nothing here is measured to 52 bits")]
+#![allow(clippy::cast_precision_loss, reason = "no figure here needs more than 52 bits")]
 
 mod account;
 mod bulk;
+mod chart;
 mod clock;
 mod connections;
 mod failure;
+mod harness;
 mod json;
 mod machine;
 mod markdown;
 mod messages;
 mod options;
-mod picture;
 mod process;
 mod progress;
 mod relays;
 mod results;
 mod scenarios;
 mod sessions;
-mod stage;
 mod strace;
-mod table;
+mod text;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,30 +54,32 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use failure::{During as _, Failure, Outcome, failed};
+use harness::Harness;
 use machine::{Cores, Machine};
 use options::Options;
 use progress::Progress;
 use relays::Contender;
-use results::{Board, Cell, Results};
+use results::{Results, Row, Table};
 use scenarios::Scenario;
-use stage::House;
 
-/// Descriptors of this process for a session, client and upstream, as of a relay; some are for other things.
-const DESCRIPTORS: u64 = 2;
-const OTHERS: u64 = 200;
+/// Descriptors of a session: a client and an upstream, in this process as in a relay.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// The part of its time that the load may have to wait for its core.
-const WAITED_MAX: f64 = 0.02;
+/// Descriptors kept for everything else.
+const DESCRIPTORS_SPARE: u64 = 200;
+
+/// The load may wait for its core for this fraction of the time. Beyond it, a warning says so.
+const LOAD_WAIT_MAX: f64 = 0.02;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let ended = match words.next() {
-        // `cargo test --benches` comes without a word; `cargo bench` says --bench.
+        // `cargo test --benches` passes no argument; `cargo bench` passes --bench.
         None => {
-            println!("cargo bench --bench versus runs this");
+            println!("run it with `cargo bench --bench versus`");
             Ok(())
         }
-        Some(word) if word == process::BECOME => process::become_relay(words),
+        Some(word) if word == process::LAUNCH => process::launch_relay(words),
         Some(_) => bench(&Options::parse()),
     };
     match ended {
@@ -88,78 +93,82 @@ fn main() -> ExitCode {
 
 fn bench(options: &Options) -> Outcome<()> {
     let scenarios = options.scenarios()?;
-    clock::listen_for_a_stop()?;
+    clock::install_stop_handler()?;
     let descriptors = machine::raise_descriptor_limit();
-    // What is built is built on all cores.
+    // Before this thread is pinned to a core, so that cargo builds on all of them.
     let (contenders, mut warnings) = relays::find(|name| options.wants_relay(name));
     if contenders.is_empty() {
-        return failed("none of these relays is here");
+        return failed("none of these relays is installed");
     }
-    let (machine, cores) = (Machine::look(), Cores::choose()?);
+    let (machine, cores) = (Machine::detect(), Cores::choose()?);
     machine::pin(cores.load).during("moving to a core")?;
     warnings.extend(machine.warnings(cores));
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
 
-    let sessions_max = usize::try_from(descriptors.saturating_sub(OTHERS) / DESCRIPTORS).unwrap_or(usize::MAX);
-    let house = House { cores, is_quick: options.quick, strace: relays::strace(), sessions_max };
-    let (begin, waited) = (clock::now(), account::waited());
-    let boards = play(&house, &scenarios, &contenders, options.rounds())?;
-    let waited = (account::waited() - waited).div_duration_f64(clock::now() - begin);
-    if waited > WAITED_MAX {
+    let sessions_max =
+        usize::try_from(descriptors.saturating_sub(DESCRIPTORS_SPARE) / DESCRIPTORS_PER_SESSION).unwrap_or(usize::MAX);
+    let harness = Harness { cores, is_quick: options.quick, strace: relays::strace(), sessions_max };
+    let (begin, waited) = (clock::now(), account::run_queue_wait());
+    let tables = run_rounds(&harness, &scenarios, &contenders, options.rounds())?;
+    let waited = (account::run_queue_wait() - waited).div_duration_f64(clock::now() - begin);
+    if waited > LOAD_WAIT_MAX {
         let percent = waited * 100.0;
-        warnings
-            .push(format!("the load waited {percent:.0} % of the time for its core: rates and latencies are others'"));
+        warnings.push(format!("the load waited {percent:.0} % of the time for its core: rates and latencies suffer"));
     }
-    let mut results = Results { machine, contenders, rounds: options.rounds(), boards, warnings };
+    let mut results = Results { machine, contenders, rounds: options.rounds(), tables, warnings };
     results.warn_of_noise();
-    println!("{}", table::write(&results));
+    println!("{}", text::write(&results));
     if options.is_full() || options.save {
-        save(&results, options.name.as_deref())?;
+        save(&results, &options.name)?;
     }
     Ok(())
 }
 
-/// All rounds.
-fn play(house: &House, scenarios: &[&'static Scenario], contenders: &[Contender], rounds: u32) -> Outcome<Vec<Board>> {
-    let mut boards: Vec<_> =
-        scenarios.iter().map(|scenario| Board { scenario, cells: vec![Cell::default(); contenders.len()] }).collect();
-    let plays = |scenario: &Scenario, round| round == 0 || !scenario.is_once();
-    let runs = (0..rounds).flat_map(|round| scenarios.iter().filter(move |scenario| plays(scenario, round)));
+/// Runs all rounds.
+fn run_rounds(
+    harness: &Harness,
+    scenarios: &[&'static Scenario],
+    contenders: &[Contender],
+    rounds: u32,
+) -> Outcome<Vec<Table>> {
+    let mut tables: Vec<_> =
+        scenarios.iter().map(|scenario| Table { scenario, rows: vec![Row::default(); contenders.len()] }).collect();
+    let runs_in = |scenario: &Scenario, round| round == 0 || !scenario.runs_once();
+    let runs = (0..rounds).flat_map(|round| scenarios.iter().filter(move |scenario| runs_in(scenario, round)));
     let runs = runs.map(|scenario| contenders.iter().filter(|contender| scenario.fits(contender)).count());
     let mut progress = Progress::of(runs.sum());
     for round in 0..rounds {
-        for board in boards.iter_mut().filter(|board| plays(board.scenario, round)) {
-            let part = format!("round {} of {rounds} · {}", round + 1, board.scenario.name);
-            let mut order: Vec<_> = contenders.iter().zip(&mut board.cells).collect();
+        for table in tables.iter_mut().filter(|table| runs_in(table.scenario, round)) {
+            let part = format!("round {} of {rounds} · {}", round + 1, table.scenario.name);
+            let mut order: Vec<_> = contenders.iter().zip(&mut table.rows).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
-            for (contender, cell) in order.into_iter().filter(|(contender, _)| board.scenario.fits(contender)) {
+            for (contender, row) in order.into_iter().filter(|(contender, _)| table.scenario.fits(contender)) {
                 progress.begin(&part, contender.name);
-                // Who has failed would again, and take its time.
-                if cell.failure.is_none() {
-                    cell.add(house.run(board.scenario, contender));
+                // A relay that failed is not measured again: it would fail again, after a time-out.
+                if row.failure.is_none() {
+                    row.add(harness.run(table.scenario, contender));
                 }
-                if clock::is_stopped() {
+                if clock::stop_requested() {
                     progress.say("interrupted");
                     return failed("nothing was written");
                 }
-                if let Some(why) = cell.failure.as_ref().filter(|_| cell.rounds.len() == round as usize + 1) {
-                    progress.say(&format!("{}, {}: {why}", board.scenario.name, contender.name));
+                if let Some(why) = row.failure.as_ref().filter(|_| row.rounds.len() == round as usize + 1) {
+                    progress.say(&format!("{}, {}: {why}", table.scenario.name, contender.name));
                 }
             }
         }
     }
     progress.end();
-    Ok(boards)
+    Ok(tables)
 }
 
-fn save(results: &Results, name: Option<&str>) -> Outcome<()> {
+fn save(results: &Results, name: &str) -> Outcome<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     std::fs::create_dir_all(&folder)?;
-    let name = name.unwrap_or(&results.machine.date);
     for (ending, text) in
-        [("json", json::write(results)), ("md", markdown::write(results)), ("svg", picture::write(results))]
+        [("json", json::write(results)), ("md", markdown::write(results)), ("svg", chart::write(results))]
     {
         std::fs::write(folder.join(format!("{name}.{ending}")), text).during("writing the results")?;
     }

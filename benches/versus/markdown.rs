@@ -1,11 +1,11 @@
-//! The results as two tables for a page: what the README shows is this file, as it is.
+//! The results as two tables in Markdown, for benches/README.md.
 
 use std::fmt::Write as _;
 
-use crate::results::{Board, Results};
-use crate::table::number;
+use crate::results::{Results, Table};
+use crate::text::number;
 
-/// A scenario's column, and what it is called here.
+/// A scenario's figure, and its heading here.
 type Column = (&'static str, usize, &'static str);
 
 const BULK: &[Column] = &[
@@ -14,51 +14,62 @@ const BULK: &[Column] = &[
     ("bulk-64-down", 0, "64 down"),
     ("bulk-64-up", 0, "64 up"),
     ("mixed", 0, "64 B beside 8 bulk flows: p50, µs"),
-    ("mixed", 1, "p99, µs"),
+    ("mixed", 1, "64 B beside 8 bulk flows: p99, µs"),
     ("mixed", 2, "bulk meanwhile, GiB/s"),
 ];
 
 const SMALL: &[Column] = &[
     ("message-16k", 0, "16 KiB there and back, p50, µs"),
-    ("message-64k", 0, "64 KiB, µs"),
-    ("round-trips", 0, "64 B, CPU µs"),
+    ("message-64k", 0, "64 KiB there and back, p50, µs"),
+    ("round-trips", 0, "64 B there and back, CPU µs"),
     ("connections", 0, "a connection, CPU µs"),
     ("memory", 0, "an idle session, bytes"),
     ("calls", 0, "calls per 64 B there and back"),
-    ("calls", 1, "per connection"),
-    ("calls", 2, "per GiB"),
+    ("calls", 1, "calls per connection"),
+    ("calls", 2, "calls per GiB"),
 ];
 
 pub(crate) fn write(results: &Results) -> String {
-    let tables = [("bulk: CPU s/GiB", BULK), ("messages, connections, idleness", SMALL)];
+    let tables = [("bulk: CPU s/GiB", BULK), ("messages, connections, idle sessions", SMALL)];
     let tables: Vec<_> = tables.into_iter().filter_map(|(title, columns)| table(results, title, columns)).collect();
     tables.join("\n")
 }
 
-/// Medians, and in the last row how far apart the two runs of tproxy are in the worst round.
+/// Medians. The last row is the noise. A sentence names the columns that are left out: see [`Results::is_noise`].
 fn table(results: &Results, title: &str, columns: &[Column]) -> Option<String> {
-    let boards: Vec<_> = columns.iter().filter_map(|column| Some((column, board(results, column.0)?))).collect();
-    if boards.is_empty() {
+    let measured = columns.iter().filter_map(|&(name, column, title)| {
+        let table = results.tables.iter().find(|table| table.scenario.name == name)?;
+        Some((table, column, title))
+    });
+    let (noise, columns): (Vec<_>, Vec<_>) = measured.partition(|&(table, column, _)| results.is_noise(table, column));
+    if columns.is_empty() {
         return None;
     }
     let mut text = format!("| {title} |");
-    boards.iter().for_each(|((_, _, title), _)| text.push_str(&format!(" {title} |")));
-    let _ = write!(text, "\n|---|{}\n", "--:|".repeat(boards.len()));
+    columns.iter().for_each(|(_, _, title)| text.push_str(&format!(" {title} |")));
+    let _ = write!(text, "\n|---|{}\n", "--:|".repeat(columns.len()));
     for (index, contender) in results.contenders.iter().enumerate() {
-        let cells = boards.iter().map(|((_, column, _), board)| Some(number(board.cells.get(index)?.median(*column)?)));
-        row(&mut text, contender.name, cells);
+        let median = |&(table, column, _): &(&Table, usize, _)| Some(number(table.rows.get(index)?.median(column)?));
+        row(&mut text, contender.name, columns.iter().map(median));
     }
-    let noise =
-        boards.iter().map(|((_, column, _), board)| Some(format!("{:.0} %", results.noise(board, *column)? * 100.0)));
-    row(&mut text, "the two of tproxy differ by up to", noise);
+    let percent = |&(table, column, _): &(&Table, usize, _)| percent(results, table, column);
+    row(&mut text, "tproxy and tproxy (again) differ by up to", columns.iter().map(percent));
+    if !noise.is_empty() {
+        let names = noise.iter().map(|entry @ (_, _, title)| match percent(entry) {
+            Some(noise) => format!("{title} ({noise})"),
+            None => (*title).to_owned(),
+        });
+        let names: Vec<_> = names.collect();
+        let _ = writeln!(text, "\nLeft out, because the noise is larger than the message: {}.", names.join("; "));
+    }
     Some(text)
 }
 
-fn row(text: &mut String, name: &str, cells: impl Iterator<Item = Option<String>>) {
-    let cells: Vec<_> = cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned())).collect();
-    let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+fn percent(results: &Results, table: &Table, column: usize) -> Option<String> {
+    Some(format!("{:.0} %", results.noise(table, column)? * 100.0))
 }
 
-fn board<'a>(results: &'a Results, name: &str) -> Option<&'a Board> {
-    results.boards.iter().find(|board| board.scenario.name == name)
+fn row(text: &mut String, name: &str, values: impl Iterator<Item = Option<String>>) {
+    let values: Vec<_> = values.map(|value| value.unwrap_or_else(|| "–".to_owned())).collect();
+    let _ = writeln!(text, "| {name} | {} |", values.join(" | "));
 }

@@ -1,11 +1,10 @@
-//! Messages: a client sends one, the upstream returns it when all of it is there, and the time until the client has it
-//! again is noted.
+//! Messages: a client sends one, the upstream returns it once it is complete, and the bench notes how long that took.
 //!
-//! Closed: each connection sends the next message when it has the last one, as fast as that goes. At a rate: a message
-//! is sent when its time has come, whatever became of those before it, and its latency counts from the time it was
-//! *meant* to be sent, so that a relay that stalls, or a load that comes late, makes the figures worse and not fewer.
+//! **Closed loop**: each connection sends the next message when the last one has returned. **At a rate**: messages are
+//! sent at fixed times, whether or not the earlier ones have returned. Latency counts from the time a message was *due*.
+//! So a relay that stalls, or a load that is late, makes the latencies worse instead of making messages fewer.
 //!
-//! Each message begins with its number, by which it is known again.
+//! Each message begins with its number, which identifies it when it returns.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -15,53 +14,55 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::bulk::wait;
-use crate::clock::{Patience, now};
+use crate::clock::{Deadline, now};
 use crate::failure::{During as _, Outcome, failed};
 use crate::sessions::Session;
 
-/// What a message begins with.
+/// Bytes of the number that a message begins with.
 const NUMBER: usize = 8;
 
-/// Room for the largest message and more, so that a read that does not fill it has taken all there was.
+/// Larger than any message, so that a read that does not fill it has emptied the socket.
 const SCRATCH: usize = 256 << 10;
 
-/// All conversations of a run, in one loop, which never sleeps: waking it up would be in the figures.
+/// All conversations of a run, in one loop. The loop never sleeps: the time to wake it would be in the figures.
 pub(crate) struct Messages {
     poll: Poll,
     events: Events,
-    talks: Vec<Talk>,
-    /// Whose turn it is to send the next message at a rate.
-    next_talk: usize,
+    conversations: Vec<Conversation>,
+    /// The conversation that sends the next message at a rate.
+    next_conversation: usize,
     next_number: u64,
-    /// A message, but for its number.
+    /// A message. Its number is written before it is sent.
     message: Vec<u8>,
     scratch: Vec<u8>,
-    /// Nanoseconds.
+    /// In nanoseconds.
     latencies: Vec<u64>,
     awaited: usize,
-    /// An answer is followed by the next message.
+    /// Closed loop: an answer is followed by the next message.
     is_closed: bool,
 }
 
-struct Talk {
-    client: Wire,
-    upstream: Wire,
-    /// What the client has sent, or meant to, and has not got back.
+struct Conversation {
+    client: Side,
+    upstream: Side,
+    /// Numbers and due times of the messages that have not returned.
     awaited: VecDeque<(u64, Instant)>,
 }
 
-/// One end of a connection.
-struct Wire {
+/// One end of a conversation.
+struct Side {
     stream: TcpStream,
-    /// Messages to be sent, and how much of the first one was.
+    /// Numbers of the messages to be sent.
     out: VecDeque<u64>,
+    /// Bytes of the first one that were sent.
     out_at: usize,
-    /// How much of the message that is arriving is there, and its number.
+    /// Bytes of the arriving message that have arrived.
     in_at: usize,
+    /// The arriving message's number.
     number: [u8; NUMBER],
 }
 
-/// What a run of it was.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exchanged {
     pub(crate) count: u64,
@@ -73,18 +74,18 @@ pub(crate) struct Exchanged {
 impl Messages {
     pub(crate) fn new(sessions: Vec<Session>, size: usize) -> Outcome<Self> {
         let poll = Poll::new()?;
-        let mut talks = Vec::new();
+        let mut conversations = Vec::new();
         for Session { client, upstream } in sessions {
-            let key = 2 * talks.len();
-            let client = Wire::new(client, &poll, Token(key))?;
-            let upstream = Wire::new(upstream, &poll, Token(key + 1))?;
-            talks.push(Talk { client, upstream, awaited: VecDeque::new() });
+            let key = 2 * conversations.len();
+            let client = Side::new(client, &poll, Token(key))?;
+            let upstream = Side::new(upstream, &poll, Token(key + 1))?;
+            conversations.push(Conversation { client, upstream, awaited: VecDeque::new() });
         }
         Ok(Self {
             poll,
-            events: Events::with_capacity(2 * talks.len().max(1)),
-            talks,
-            next_talk: 0,
+            events: Events::with_capacity(2 * conversations.len().max(1)),
+            conversations,
+            next_conversation: 0,
             next_number: 0,
             message: vec![b'm'; size.max(NUMBER)],
             scratch: vec![0; SCRATCH],
@@ -94,39 +95,39 @@ impl Messages {
         })
     }
 
-    /// Closed, for so long, or so many messages, whatever comes first.
+    /// Closed loop, for this time or this many messages, whichever comes first.
     pub(crate) fn run(&mut self, time: Duration, count: u64) -> Outcome<Exchanged> {
         self.is_closed = true;
         let begin = now();
-        for key in 0..self.talks.len() {
+        for key in 0..self.conversations.len() {
             self.send(key, begin)?;
         }
-        let patience = Patience::of(time + Duration::from_secs(15));
+        let deadline = Deadline::after(time + Duration::from_secs(15));
         while now() < begin + time && self.next_number < count {
             self.turn()?;
-            patience.check("the messages")?;
+            deadline.check("the messages")?;
         }
         self.finish(begin)
     }
 
-    /// Sends the next message, which was meant to be sent then, on the next connection.
-    pub(crate) fn send_next(&mut self, meant: Instant) -> Outcome<()> {
-        self.next_talk = (self.next_talk + 1) % self.talks.len().max(1);
-        self.send(self.next_talk, meant)
+    /// Sends the next message, which was due then, on the next connection.
+    pub(crate) fn send_next(&mut self, due: Instant) -> Outcome<()> {
+        self.next_conversation = (self.next_conversation + 1) % self.conversations.len().max(1);
+        self.send(self.next_conversation, due)
     }
 
-    /// Is there a message that has not come back?
+    /// Has some message not returned yet?
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited > 0
     }
 
-    /// No more messages; those under way arrive.
+    /// Sends no more messages and waits until those under way have returned.
     pub(crate) fn finish(&mut self, begin: Instant) -> Outcome<Exchanged> {
         self.is_closed = false;
-        let patience = Patience::of(Duration::from_secs(15));
+        let deadline = Deadline::after(Duration::from_secs(15));
         while self.awaited > 0 {
             self.turn()?;
-            patience.check("the messages")?;
+            deadline.check("the messages")?;
         }
         let time = now() - begin;
         self.latencies.sort_unstable();
@@ -135,12 +136,12 @@ impl Messages {
             self.latencies.get(rank).map_or(Duration::ZERO, |&latency| Duration::from_nanos(latency))
         };
         match self.latencies.len() as u64 {
-            0 => failed("no message came back"),
+            0 => failed("no message returned"),
             count => Ok(Exchanged { count, time, p50: at(50), p99: at(99) }),
         }
     }
 
-    /// Whatever can be sent and received at this moment.
+    /// Sends and receives what is possible without waiting.
     pub(crate) fn turn(&mut self) -> Outcome<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         wait(&mut self.poll, &mut events, Duration::ZERO)?;
@@ -152,27 +153,27 @@ impl Messages {
         Ok(())
     }
 
-    fn send(&mut self, key: usize, meant: Instant) -> Outcome<()> {
-        let Some(talk) = self.talks.get_mut(key) else { return Ok(()) };
-        talk.awaited.push_back((self.next_number, meant));
-        talk.client.out.push_back(self.next_number);
+    fn send(&mut self, key: usize, due: Instant) -> Outcome<()> {
+        let Some(conversation) = self.conversations.get_mut(key) else { return Ok(()) };
+        conversation.awaited.push_back((self.next_number, due));
+        conversation.client.out.push_back(self.next_number);
         self.awaited += 1;
         self.next_number += 1;
-        talk.client.flush(&mut self.message)
+        conversation.client.flush(&mut self.message)
     }
 
     fn client(&mut self, key: usize) -> Outcome<()> {
-        let Some(talk) = self.talks.get_mut(key) else { return Ok(()) };
-        talk.client.flush(&mut self.message)?;
-        let (awaited, latencies) = (&mut talk.awaited, &mut self.latencies);
+        let Some(conversation) = self.conversations.get_mut(key) else { return Ok(()) };
+        conversation.client.flush(&mut self.message)?;
+        let (awaited, latencies) = (&mut conversation.awaited, &mut self.latencies);
         let before = latencies.len();
         let time = now();
-        talk.client.receive(&mut self.scratch, self.message.len(), |_, number| match awaited.pop_front() {
-            Some((expected, meant)) if expected == number => {
-                latencies.push(u64::try_from((time - meant).as_nanos()).unwrap_or(u64::MAX));
+        conversation.client.receive(&mut self.scratch, self.message.len(), |_, number| match awaited.pop_front() {
+            Some((expected, due)) if expected == number => {
+                latencies.push(u64::try_from((time - due).as_nanos()).unwrap_or(u64::MAX));
                 Ok(())
             }
-            _ => failed("a message came back out of its order"),
+            _ => failed("a message returned out of order"),
         })?;
         let count = self.latencies.len() - before;
         self.awaited -= count;
@@ -185,17 +186,17 @@ impl Messages {
     }
 
     fn upstream(&mut self, key: usize) -> Outcome<()> {
-        let Some(talk) = self.talks.get_mut(key) else { return Ok(()) };
-        let wire = &mut talk.upstream;
-        wire.receive(&mut self.scratch, self.message.len(), |out, number| {
+        let Some(conversation) = self.conversations.get_mut(key) else { return Ok(()) };
+        let side = &mut conversation.upstream;
+        side.receive(&mut self.scratch, self.message.len(), |out, number| {
             out.push_back(number);
             Ok(())
         })?;
-        wire.flush(&mut self.message)
+        side.flush(&mut self.message)
     }
 }
 
-impl Wire {
+impl Side {
     fn new(stream: std::net::TcpStream, poll: &Poll, token: Token) -> Outcome<Self> {
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -220,7 +221,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads all there is, and tells of each message that is complete.
+    /// Reads until the socket is empty. Calls `complete` for each message that is complete.
     fn receive(
         &mut self,
         scratch: &mut [u8],
@@ -229,7 +230,7 @@ impl Wire {
     ) -> Outcome<()> {
         loop {
             let count = match self.stream.read(scratch) {
-                Ok(0) => return failed("it closed a connection among messages"),
+                Ok(0) => return failed("it closed a connection between messages"),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).during("receiving a message"),

@@ -5,37 +5,37 @@ use clap::Parser;
 use crate::failure::{Outcome, failed};
 use crate::scenarios::{SCENARIOS, Scenario};
 
-/// Measures tproxy and the other relays this machine has, in turns, on the same work.
+/// Measures tproxy and the other relays installed on this machine, in turns, on the same work.
 ///
-/// A full run takes about nine minutes and writes benches/results/DATE.json, .md and .svg.
+/// A full run takes about nine minutes and writes benches/results/latest.json, latest.md and latest.svg.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench versus --", max_term_width = 100, after_help = after_help())]
 pub(crate) struct Options {
-    /// One short round: does everything work?
+    /// One short round, to see whether everything works
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Only these scenarios; the first word of their names does for several: bulk, bulk-64, mixed
+    /// Only these scenarios. The first words of a name select several: bulk, bulk-64
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 
-    /// Only these relays; the first word of their names does for several: tproxy, haproxy. Ratios need tproxy
+    /// Only these relays. The first word of a name selects several: tproxy, haproxy. Ratios need tproxy
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) relay: Vec<String>,
 
-    /// How often everyone has their turn
+    /// How often each relay is measured in each scenario
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// Write the results though the run is not a full one
+    /// Write the results of a run that is not a full one, too
     #[arg(long)]
     pub(crate) save: bool,
 
-    /// The name of the results' files, instead of the date
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
+    /// The name of the result files. Git ignores all but `latest`
+    #[arg(long, value_name = "NAME", default_value = "latest")]
+    pub(crate) name: String,
 
-    /// What cargo says to every bench
+    /// cargo passes this to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -50,7 +50,7 @@ impl Options {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
 
-    /// Everything is measured as it should be.
+    /// All scenarios and relays, in at least five rounds of full length.
     pub(crate) fn is_full(&self) -> bool {
         !self.quick && self.only.is_empty() && self.relay.is_empty() && self.rounds() >= 5
     }
@@ -72,7 +72,7 @@ impl Options {
     }
 }
 
-/// All of the name, or its first words.
+/// Is `words` the whole name, or its first words?
 fn begins_with(name: &str, words: &str, space: char) -> bool {
     name.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(space))
 }

@@ -1,4 +1,5 @@
-//! Where the run is, and how long it will take: one line, overwritten on a terminal, one for each scenario elsewhere.
+//! How far the run is and how long it will take. On a terminal one line is overwritten; elsewhere each scenario has a
+//! line.
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::Instant;
@@ -18,7 +19,7 @@ impl Progress {
         Self { begin: now(), done: 0, all, last: String::new(), is_terminal: stderr().is_terminal() }
     }
 
-    /// Something begins: a part, and a step of it.
+    /// A step of a part begins.
     pub(crate) fn begin(&mut self, part: &str, step: &str) {
         let mut stderr = stderr().lock();
         if self.is_terminal {
@@ -33,7 +34,7 @@ impl Progress {
         self.done += 1;
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     pub(crate) fn say(&self, line: &str) {
         let wipe = if self.is_terminal { "\r\x1b[K" } else { "" };
         let _ = writeln!(stderr(), "{wipe}{line}");

@@ -1,7 +1,7 @@
-//! Who is measured: tproxy, the two on tokio, whatever relays this machine has, and no relay at all.
+//! The relays that are measured: tproxy, two on tokio, those installed on this machine, and no relay at all.
 //!
-//! Every one of them gets the configuration that its manual begins with, one process or thread that works where that
-//! can be said, and no log of connections: so tproxy runs with `-q`, and nothing else.
+//! Each has the configuration that its manual begins with, one worker process or thread where that can be configured,
+//! and no log of connections. So tproxy runs with `-q` and no other option. Tuned ones are named so.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::failure::{During as _, Failure, Outcome, failed};
 
 const TPROXY: &str = env!("CARGO_BIN_EXE_tproxy");
 
-/// Somebody in the race.
+/// A relay with its options, or none at all.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) version: String,
-    /// None for the load alone, whose clients connect to the upstream.
+    /// None if clients connect straight to the upstream.
     pub(crate) program: Option<PathBuf>,
     kind: Kind,
 }
@@ -37,11 +37,13 @@ enum Kind {
 /// The baseline of every ratio.
 pub(crate) const BASELINE: &str = "tproxy";
 
-/// The same program, measured once more: what differs from the baseline is noise.
-pub(crate) const AGAIN: &str = "tproxy (again)";
+/// The same program, measured once more. Its difference from the baseline is noise.
+pub(crate) const BASELINE_AGAIN: &str = "tproxy (again)";
 
-/// What haproxy's manual has for splicing, and the same with the sizes of ours.
+/// The options for splicing from haproxy's manual.
 const SPLICES: &[&str] = &["option splice-auto", "option splice-request", "option splice-response"];
+
+/// The same with pipes and buffers of tproxy's sizes.
 const TUNED: &[&str] = &[
     "option splice-auto",
     "option splice-request",
@@ -50,14 +52,14 @@ const TUNED: &[&str] = &[
     "tune.bufsize 65536",
 ];
 
-/// Everyone there is, and what is to be said about who is not.
+/// The contenders on this machine, and a warning for each that could not be built.
 pub(crate) fn find(wanted: impl Fn(&str) -> bool) -> (Vec<Contender>, Vec<String>) {
     let (mut found, mut warnings) = (Vec::new(), Vec::new());
     let tproxy = tproxy();
     let tokio_version = version_of_tokio();
     let tokio = if ["tokio", "tokio (tuned)"].into_iter().any(&wanted) {
         build_tokio().unwrap_or_else(|Failure(why)| {
-            warnings.push(format!("no tokio version to compare with: {why}"));
+            warnings.push(format!("the tokio version could not be built: {why}"));
             Vec::new()
         })
     } else {
@@ -85,7 +87,7 @@ fn tproxy() -> Vec<Contender> {
     };
     vec![
         entry(BASELINE, &["-q"] as &[_]),
-        entry(AGAIN, &["-q"]),
+        entry(BASELINE_AGAIN, &["-q"]),
         entry("tproxy --splice off", &["-q", "--splice", "off"]),
     ]
 }
@@ -95,28 +97,33 @@ fn installed() -> Vec<Contender> {
     let mut add = |name, program: &Path, flag, kind| {
         found.push(Contender { name, version: version(program, flag), program: Some(program.to_owned()), kind });
     };
-    if let Some(haproxy) = on_path("haproxy") {
+    if let Some(haproxy) = find_in_path("haproxy") {
         add("haproxy", &haproxy, "-v", Kind::Haproxy { options: &[] });
         add("haproxy (splice)", &haproxy, "-v", Kind::Haproxy { options: SPLICES });
         add("haproxy (tuned)", &haproxy, "-v", Kind::Haproxy { options: TUNED });
     }
-    if let Some(nginx) = on_path("nginx")
+    if let Some(nginx) = find_in_path("nginx")
         && let Some(module) = stream_module(&nginx)
     {
         add("nginx", &nginx, "-v", Kind::Nginx { module: module.clone(), options: "" });
         add("nginx (tuned)", &nginx, "-v", Kind::Nginx { module, options: "proxy_buffer_size 64k; " });
     }
-    if let Some(socat) = on_path("socat") {
+    if let Some(socat) = find_in_path("socat") {
         add("socat", &socat, "-V", Kind::Socat);
     }
-    if let Some(rinetd) = on_path("rinetd") {
+    if let Some(rinetd) = find_in_path("rinetd") {
         add("rinetd", &rinetd, "-v", Kind::Rinetd);
     }
     found
 }
 
 impl Contender {
-    /// The command line, after writing the configuration into the folder.
+    /// Neither tproxy nor the load alone.
+    pub(crate) fn is_other_relay(&self) -> bool {
+        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Direct)
+    }
+
+    /// Writes the configuration into the folder and returns the command line.
     pub(crate) fn command(&self, from: SocketAddr, to: SocketAddr, folder: &Path) -> Outcome<Vec<OsString>> {
         let Some(program) = &self.program else { return failed("there is no relay") };
         let path = folder.join("conf");
@@ -137,7 +144,7 @@ impl Contender {
                 vec!["-p".into(), folder.to_string_lossy().into(), "-e".into(), "stderr".into(), "-c".into(), conf]
             }
             Kind::Socat => vec![
-                // The default backlog of 5 would make clients wait a second for the next SYN.
+                // With the default backlog of 5, SYNs are dropped and clients repeat them only after a second.
                 format!("TCP4-LISTEN:{},bind={},reuseaddr,backlog=1024,fork", from.port(), from.ip()),
                 format!("TCP4:{to}"),
             ],
@@ -176,11 +183,10 @@ impl Contender {
     }
 }
 
-/// Where nginx has its stream module: in itself (then there is no path), or where it looks for modules. None without
-/// one.
+/// None if nginx has no stream module, Some(None) if it is built in, else the module's path.
 fn stream_module(nginx: &Path) -> Option<Option<PathBuf>> {
-    let built = said_by(nginx, "-V");
-    let mut words = built.split_whitespace();
+    let output = output_of(nginx, "-V");
+    let mut words = output.split_whitespace();
     if words.clone().any(|word| word == "--with-stream") {
         return Some(None);
     }
@@ -189,12 +195,12 @@ fn stream_module(nginx: &Path) -> Option<Option<PathBuf>> {
     module.exists().then_some(Some(module))
 }
 
-/// Builds benches/tokio_version.rs as cargo built this: one program, or none if there is no cargo to ask.
+/// Builds benches/tokio_version.rs with the profile of this bench. Returns the program's path.
 fn build_tokio() -> Outcome<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["bench", "--bench", "tokio_version", "--no-run", "--message-format", "json-render-diagnostics"]);
-    // This is target/release/deps/versus-HASH, whatever the target folder is called.
+    // This program is TARGET/release/deps/versus-HASH.
     if let Some(target) = std::env::current_exe()?.ancestors().nth(3) {
         command.arg("--target-dir").arg(target);
     }
@@ -204,7 +210,7 @@ fn build_tokio() -> Outcome<Vec<PathBuf>> {
     let programs = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let programs = programs.filter(|message| message["target"]["name"] == "tokio_version");
     let programs: Vec<_> = programs.filter_map(|message| Some(message["executable"].as_str()?.into())).collect();
-    if programs.is_empty() { failed(format!("cargo built none ({})", output.status)) } else { Ok(programs) }
+    if programs.is_empty() { failed(format!("cargo named no executable ({})", output.status)) } else { Ok(programs) }
 }
 
 fn version_of_tokio() -> String {
@@ -213,16 +219,16 @@ fn version_of_tokio() -> String {
     entry.and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
 }
 
-/// The first thing that looks like a version, without what a distribution adds to it.
+/// The first word of the output that looks like a version, without a distribution's suffix.
 fn version(program: &Path, flag: &str) -> String {
-    let said = said_by(program, flag);
-    let words = said.split(|c: char| c.is_whitespace() || c == '/');
+    let output = output_of(program, flag);
+    let words = output.split(|c: char| c.is_whitespace() || c == '/');
     let mut versions = words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
     versions.next().and_then(|word| word.split('-').next()).unwrap_or_default().to_owned()
 }
 
-/// What it prints, no matter where.
-fn said_by(program: &Path, flag: &str) -> String {
+/// What the program prints to stdout and stderr.
+fn output_of(program: &Path, flag: &str) -> String {
     let output = Command::new(program).arg(flag).stdin(Stdio::null()).output();
     output.map_or_else(
         |_| String::new(),
@@ -230,14 +236,14 @@ fn said_by(program: &Path, flag: &str) -> String {
     )
 }
 
-/// Where servers are installed is not always where users look.
-fn on_path(name: &str) -> Option<PathBuf> {
+/// Searches PATH and the folders where servers are installed.
+fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// Is there an strace?
+/// The path of strace, if it is installed.
 pub(crate) fn strace() -> Option<PathBuf> {
-    on_path("strace")
+    find_in_path("strace")
 }

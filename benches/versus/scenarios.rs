@@ -1,4 +1,4 @@
-//! What is measured: the scenarios and their figures. How each of them comes about is in [`crate::stage`].
+//! What is measured: the scenarios and their figures. [`crate::harness`] says how.
 
 use crate::bulk::Direction;
 use crate::relays::Contender;
@@ -12,7 +12,7 @@ pub(crate) struct Scenario {
     pub(crate) work: Work,
 }
 
-/// A column of its table.
+/// A column of the scenario's table.
 #[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
@@ -31,7 +31,7 @@ pub(crate) enum Work {
     Start,
 }
 
-/// A column each; None where a figure has no meaning.
+/// One reading for each figure; None where a figure has no meaning.
 pub(crate) type Readings = Vec<Option<f64>>;
 
 const fn cost(name: &'static str, unit: &'static str) -> Figure {
@@ -82,18 +82,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     closed("message-16k", "16 KiB there and back, on one connection", LATENCY, 1, 16 << 10),
     closed("message-64k", "64 KiB there and back, on one connection", LATENCY, 1, 64 << 10),
     other("connections", "connect, 64 B there and back, close, 32 at a time", CONNECTIONS, Work::Connections),
-    other("memory", "memory of the process for an idle session", MEMORY, Work::Memory),
+    other("memory", "memory of the relay for an idle session", MEMORY, Work::Memory),
     other("calls", "system calls", CALLS, Work::Calls),
-    other("start", "from exec to listening, and what there is then", START, Work::Start),
+    other("start", "from exec to listening; memory then; size of the executable", START, Work::Start),
 ];
 
 impl Scenario {
-    /// What does not depend on the weather is looked at once.
-    pub(crate) fn is_once(&self) -> bool {
+    /// Counts of memory and calls do not vary between rounds, so one round is enough.
+    pub(crate) fn runs_once(&self) -> bool {
         matches!(self.work, Work::Memory | Work::Calls)
     }
 
-    /// Nothing can be said about no relay's memory.
+    /// Without a relay, there is no memory, no call and no start to measure.
     pub(crate) fn fits(&self, contender: &Contender) -> bool {
         contender.program.is_some() || !matches!(self.work, Work::Memory | Work::Calls | Work::Start)
     }

@@ -1,4 +1,4 @@
-//! Both ends of the sessions that a relay relays: clients on one side, the upstream on the other, all in this process.
+//! Both ends of the relay's sessions: the clients and the upstream, all in this process.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,19 +9,19 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::failure::{During as _, Outcome, failed};
 
 /// How long a single step of opening a session may take.
-const STEP: Duration = Duration::from_secs(5);
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where upstreams listen: not where relays do.
-const UPSTREAM: &str = "127.0.0.3:0";
+/// Where upstreams listen. Relays listen on another address.
+const UPSTREAM_ADDRESS: &str = "127.0.0.3:0";
 
-/// A new one for each run, so that a port that waits for late packets of the last run is nobody's trouble.
+/// Each run has a new one, so that no connection of an earlier run, in TIME_WAIT, is in its way.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
 }
 
-/// A session, seen from both of its ends.
+/// Both ends of a session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: TcpStream,
@@ -30,19 +30,19 @@ pub(crate) struct Session {
 
 impl Upstream {
     pub(crate) fn open() -> Outcome<Self> {
-        let listener = TcpListener::bind(UPSTREAM).during("opening an upstream")?;
-        // On Linux, accept(2) keeps to it too.
-        set_socket_timeout(&listener, Timeout::Recv, Some(STEP))?;
+        let listener = TcpListener::bind(UPSTREAM_ADDRESS).during("opening an upstream")?;
+        // On Linux, accept(2) obeys this time-out too.
+        set_socket_timeout(&listener, Timeout::Recv, Some(STEP_TIMEOUT))?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 }
 
-/// Opens so many, one after the other, so that it is known which upstream connection is whose; each exchanges a word.
-pub(crate) fn open(front: SocketAddr, upstream: &Upstream, count: usize) -> Outcome<Vec<Session>> {
+/// Opens `count` sessions one after the other and pings each, so that client and upstream ends are matched.
+pub(crate) fn open(address: SocketAddr, upstream: &Upstream, count: usize) -> Outcome<Vec<Session>> {
     let sessions = (0..count).map(|number| {
-        let client = TcpStream::connect_timeout(&front, STEP).during("connecting")?;
-        let upstream = greet(&client, upstream, number as u64)?;
+        let client = TcpStream::connect_timeout(&address, STEP_TIMEOUT).during("connecting")?;
+        let upstream = ping(&client, upstream, number as u64)?;
         Ok(Session { client, upstream })
     });
     let sessions: Outcome<Vec<_>> = sessions.collect();
@@ -53,17 +53,17 @@ pub(crate) fn open(front: SocketAddr, upstream: &Upstream, count: usize) -> Outc
     sessions
 }
 
-/// A word from the client that the upstream returns. Returns the upstream's end.
-pub(crate) fn greet(mut client: &TcpStream, upstream: &Upstream, number: u64) -> Outcome<TcpStream> {
-    let (word, mut heard) = (number.to_ne_bytes(), [0; 8]);
+/// The client sends a number and the upstream returns it. Returns the upstream's end.
+pub(crate) fn ping(mut client: &TcpStream, upstream: &Upstream, number: u64) -> Outcome<TcpStream> {
+    let (sent, mut received) = (number.to_ne_bytes(), [0; 8]);
     client.set_nodelay(true)?;
-    client.set_read_timeout(Some(STEP))?;
-    client.write_all(&word).during("greeting")?;
+    client.set_read_timeout(Some(STEP_TIMEOUT))?;
+    client.write_all(&sent).during("sending a ping")?;
     let (mut stream, _) = upstream.listener.accept().during("waiting for it to connect to the upstream")?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(STEP))?;
-    stream.read_exact(&mut heard).during("reading the client's greeting")?;
-    stream.write_all(&heard)?;
-    (&mut client).read_exact(&mut heard).during("reading the upstream's greeting")?;
-    if heard == word { Ok(stream) } else { failed("a greeting came back as another") }
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.read_exact(&mut received).during("reading a ping")?;
+    stream.write_all(&received)?;
+    (&mut client).read_exact(&mut received).during("reading the answer to a ping")?;
+    if received == sent { Ok(stream) } else { failed("a ping returned with another number") }
 }

@@ -1,7 +1,6 @@
-//! How many system calls a relay makes for something: strace counts them, in runs of their own that nobody times.
+//! How many system calls a relay makes for a unit of work. strace counts them, in runs that are not timed.
 //!
-//! strace slows the relay down, so that it is always behind: its batches are as large as they get, which is how it
-//! makes calls when it has much to do.
+//! strace slows the relay down, so the relay always has work waiting. Its batches are as large as under full load.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,17 +12,17 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::account::Group;
-use crate::clock::{Patience, pause};
+use crate::clock::{Deadline, pause};
 use crate::failure::{During as _, Outcome, failed};
-use crate::process::BECOME;
+use crate::process::LAUNCH;
 
-/// Calls by name, or how many of each there are for one unit of work.
+/// How many calls of each name, in all or for one unit of work.
 pub(crate) type Calls = BTreeMap<String, f64>;
 
-/// Ends with its owner; its relay goes on.
+/// The process of strace, which ends when this is dropped. The relay goes on.
 struct Strace(Child);
 
-/// Counts the calls of everything in the group, and of what it starts, while the work is done.
+/// Counts the calls of all processes in the group, and of those they start, while `work` runs.
 pub(crate) fn count(
     strace: &Path,
     group: Group,
@@ -33,8 +32,8 @@ pub(crate) fn count(
 ) -> Outcome<Calls> {
     let summary = folder.join("strace");
     let mut command = Command::new(std::env::current_exe()?);
-    // The same step between as for a relay, for the same reasons.
-    command.arg(BECOME).arg(folder.join("strace-stamp")).arg(core.to_string()).arg(strace);
+    // The launcher, as for a relay: strace runs on the load's core and ends with the bench.
+    command.arg(LAUNCH).arg(folder.join("strace-stamp")).arg(core.to_string()).arg(strace);
     command.args(["-f", "-c", "-o"]).arg(&summary);
     for pid in group.pids()? {
         command.arg("-p").arg(pid.to_string());
@@ -43,18 +42,18 @@ pub(crate) fn count(
     let child = command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
     let mut strace = Strace(child.during("starting strace")?);
 
-    let patience = Patience::of(Duration::from_secs(5));
+    let deadline = Deadline::after(Duration::from_secs(5));
     while !is_traced(group)? {
         if let Some(status) = strace.0.try_wait()? {
-            let said = fs::read_to_string(folder.join("strace-log")).unwrap_or_default();
-            return failed(format!("strace ended ({status}): {}", said.lines().next().unwrap_or_default()));
+            let log = fs::read_to_string(folder.join("strace-log")).unwrap_or_default();
+            return failed(format!("strace ended ({status}): {}", log.lines().next().unwrap_or_default()));
         }
-        patience.check("strace's preparations")?;
+        deadline.check("strace attaches to the relay")?;
         pause(Duration::from_millis(1));
     }
     work()?;
     group.cpu_at_rest()?;
-    // Asked so, it lets go of them, writes its summary, and kills itself with the same signal.
+    // On SIGINT, strace detaches, writes its summary and ends itself with the same signal.
     if let Some(pid) = i32::try_from(strace.0.id()).ok().and_then(Pid::from_raw) {
         kill_process(pid, Signal::INT)?;
     }
@@ -74,7 +73,7 @@ fn is_traced(group: Group) -> Outcome<bool> {
     Ok(true)
 }
 
-/// `% time, seconds, usecs/call, calls, [errors], name`, between two rules of dashes.
+/// The columns are `% time, seconds, usecs/call, calls, [errors], name`.
 fn parse(summary: &str) -> Outcome<Calls> {
     let mut calls = Calls::new();
     for line in summary.lines() {
@@ -86,7 +85,7 @@ fn parse(summary: &str) -> Outcome<Calls> {
             calls.insert((*name).to_owned(), count.into());
         }
     }
-    if calls.is_empty() { failed("strace has counted nothing") } else { Ok(calls) }
+    if calls.is_empty() { failed("strace counted no call") } else { Ok(calls) }
 }
 
 impl Drop for Strace {

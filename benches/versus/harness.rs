@@ -1,4 +1,4 @@
-//! How the figures come about: for each run a stage with a relay, an upstream and the sessions between, and the work.
+//! How each figure is measured: every run has a fixture of its own, with a new relay and a new upstream.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::bulk::{Bulk, Direction, Moved};
-use crate::clock::{Patience, now};
+use crate::clock::{Deadline, now};
 use crate::connections;
 use crate::failure::{Outcome, failed};
 use crate::machine::Cores;
@@ -22,23 +22,23 @@ use crate::strace::{self, Calls};
 const GIB: f64 = (1u64 << 30) as f64;
 const MS: Duration = Duration::from_millis(1);
 
-/// The longest that calls are counted: strace makes some very slow.
-const COUNTED: Duration = Duration::from_secs(2);
+/// The longest time that calls are counted. Some relays are very slow under strace.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// In seconds: of children that ended, the kernel tells hundredths.
-const TOO_LITTLE: f64 = 0.005;
+/// In seconds. Less is not reported: for children that ended, the kernel counts in hundredths.
+const CPU_MIN: f64 = 0.005;
 
-/// What all runs have in common.
+/// What all runs share.
 #[derive(Debug)]
-pub(crate) struct House {
+pub(crate) struct Harness {
     pub(crate) cores: Cores,
     pub(crate) is_quick: bool,
     pub(crate) strace: Option<PathBuf>,
-    /// Sessions at a time that the limit of descriptors allows.
+    /// The most sessions at a time that the limit of descriptors allows.
     pub(crate) sessions_max: usize,
 }
 
-/// What calls are made for.
+/// The units of work for which calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     RoundTrip,
@@ -56,15 +56,15 @@ impl Unit {
     }
 }
 
-/// Everything that one run needs: a relay, started for it, and an upstream.
-struct Stage<'a> {
-    house: &'a House,
+/// What one run needs. Without a relay, clients connect straight to the upstream.
+struct Fixture<'a> {
+    harness: &'a Harness,
     upstream: Upstream,
     relay: Option<Relay>,
     folder: TempDir,
 }
 
-impl House {
+impl Harness {
     pub(crate) fn run(&self, scenario: &Scenario, contender: &Contender) -> Outcome<(Readings, Calls)> {
         let mut calls = Calls::new();
         let readings = match scenario.work {
@@ -80,31 +80,31 @@ impl House {
                     .collect()
             }
             Work::Start => self.start(contender)?,
-            work => self.on_stage(contender, |stage| stage.perform(work))?,
+            work => self.with_fixture(contender, |fixture| fixture.run(work))?,
         };
         Ok((readings, calls))
     }
 
-    /// A failure says what the relay said before it left.
-    fn on_stage<T>(&self, contender: &Contender, act: impl FnOnce(&Stage<'_>) -> Outcome<T>) -> Outcome<T> {
+    /// Runs `work` with a new relay and upstream. A failure includes the last line of the relay's log.
+    fn with_fixture<T>(&self, contender: &Contender, work: impl FnOnce(&Fixture<'_>) -> Outcome<T>) -> Outcome<T> {
         let (upstream, folder) = (Upstream::open()?, tempfile::Builder::new().prefix("versus-").tempdir()?);
         let relay = match contender.program {
             Some(_) => Some(Relay::start(contender, &upstream, folder.path(), self.cores.relay)?),
             None => None,
         };
-        let mut stage = Stage { house: self, upstream, relay, folder };
-        act(&stage).map_err(|why| match &mut stage.relay {
-            Some(relay) => relay.blame(why),
+        let mut fixture = Fixture { harness: self, upstream, relay, folder };
+        work(&fixture).map_err(|why| match &mut fixture.relay {
+            Some(relay) => relay.with_log(why),
             None => why,
         })
     }
 
-    /// The median of some starts, for one takes no time.
+    /// The median of several starts. A single one is too short to be exact.
     fn start(&self, contender: &Contender) -> Outcome<Readings> {
         let starts = if self.is_quick { 3 } else { 7 };
         let (mut times, mut resident) = (Vec::new(), 0);
         for _ in 0..starts {
-            let (time, bytes) = self.on_stage(contender, |stage| match &stage.relay {
+            let (time, bytes) = self.with_fixture(contender, |fixture| match &fixture.relay {
                 Some(relay) => Ok((relay.start, relay.group.resident()?)),
                 None => failed("there is no relay"),
             })?;
@@ -116,24 +116,24 @@ impl House {
         Ok(vec![times.get(starts / 2).copied(), Some(kib(resident)), executable.map(kib)])
     }
 
-    /// Calls for one unit, in all and by name. Those of opening the sessions are not counted, but for connections,
-    /// where they are all there is.
+    /// Calls for one unit, in all and by name. Opening and closing the sessions is not counted, except where connections
+    /// are the work.
     fn calls(&self, unit: Unit, contender: &Contender) -> Outcome<(f64, Calls)> {
         let Some(strace) = &self.strace else { return failed("there is no strace") };
-        self.on_stage(contender, |stage| {
-            let Some(relay) = &stage.relay else { return failed("there is no relay") };
-            // Opened before and closed after: neither is counted.
-            let sessions = |count| stage.sessions(count);
+        self.with_fixture(contender, |fixture| {
+            let Some(relay) = &fixture.relay else { return failed("there is no relay") };
+            // These sessions are opened before counting starts and closed after it has ended.
+            let sessions = |count| fixture.sessions(count);
             let mut messages = Messages::new(sessions(if unit == Unit::RoundTrip { 64 } else { 0 })?, 64)?;
             let mut bulk = Bulk::new(sessions(if unit == Unit::Gib { 1 } else { 0 })?, Direction::Down, false)?;
             let mut units = 0.0;
-            let counted = strace::count(strace, relay.group, stage.folder.path(), self.cores.load, || {
+            let counted = strace::count(strace, relay.group, fixture.folder.path(), self.cores.load, || {
                 units = match unit {
-                    Unit::RoundTrip => messages.run(COUNTED, self.scaled(6_400))?.count as f64,
-                    Unit::Gib => bulk.run(COUNTED, self.scaled(512) << 20)?.bytes as f64 / GIB,
+                    Unit::RoundTrip => messages.run(COUNT_TIME_MAX, self.scaled(6_400))?.count as f64,
+                    Unit::Gib => bulk.run(COUNT_TIME_MAX, self.scaled(512) << 20)?.bytes as f64 / GIB,
                     Unit::Connection => {
                         let count = self.scaled(500);
-                        connections::run(stage.front(), &stage.upstream, count, 32)?;
+                        connections::run(fixture.address(), &fixture.upstream, count, 32)?;
                         count as f64
                     }
                 };
@@ -145,7 +145,7 @@ impl House {
         })
     }
 
-    /// A quick run does a quarter.
+    /// A quick run does a quarter of the work.
     fn scaled(&self, count: u64) -> u64 {
         if self.is_quick { count / 4 } else { count }
     }
@@ -155,35 +155,35 @@ impl House {
     }
 }
 
-impl Stage<'_> {
-    fn front(&self) -> SocketAddr {
-        self.relay.as_ref().map_or(self.upstream.address, |relay| relay.front)
+impl Fixture<'_> {
+    fn address(&self) -> SocketAddr {
+        self.relay.as_ref().map_or(self.upstream.address, |relay| relay.address)
     }
 
     fn sessions(&self, count: usize) -> Outcome<Vec<Session>> {
-        sessions::open(self.front(), &self.upstream, count)
+        sessions::open(self.address(), &self.upstream, count)
     }
 
-    /// What the relay has used so far, in seconds; None without a relay.
+    /// The relay's CPU time so far, in seconds; None without a relay.
     fn cpu(&self) -> Outcome<Option<f64>> {
         self.relay.as_ref().map(|relay| Ok(relay.group.cpu_at_rest()? as f64 / 1e9)).transpose()
     }
 
-    fn perform(&self, work: Work) -> Outcome<Readings> {
+    fn run(&self, work: Work) -> Outcome<Readings> {
         match work {
             Work::Bulk { flows, direction } => self.bulk(flows, direction),
             Work::Closed { connections, size } => self.closed(connections, size),
             Work::Connections => self.connections(),
             Work::Mixed => self.mixed(),
             Work::Memory => self.memory(),
-            Work::Calls | Work::Start => failed("it has no stage"),
+            Work::Calls | Work::Start => failed("this scenario runs without a fixture of its own"),
         }
     }
 
     fn bulk(&self, flows: usize, direction: Direction) -> Outcome<Readings> {
         let mut bulk = Bulk::new(self.sessions(flows)?, direction, false)?;
         let before = self.cpu()?;
-        let Moved { bytes, time } = bulk.run(self.house.time(400), u64::MAX)?;
+        let Moved { bytes, time } = bulk.run(self.harness.time(400), u64::MAX)?;
         let gib = bytes as f64 / GIB;
         Ok(vec![self.used_since(before, gib)?, Some(gib / time.as_secs_f64())])
     }
@@ -191,7 +191,7 @@ impl Stage<'_> {
     fn closed(&self, connections: usize, size: usize) -> Outcome<Readings> {
         let mut messages = Messages::new(self.sessions(connections)?, size)?;
         let before = self.cpu()?;
-        let exchanged = messages.run(self.house.time(400), u64::MAX)?;
+        let exchanged = messages.run(self.harness.time(400), u64::MAX)?;
         let cpu = self.used_since(before, exchanged.count as f64)?.map(|seconds| seconds * 1e6);
         let (p50, p99) = (Some(micros(exchanged.p50)), Some(micros(exchanged.p99)));
         let rate = exchanged.count as f64 / exchanged.time.as_secs_f64();
@@ -199,37 +199,37 @@ impl Stage<'_> {
     }
 
     fn connections(&self) -> Outcome<Readings> {
-        let count = self.house.scaled(3_000);
+        let count = self.harness.scaled(3_000);
         let before = self.cpu()?;
-        let time = connections::run(self.front(), &self.upstream, count, 32)?;
+        let time = connections::run(self.address(), &self.upstream, count, 32)?;
         let cpu = self.used_since(before, count as f64)?.map(|seconds| seconds * 1e6);
         Ok(vec![cpu, Some(count as f64 / time.as_secs_f64())])
     }
 
-    /// The bulk saturates whatever is the narrowest. The load looks after its messages between any two pieces of bulk,
-    /// of 128 KiB at most: what it adds to their latency is what the contender "direct" has.
+    /// Bulk saturates the slowest part. The load serves its messages after every chunk of bulk, of 128 KiB at most. The
+    /// latency that the load adds is that of the contender "direct".
     fn mixed(&self) -> Outcome<Readings> {
-        const BETWEEN: Duration = Duration::from_micros(500);
+        const INTERVAL: Duration = Duration::from_micros(500);
         let mut messages = Messages::new(self.sessions(16)?, 64)?;
         let mut bulk = Bulk::new(self.sessions(8)?, Direction::Down, true)?;
         let before = self.cpu()?;
         let begin = now();
-        // The bulk alone at first: queues and windows have to fill.
-        let first = begin + self.house.time(150);
-        let last = first + self.house.time(1_000);
-        let patience = Patience::of(self.house.time(1_150) + 15_000 * MS);
+        // Bulk runs alone at first, so that queues and windows are full.
+        let first = begin + self.harness.time(150);
+        let last = first + self.harness.time(1_000);
+        let deadline = Deadline::after(self.harness.time(1_150) + 15_000 * MS);
         let mut due = first;
-        // The bulk goes on until the last message is back.
+        // Bulk goes on until the last message has returned.
         while due < last || messages.is_awaited() {
             let time = now();
             while due <= time && due < last {
                 messages.send_next(due)?;
-                due += BETWEEN;
+                due += INTERVAL;
             }
             messages.turn()?;
             bulk.mark(Duration::ZERO)?;
             bulk.step()?;
-            patience.check("the messages beside bulk")?;
+            deadline.check("the messages beside bulk")?;
         }
         let exchanged = messages.finish(first)?;
         let Moved { bytes, time } = bulk.finish(begin)?;
@@ -240,7 +240,7 @@ impl Stage<'_> {
 
     fn memory(&self) -> Outcome<Readings> {
         let Some(relay) = &self.relay else { return failed("there is no relay") };
-        let count = self.house.sessions_max.min(if self.house.is_quick { 500 } else { 3_000 });
+        let count = self.harness.sessions_max.min(if self.harness.is_quick { 500 } else { 3_000 });
         let before = relay.group.memory()?;
         let sessions = self.sessions(count)?;
         relay.group.cpu_at_rest()?;
@@ -249,10 +249,10 @@ impl Stage<'_> {
         Ok(vec![Some(after.saturating_sub(before) as f64 / count as f64)])
     }
 
-    /// For each unit. None is also what is too little to be measured.
+    /// CPU time for each unit; None without a relay, or if it is too little to be measured.
     fn used_since(&self, before: Option<f64>, units: f64) -> Outcome<Option<f64>> {
         let used = self.cpu()?.zip(before).map(|(after, before)| after - before);
-        Ok(used.filter(|&seconds| seconds > TOO_LITTLE).map(|seconds| seconds / units))
+        Ok(used.filter(|&seconds| seconds > CPU_MIN).map(|seconds| seconds / units))
     }
 }
 

@@ -1,14 +1,14 @@
-//! The results as a picture: a bar chart for each group of figures, in one SVG with a ground of its own, so that it
-//! reads the same on a white page and on a dark one.
+//! The results as bar charts, one for each figure, in a single SVG. It has a background of its own, so that it looks the
+//! same on a light page and on a dark one.
 //!
-//! Bars begin at zero and are drawn to scale. Where somebody is so far off that the others could not be told apart, the
-//! bar is cut, visibly; its figure is beside it as everywhere.
+//! Bars begin at zero and are drawn to scale. A bar that would make the others too short to compare is cut, with a mark.
+//! The value is printed beside every bar. A figure that is noise has no chart: see [`Results::is_noise`].
 
 use std::fmt::Write as _;
 
 use crate::relays::{BASELINE, Contender};
-use crate::results::{Board, Results};
-use crate::table::{number, versions};
+use crate::results::{Results, Table};
+use crate::text::{number, versions};
 
 /// Three panels side by side.
 const PANELS: usize = 3;
@@ -16,19 +16,19 @@ const MARGIN: f64 = 24.0;
 const PANEL_WIDTH: f64 = 344.0;
 const WIDTH: f64 = 2.0 * MARGIN + PANELS as f64 * PANEL_WIDTH;
 const ROW: f64 = 17.0;
-/// Of a panel: what the names take, and the longest bar.
+/// Widths within a panel: the names, and the longest bar.
 const NAMES: f64 = 130.0;
 const BAR: f64 = 144.0;
 
-/// No bar is longer than so many times the median of its panel.
-const OUTLIER: f64 = 3.0;
+/// A bar is cut beyond this many times the median of its panel.
+const BAR_MAX_MEDIANS: f64 = 3.0;
 
 struct Group {
     heading: &'static str,
     panels: &'static [Panel],
 }
 
-/// A scenario's column, and what it is called here.
+/// A scenario's figure, and its heading here.
 struct Panel {
     scenario: &'static str,
     column: usize,
@@ -68,7 +68,7 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        heading: "What a message, a connection and a session cost the relay",
+        heading: "The cost of a message, a connection and a session",
         panels: &[
             panel("round-trips", 0, "CPU µs per 64 B round trip"),
             panel("connections", 0, "CPU µs per connection"),
@@ -101,8 +101,9 @@ pub(crate) fn write(results: &Results) -> String {
             .panels
             .iter()
             .filter_map(|panel| {
-                Some((panel, results.boards.iter().find(|board| board.scenario.name == panel.scenario)?))
+                Some((panel, results.tables.iter().find(|table| table.scenario.name == panel.scenario)?))
             })
+            .filter(|(panel, table)| !results.is_noise(table, panel.column))
             .collect();
         if panels.is_empty() {
             continue;
@@ -110,8 +111,8 @@ pub(crate) fn write(results: &Results) -> String {
         text(&mut body, MARGIN, y, "h", group.heading);
         y += 22.0;
         for line in panels.chunks(PANELS) {
-            let rows = line.iter().enumerate().map(|(place, (panel, board))| {
-                draw(&mut body, results, board, panel, MARGIN + place as f64 * PANEL_WIDTH, y)
+            let rows = line.iter().enumerate().map(|(place, (panel, table))| {
+                draw(&mut body, results, table, panel, MARGIN + place as f64 * PANEL_WIDTH, y)
             });
             y += 20.0 + ROW * rows.max().unwrap_or(0) as f64 + 14.0;
         }
@@ -130,7 +131,7 @@ const STYLE: &str = "<style>\
     .e{text-anchor:end}.b{font-weight:600;text-anchor:end}\
     </style>\n";
 
-/// Title, machine, versions. Returns where the rest begins.
+/// Title, machine, versions. Returns the y of the first group.
 fn heading(results: &Results, body: &mut String) -> f64 {
     text(body, MARGIN, 36.0, "t", "tproxy beside other relays");
     let (machine, rounds) = (results.machine.line(), results.rounds);
@@ -142,27 +143,27 @@ fn heading(results: &Results, body: &mut String) -> f64 {
         MARGIN,
         92.0,
         "m",
-        "Less is better, except where it says otherwise. A line goes from the best round to the worst. A cut bar is \
-         longer than there is room. tproxy is measured twice.",
+        "Less is better, unless the heading says otherwise. The line spans all rounds. A bar with a slash is cut. \
+         tproxy is measured twice.",
     );
     124.0
 }
 
-/// One panel. Returns how many rows it has.
-fn draw(body: &mut String, results: &Results, board: &Board, panel: &Panel, x: f64, y: f64) -> usize {
+/// Draws one panel. Returns the number of its rows.
+fn draw(body: &mut String, results: &Results, table: &Table, panel: &Panel, x: f64, y: f64) -> usize {
     text(body, x, y, "p", panel.title);
-    let contenders = results.contenders.iter().zip(&board.cells);
+    let contenders = results.contenders.iter().zip(&table.rows);
     let rows: Vec<_> = contenders
-        .filter(|(contender, _)| board.scenario.fits(contender))
-        .map(|(contender, cell)| (contender, cell, cell.median(panel.column)))
-        .filter(|(_, cell, value)| value.is_some() || cell.failure.is_some())
+        .filter(|(contender, _)| table.scenario.fits(contender))
+        .map(|(contender, row)| (contender, row, row.median(panel.column)))
+        .filter(|(_, row, value)| value.is_some() || row.failure.is_some())
         .collect();
     let mut values: Vec<f64> = rows.iter().filter_map(|(_, _, value)| *value).collect();
     values.sort_by(f64::total_cmp);
     let most = values.last().copied().unwrap_or(1.0);
     let middle = values.get(values.len() / 2).copied().unwrap_or(1.0);
-    let full = most.min(middle * OUTLIER).max(f64::MIN_POSITIVE);
-    for (index, (contender, cell, value)) in rows.iter().enumerate() {
+    let full = most.min(middle * BAR_MAX_MEDIANS).max(f64::MIN_POSITIVE);
+    for (index, (contender, row, value)) in rows.iter().enumerate() {
         let base = y + 18.0 + ROW * index as f64;
         let style = if contender.name == BASELINE { "b" } else { "e" };
         text(body, x + NAMES - 8.0, base, style, contender.name);
@@ -178,8 +179,8 @@ fn draw(body: &mut String, results: &Results, board: &Board, panel: &Panel, x: f
             "<rect x=\"{start:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"13\" rx=\"1.5\" fill=\"{color}\"/>",
             length.max(1.0)
         );
-        // From the best round to the worst.
-        let rounds = cell.values(panel.column);
+        // A line from the smallest round to the largest.
+        let rounds = row.values(panel.column);
         let end = |value: f64| start + (value / full).min(1.0) * BAR;
         if let (Some(least), Some(most)) =
             (rounds.iter().copied().reduce(f64::min), rounds.into_iter().reduce(f64::max))
@@ -193,8 +194,7 @@ fn draw(body: &mut String, results: &Results, board: &Board, panel: &Panel, x: f
             let _ = writeln!(body, "<path d=\"M{cut:.1} {:.1}l5 -17h4l-5 17z\" fill=\"#f6f7f8\"/>", base + 4.5);
         }
         let style = if contender.name == BASELINE { "p" } else { "" };
-        let behind =
-            start + length.max(1.0).max(end(cell.values(panel.column).into_iter().fold(0.0, f64::max)) - start);
+        let behind = start + length.max(1.0).max(end(row.values(panel.column).into_iter().fold(0.0, f64::max)) - start);
         text(body, behind + 5.0, base, style, &number(*value));
     }
     rows.len()
