@@ -49,27 +49,29 @@ fn a_gibibyte_arrives_whole() {
 
 #[test]
 fn many_sessions_do_not_mix() {
-    let bench = bench(|_| {});
-    for round in 0..8 {
-        let sessions: Vec<_> = (0..50).map(|_| bench.session()).collect();
-        thread::scope(|scope| {
-            for (i, (client, upstream)) in sessions.iter().enumerate() {
-                let key = round * 1000 + i as u64;
-                scope.spawn(move || {
-                    let (request, answer) = (keyed(key, 10_000), keyed(!key, 30_000));
-                    say(client, &request);
-                    assert!(read_exactly(upstream, request.len()) == request);
-                    say(upstream, &answer);
-                    finish(client);
-                    finish(upstream);
-                    assert!(read_all(client) == (answer, Ended::Fin));
-                    assert_eq!(end_of(upstream), Ended::Fin);
-                });
-            }
-        });
-    }
-    let totals = bench.relay.stop();
-    assert_eq!((totals.sessions, totals.up, totals.down), (400, 4_000_000, 12_000_000));
+    every_mode(|splice| {
+        let bench = bench(splice, |_| {});
+        for round in 0..8 {
+            let sessions: Vec<_> = (0..50).map(|_| bench.session()).collect();
+            thread::scope(|scope| {
+                for (i, (client, upstream)) in sessions.iter().enumerate() {
+                    let key = round * 1000 + i as u64;
+                    scope.spawn(move || {
+                        let (request, answer) = (keyed(key, 10_000), keyed(!key, 30_000));
+                        say(client, &request);
+                        assert!(read_exactly(upstream, request.len()) == request);
+                        say(upstream, &answer);
+                        finish(client);
+                        finish(upstream);
+                        assert!(read_all(client) == (answer, Ended::Fin));
+                        assert_eq!(end_of(upstream), Ended::Fin);
+                    });
+                }
+            });
+        }
+        let totals = bench.relay.stop();
+        assert_eq!((totals.sessions, totals.up, totals.down), (400, 4_000_000, 12_000_000));
+    });
 }
 
 #[test]
@@ -135,25 +137,27 @@ fn an_urgent_byte_stays_in_the_stream() {
 /// K15: a read stops at the mark, and no further edge comes.
 #[test]
 fn an_urgent_byte_that_was_queued_before_the_relay_reads_stops_nothing() {
-    for with_fin in [false, true] {
-        let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = None;
-        let _relay = start_after(config([upstream.local_addr().unwrap()]), |address| {
-            let stream = limited(std::net::TcpStream::connect(address).unwrap());
-            say(&stream, b"abc");
-            say_urgently(&stream, b'D');
-            say(&stream, b"ef");
+    every_mode(|splice| {
+        for with_fin in [false, true] {
+            let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = None;
+            let _relay = start_after(config(splice, [upstream.local_addr().unwrap()]), |address| {
+                let stream = limited(std::net::TcpStream::connect(address).unwrap());
+                say(&stream, b"abc");
+                say_urgently(&stream, b'D');
+                say(&stream, b"ef");
+                if with_fin {
+                    finish(&stream);
+                }
+                client = Some(stream);
+            });
+            let far = limited(upstream.accept().unwrap().0);
+            assert_eq!(read_exactly(&far, 6), b"abcDef");
             if with_fin {
-                finish(&stream);
+                assert_eq!(end_of(&far), Ended::Fin);
             }
-            client = Some(stream);
-        });
-        let far = limited(upstream.accept().unwrap().0);
-        assert_eq!(read_exactly(&far, 6), b"abcDef");
-        if with_fin {
-            assert_eq!(end_of(&far), Ended::Fin);
         }
-    }
+    });
 }
 
 /// The same from the upstream's side: the relay does not read while the client's side is full.
@@ -180,20 +184,22 @@ fn an_urgent_byte_behind_a_clog_stops_nothing() {
 
 #[test]
 fn small_messages_are_not_held_back() {
-    let bench = bench(|_| {});
-    let (client, upstream) = bench.session();
-    client.set_nodelay(true).unwrap();
-    upstream.set_nodelay(true).unwrap();
-    // 500 round trips of two writes each: with Nagle's algorithm each would wait 40 ms for a delayed acknowledgement.
-    let ((), took) = timed(|| {
-        for _ in 0..500 {
-            for _ in 0..2 {
-                say(&client, b"ping");
+    every_mode(|splice| {
+        let bench = bench(splice, |_| {});
+        let (client, upstream) = bench.session();
+        client.set_nodelay(true).unwrap();
+        upstream.set_nodelay(true).unwrap();
+        // 500 round trips of two writes each: with Nagle's algorithm each would wait 40 ms for a delayed acknowledgement.
+        let ((), took) = timed(|| {
+            for _ in 0..500 {
+                for _ in 0..2 {
+                    say(&client, b"ping");
+                }
+                read_exactly(&upstream, 8);
+                say(&upstream, b"pong");
+                read_exactly(&client, 4);
             }
-            read_exactly(&upstream, 8);
-            say(&upstream, b"pong");
-            read_exactly(&client, 4);
-        }
+        });
+        assert!(took.as_secs() < 5, "{took:?}");
     });
-    assert!(took.as_secs() < 5, "{took:?}");
 }

@@ -1,8 +1,7 @@
-//! The contract of the relay, rule by rule, on real sockets of the loopback interface. Each case that has two sides
-//! runs both ways round.
+//! The contract of the relay, rule by rule, on real sockets of the loopback interface.
 //!
-//! The relay copies small messages and splices bulk here, as it does by default. `tests/copied.rs` and
-//! `tests/spliced.rs` run the same cases with nothing spliced, and with everything.
+//! Each case runs in all three splice modes: with small messages copied and bulk spliced, as by default, with nothing
+//! spliced, and with everything. Each case that has two sides also runs both ways round.
 //!
 //! What a person sees of the binary (exit codes, signals, the log, descriptors) is in `tests/binary`.
 
@@ -15,5 +14,3 @@ mod integrity;
 mod support;
 mod switching;
 mod waiting;
-
-const SPLICE: tproxy::Splice = tproxy::Splice::Auto;

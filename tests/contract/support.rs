@@ -3,14 +3,37 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
+use tproxy::net::Peer;
 use tproxy::{Config, Control, Relay, Splice, Totals};
 
-/// The longest a test waits for anything before it fails.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+/// The longest a test waits for anything before it fails. Nothing takes this long but on a machine that is very busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Every case runs in each of these.
+const MODES: [Splice; 3] = [Splice::Auto, Splice::Off, Splice::On];
+
+/// Runs a test in every splice mode, all at the same time. A failure names the mode.
+pub(crate) fn every_mode(test: impl Fn(Splice) + Sync) {
+    let failed: Vec<_> = thread::scope(|scope| {
+        let test = &test;
+        let runs = MODES.map(|splice| (splice, named(&format!("splice {splice:?}"), scope, move || test(splice))));
+        runs.into_iter().filter_map(|(splice, run)| run.join().is_err().then_some(splice)).collect()
+    });
+    assert!(failed.is_empty(), "failed with splice {failed:?}");
+}
+
+/// A thread whose panic begins with this name.
+fn named<'scope, T: Send + 'scope>(
+    name: &str,
+    scope: &'scope thread::Scope<'scope, '_>,
+    act: impl FnOnce() -> T + Send + 'scope,
+) -> thread::ScopedJoinHandle<'scope, T> {
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, act).unwrap()
+}
 
 /// A relay that runs in its own thread, and is stopped with the test.
 pub(crate) struct Running {
@@ -21,9 +44,9 @@ pub(crate) struct Running {
 }
 
 /// What the configuration of a relay is before a test changes it.
-pub(crate) fn config(to: impl IntoIterator<Item = SocketAddr>) -> Config {
+pub(crate) fn config(splice: Splice, to: impl IntoIterator<Item = SocketAddr>) -> Config {
     let mut config = Config::new(([127, 0, 0, 1], 0).into(), to);
-    config.splice = crate::SPLICE;
+    config.splice = splice;
     config
 }
 
@@ -33,7 +56,7 @@ pub(crate) fn start_after(config: Config, before: impl FnOnce(SocketAddr)) -> Ru
     let (address, control) = (relay.local_addr(), relay.control());
     before(address);
     let (tell, totals) = sync_channel(1);
-    let thread = std::thread::spawn(move || tell.send(relay.run().unwrap()).unwrap());
+    let thread = thread::spawn(move || tell.send(relay.run().unwrap()).unwrap());
     Running { address, control, totals, thread: Some(thread) }
 }
 
@@ -74,7 +97,7 @@ impl Drop for Running {
             self.control.stop();
             pause();
         }
-        if !std::thread::panicking() {
+        if !thread::panicking() {
             thread.join().unwrap();
         }
     }
@@ -127,9 +150,9 @@ pub(crate) struct Bench {
     pub(crate) upstream: TcpListener,
 }
 
-pub(crate) fn bench(change: impl FnOnce(&mut Config)) -> Bench {
+pub(crate) fn bench(splice: Splice, change: impl FnOnce(&mut Config)) -> Bench {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut config = config([upstream.local_addr().unwrap()]);
+    let mut config = config(splice, [upstream.local_addr().unwrap()]);
     change(&mut config);
     Bench { relay: start(config), upstream }
 }
@@ -142,25 +165,44 @@ impl Bench {
     }
 }
 
-/// Runs a case with the client as the near end, then with the upstream as the near end.
-pub(crate) fn both_ways(change: impl Fn(&mut Config), case: impl Fn(Ends)) -> Totals {
-    let bench = bench(change);
-    let (client, upstream) = bench.session();
-    case(Ends { near: client, far: upstream });
-    let (client, upstream) = bench.session();
-    case(Ends { near: upstream, far: client });
-    bench.relay.stop()
+/// Runs a case in every splice mode: with the client as the near end, then with the upstream. A failure names both.
+pub(crate) fn both_ways(change: impl Fn(&mut Config) + Sync, case: impl Fn(Ends) + Sync) {
+    both_ways_then(change, case, |_, _| {});
 }
 
-/// The same with bulk, which goes through pipes if this run is about that; behind an urgent byte it is copied again.
-pub(crate) fn bulk_both_ways(case: impl Fn(Ends)) {
-    let Totals { spliced, .. } = both_ways(|_| {}, case);
-    match crate::SPLICE {
-        Splice::On if cfg!(target_os = "linux") => assert!(spliced > 0, "everything was copied"),
-        Splice::Off => assert_eq!(spliced, 0),
-        // How soon two reads bring much is the kernel's to say.
-        Splice::On | Splice::Auto => {}
-    }
+/// The same with bulk, which goes through pipes if the mode says so; behind an urgent byte it is copied again.
+pub(crate) fn bulk_both_ways(case: impl Fn(Ends) + Sync) {
+    both_ways_then(
+        |_| {},
+        case,
+        |splice, Totals { spliced, .. }| match splice {
+            Splice::On if cfg!(target_os = "linux") => assert!(spliced > 0, "everything was copied"),
+            Splice::Off => assert_eq!(spliced, 0),
+            // How soon two reads bring much is the kernel's to say.
+            Splice::On | Splice::Auto => {}
+        },
+    );
+}
+
+fn both_ways_then(
+    change: impl Fn(&mut Config) + Sync,
+    case: impl Fn(Ends) + Sync,
+    judge: impl Fn(Splice, Totals) + Sync,
+) {
+    every_mode(|splice| {
+        let bench = bench(splice, &change);
+        for peer in Peer::BOTH {
+            let (client, upstream) = bench.session();
+            let ends = match peer {
+                Peer::Client => Ends { near: client, far: upstream },
+                Peer::Upstream => Ends { near: upstream, far: client },
+            };
+            let name = format!("splice {splice:?}, the near end is the {peer:?}");
+            let ended = thread::scope(|scope| named(&name, scope, || case(ends)).join());
+            assert!(ended.is_ok(), "failed with {name}");
+        }
+        judge(splice, bench.relay.stop());
+    });
 }
 
 /// No call on this stream takes longer than the limit.

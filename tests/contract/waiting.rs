@@ -47,13 +47,15 @@ fn a_half_closed_session_goes_on_while_something_moves() {
 
 #[test]
 fn a_session_that_is_not_half_closed_may_be_silent() {
-    let bench = bench(|config| config.half_close_timeout = Some(Duration::from_millis(20)));
-    let (client, upstream) = bench.session();
-    for _ in 0..10 {
-        linger();
-    }
-    say(&client, b"still here");
-    assert_eq!(read_exactly(&upstream, 10), b"still here");
+    every_mode(|splice| {
+        let bench = bench(splice, |config| config.half_close_timeout = Some(Duration::from_millis(20)));
+        let (client, upstream) = bench.session();
+        for _ in 0..10 {
+            linger();
+        }
+        say(&client, b"still here");
+        assert_eq!(read_exactly(&upstream, 10), b"still here");
+    });
 }
 
 #[test]
@@ -100,46 +102,50 @@ fn a_byte_either_way_keeps_a_session_from_being_idle() {
 
 #[test]
 fn at_the_limit_new_clients_wait_until_a_session_ends() {
-    let bench = bench(|config| config.max_sessions = Some(2));
-    let first = bench.session();
-    let _second = bench.session();
-    let third = bench.relay.client();
-    say(&third, b"me too");
-    bench.upstream.set_nonblocking(true).unwrap();
-    linger();
-    assert!(bench.upstream.accept().is_err(), "the third client is let in only when there is room");
-    bench.upstream.set_nonblocking(false).unwrap();
-    drop(first);
-    let upstream = limited(bench.upstream.accept().unwrap().0);
-    assert_eq!(read_exactly(&upstream, 6), b"me too");
+    every_mode(|splice| {
+        let bench = bench(splice, |config| config.max_sessions = Some(2));
+        let first = bench.session();
+        let _second = bench.session();
+        let third = bench.relay.client();
+        say(&third, b"me too");
+        bench.upstream.set_nonblocking(true).unwrap();
+        linger();
+        assert!(bench.upstream.accept().is_err(), "the third client is let in only when there is room");
+        bench.upstream.set_nonblocking(false).unwrap();
+        drop(first);
+        let upstream = limited(bench.upstream.accept().unwrap().0);
+        assert_eq!(read_exactly(&upstream, 6), b"me too");
+    });
 }
 
 #[test]
 fn a_session_is_served_while_others_move_bulk() {
-    let bench = bench(|_| {});
-    let bulk: Vec<_> = (0..4).map(|_| bench.session()).collect();
-    let (client, upstream) = bench.session();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    thread::scope(|scope| {
-        for (client, upstream) in &bulk {
-            scope.spawn(|| {
-                let chunk = vec![0; 1 << 20];
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    say(client, &chunk);
-                }
-                finish(client);
-            });
-            scope.spawn(|| assert_eq!(throw_away(upstream), Ended::Fin));
-        }
-        let ((), took) = timed(|| {
-            for _ in 0..50 {
-                say(&client, b"ping");
-                read_exactly(&upstream, 4);
-                say(&upstream, b"pong");
-                read_exactly(&client, 4);
+    every_mode(|splice| {
+        let bench = bench(splice, |_| {});
+        let bulk: Vec<_> = (0..4).map(|_| bench.session()).collect();
+        let (client, upstream) = bench.session();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (client, upstream) in &bulk {
+                scope.spawn(|| {
+                    let chunk = vec![0; 1 << 20];
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        say(client, &chunk);
+                    }
+                    finish(client);
+                });
+                scope.spawn(|| assert_eq!(throw_away(upstream), Ended::Fin));
             }
+            let ((), took) = timed(|| {
+                for _ in 0..50 {
+                    say(&client, b"ping");
+                    read_exactly(&upstream, 4);
+                    say(&upstream, b"pong");
+                    read_exactly(&client, 4);
+                }
+            });
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(took < Duration::from_secs(5), "{took:?}");
         });
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(took < Duration::from_secs(5), "{took:?}");
     });
 }
