@@ -21,8 +21,8 @@ use simple_logger::SimpleLogger;
 /// Lines that wait for stderr. More are dropped and counted.
 const QUEUE_MAX: usize = 1024;
 
-/// How long the end of the process waits for the last lines.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the next of the last lines.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The relay's log, until the process ends.
 #[derive(Clone)]
@@ -43,6 +43,10 @@ struct Queue {
     lost: u64,
     /// The thread is writing a line that is not in the queue any more.
     busy: bool,
+    /// Lines the thread has taken.
+    taken: u64,
+    /// Somebody waits for the last lines and is told of each.
+    ending: bool,
     /// What to look at when the bell rings.
     watchers: Vec<Box<dyn FnMut() -> Option<String> + Send>>,
 }
@@ -78,10 +82,20 @@ impl Journal {
         self.queue().watchers.push(Box::new(watcher));
     }
 
-    /// Gives the last lines a moment to be written.
+    /// Waits until the last lines are written, or none was for a while.
     pub(crate) fn finish(&self) {
-        let unwritten = |queue: &mut Queue| queue.busy || !queue.lines.is_empty();
-        let _ = self.shared.written.wait_timeout_while(self.queue(), FAREWELL, unwritten);
+        let mut queue = self.queue();
+        queue.ending = true;
+        while queue.busy || !queue.lines.is_empty() {
+            let taken = queue.taken;
+            let stuck = |queue: &mut Queue| queue.taken == taken && (queue.busy || !queue.lines.is_empty());
+            let waited = self.shared.written.wait_timeout_while(queue, FAREWELL, stuck);
+            let (left, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            if result.timed_out() {
+                return;
+            }
+            queue = left;
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -127,7 +141,8 @@ impl Journal {
         let mut queue = self.queue();
         let line = queue.lines.pop_front();
         queue.busy = line.is_some();
-        if line.is_none() {
+        queue.taken += u64::from(queue.busy);
+        if queue.ending || !queue.busy {
             self.shared.written.notify_all();
         }
         line
