@@ -193,7 +193,10 @@ fn no_resources_when_there_is_no_descriptor_for_the_upstream() {
 fn the_first_cause_stays_when_the_drain_cuts_its_ending_short() {
     let Bench { mut relay, client, server } = bench(["--reset-grace", "1m", "--drain-timeout", "0"]);
     clog(&server);
+    let before = relay.sleeps();
     reset(server);
+    // It asks the client's kernel again and again how much has arrived: by then it has seen the reset.
+    until("a few turns after the reset", || (relay.sleeps() > before + 5 && relay.is_asleep()).then_some(()));
     assert_eq!(relay.stop(), 4);
     assert_eq!(relay.log.sessions()[0].end, "upstream-reset");
     drop(client);
