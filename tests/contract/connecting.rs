@@ -11,7 +11,8 @@ use crate::support::*;
 #[test]
 fn a_client_of_a_refusing_upstream_is_reset() {
     every_mode(|splice| {
-        let relay = start(config(splice, [nobody()]));
+        let nobody = nobody();
+        let relay = start(config(splice, [nobody.address]));
         let client = relay.client();
         assert_eq!(end_of(&client), Ended::Reset);
     });
@@ -21,7 +22,8 @@ fn a_client_of_a_refusing_upstream_is_reset() {
 fn the_next_address_is_tried_when_one_refuses() {
     every_mode(|splice| {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-        let relay = start(config(splice, [nobody(), nobody(), upstream.local_addr().unwrap()]));
+        let refusing = [nobody(), nobody()];
+        let relay = start(config(splice, [refusing[0].address, refusing[1].address, upstream.local_addr().unwrap()]));
         let client = relay.client();
         say(&client, b"hello");
         assert_eq!(read_exactly(&limited(upstream.accept().unwrap().0), 5), b"hello");
@@ -50,7 +52,7 @@ fn a_black_hole_does_not_eat_the_turn_of_the_next_address() {
         let hole = black_hole();
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
-        config.connect_timeout = Duration::from_millis(400);
+        config.connect_timeout = Duration::from_secs(4);
         let relay = start(config);
         // A client that half-closes while its upstream is still connecting is kept.
         let client = relay.client();
@@ -70,11 +72,10 @@ fn connecting_ends_with_its_timeout() {
         let mut config = config(splice, [hole.address]);
         config.connect_timeout = Duration::from_millis(300);
         let relay = start(config);
-        let client = relay.client();
-        let (ended, took) = timed(|| end_of(&client));
+        // The kernel would try for two minutes.
+        let (ended, took) = timed(|| end_of(&relay.client()));
         assert_eq!(ended, Ended::Reset);
-        assert!(took >= Duration::from_millis(290), "{took:?}");
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(took >= Duration::from_millis(300), "{took:?}");
     });
 }
 
@@ -82,11 +83,14 @@ fn connecting_ends_with_its_timeout() {
 fn attempts_are_made_as_often_as_asked_for() {
     every_mode(|splice| {
         // An upstream that begins to listen only after the first attempt has failed.
-        let address = nobody();
-        let relay = start(config(splice, [address]));
+        let nobody = nobody();
+        let mut config = config(splice, [nobody.address]);
+        (config.connect_timeout, config.connect_attempts) = (LIMIT, u32::MAX);
+        let relay = start(config);
         let client = relay.client();
         say(&client, b"patience");
-        let upstream = TcpListener::bind(address).unwrap();
+        linger();
+        let upstream = nobody.listen();
         let stream = limited(upstream.accept().unwrap().0);
         assert_eq!(read_exactly(&stream, 8), b"patience");
     });
@@ -95,11 +99,11 @@ fn attempts_are_made_as_often_as_asked_for() {
 #[test]
 fn one_attempt_is_one_pass_without_a_pause() {
     every_mode(|splice| {
-        let mut config = config(splice, [nobody(), nobody()]);
+        let refusing = [nobody(), nobody()];
+        let mut config = config(splice, refusing.each_ref().map(|nobody| nobody.address));
         config.connect_attempts = 1;
         let relay = start(config);
-        let (ended, took) = timed(|| end_of(&relay.client()));
-        assert_eq!(ended, Ended::Reset);
+        let took = quickest(|| assert_eq!(end_of(&relay.client()), Ended::Reset));
         assert!(took < Duration::from_millis(50), "the least pause is 50 ms: {took:?}");
     });
 }
@@ -111,14 +115,14 @@ fn clients_that_wait_delay_nobody() {
         let hole = black_hole();
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
-        config.connect_timeout = Duration::from_millis(600);
+        config.connect_timeout = Duration::from_secs(4);
         let relay = start(config);
         let ((), took) = timed(|| {
             let clients: Vec<_> = (0..50).map(|_| relay.client()).collect();
             let streams: Vec<_> = (0..50).map(|_| limited(upstream.accept().unwrap().0)).collect();
             drop((clients, streams));
         });
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(took < Duration::from_secs(20), "one after the other would take 100 s: {took:?}");
     });
 }
 

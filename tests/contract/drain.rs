@@ -70,7 +70,7 @@ fn what_is_left_at_the_deadline_is_reset() {
         let (client, upstream) = bench.session();
         let (totals, took) = timed(|| bench.relay.stop());
         assert_eq!((totals.sessions, totals.cut_short), (1, 1));
-        assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+        assert!(took >= Duration::from_millis(200) && took < LIMIT, "{took:?}");
         assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
     });
 }
@@ -116,7 +116,7 @@ fn with_a_timeout_of_zero_nothing_is_waited_for() {
         read_exactly(&upstream, 5);
         let (totals, took) = timed(|| bench.relay.stop());
         assert_eq!(totals.cut_short, 1);
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(10), "the default is 15 s: {took:?}");
         assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
     });
 }
@@ -126,7 +126,7 @@ fn with_a_timeout_of_zero_nothing_is_waited_for() {
 fn the_end_of_the_drain_waits_until_the_last_byte_was_acknowledged() {
     every_mode(|splice| {
         for swap in [false, true] {
-            let bench = bench(splice, |config| config.reset_grace = LIMIT);
+            let bench = bench(splice, |_| {});
             let (client, upstream) = bench.session();
             let (near, far) = if swap { (upstream, client) } else { (client, upstream) };
             bench.relay.control.stop();

@@ -11,6 +11,7 @@ mod connecting;
 mod drain;
 mod ends;
 mod integrity;
+mod kernel;
 mod support;
 mod switching;
 mod waiting;

@@ -1,11 +1,17 @@
 //! Rules 9 and 11: every wait has a deadline, and who cannot be served yet waits outside.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use crate::support::*;
 
+/// For what is to happen when nothing moves.
 const SHORT: Duration = Duration::from_millis(200);
+
+/// For what is not to happen while something moves, also if a busy machine lets nothing move for long.
+const LONG: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_half_closed_session_ends_when_nothing_moves_any_more() {
@@ -28,17 +34,10 @@ fn a_half_closed_session_ends_when_nothing_moves_any_more() {
 #[test]
 fn a_half_closed_session_goes_on_while_something_moves() {
     both_ways(
-        |config| config.half_close_timeout = Some(SHORT),
+        |config| config.half_close_timeout = Some(LONG),
         |Ends { near, far }| {
             finish(&near);
-            let ((), took) = timed(|| {
-                for _ in 0..40 {
-                    say(&far, b"tick");
-                    read_exactly(&near, 4);
-                    linger();
-                }
-            });
-            assert!(took > SHORT, "{took:?}");
+            tick_for_long(&far, &near);
             finish(&far);
             assert_eq!(end_of(&near), Ended::Fin);
         },
@@ -63,11 +62,13 @@ fn an_idle_session_ends_for_both() {
     both_ways(
         |config| config.idle_timeout = Some(SHORT),
         |Ends { near, far }| {
-            say(&near, b"hello");
-            read_exactly(&far, 5);
-            let (ends, took) = timed(|| [end_of(&near), end_of(&far)]);
+            let (ends, took) = timed(|| {
+                say(&near, b"hello");
+                read_exactly(&far, 5);
+                [end_of(&near), end_of(&far)]
+            });
             assert_eq!(ends, [Ended::Reset, Ended::Reset]);
-            assert!(took >= SHORT - Duration::from_millis(50), "{took:?}");
+            assert!(took >= SHORT, "{took:?}");
         },
     );
 }
@@ -76,28 +77,30 @@ fn an_idle_session_ends_for_both() {
 #[test]
 fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
     both_ways(
-        |config| config.idle_timeout = Some(SHORT),
+        |config| (config.idle_timeout, config.reset_grace) = (Some(SHORT), SHORT),
         |Ends { near, far: _far }| {
             // Once the path is full nothing moves until the time is up; then it goes on writing.
-            let chunk = vec![0; 64 << 10];
-            let ((), took) = timed(|| while std::io::Write::write(&mut &near, &chunk).is_ok() {});
-            assert!(took < Duration::from_secs(4), "{took:?}");
+            assert_eq!(error_of_writing_on(&near), ErrorKind::ConnectionReset);
         },
     );
 }
 
 #[test]
 fn a_byte_either_way_keeps_a_session_from_being_idle() {
-    both_ways(
-        |config| config.idle_timeout = Some(SHORT),
-        |Ends { near, far }| {
-            for _ in 0..40 {
-                say(&near, b"tick");
-                read_exactly(&far, 4);
-                linger();
-            }
-        },
-    );
+    both_ways(|config| config.idle_timeout = Some(LONG), |Ends { near, far }| tick_for_long(&near, &far));
+}
+
+/// Small messages with pauses between, for longer than `LONG`.
+fn tick_for_long(from: &TcpStream, to: &TcpStream) {
+    let mut gone = Duration::ZERO;
+    while gone < LONG + LONG / 4 {
+        gone += timed(|| {
+            say(from, b"tick");
+            read_exactly(to, 4);
+            linger();
+        })
+        .1;
+    }
 }
 
 #[test]
@@ -145,7 +148,7 @@ fn a_session_is_served_while_others_move_bulk() {
                 }
             });
             done.store(true, std::sync::atomic::Ordering::Relaxed);
-            assert!(took < Duration::from_secs(5), "{took:?}");
+            assert!(took < Duration::from_secs(10), "{took:?}");
         });
     });
 }
