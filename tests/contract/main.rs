@@ -12,6 +12,7 @@ mod drain;
 mod ends;
 mod integrity;
 mod kernel;
+mod neighbours;
 mod support;
 mod switching;
 mod waiting;

@@ -1,0 +1,149 @@
+//! Rule 12: nothing in the loop blocks. Beside whatever happens rarely, a neighbour's round trips stay short.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tproxy::Config;
+
+use crate::support::*;
+
+/// The longest round trip of a neighbour that nothing holds up.
+const QUICK: Duration = Duration::from_millis(50);
+
+/// A relay that blocks does so every time; a busy machine that stops the test hardly ever does.
+const TRIES: usize = 5;
+
+/// Round trips before the act and behind it.
+const PINGS: u32 = 20;
+
+/// The far end has not read what it was sent when both have finished, so a close that lingers would wait for it.
+#[test]
+fn a_neighbour_is_served_beside_a_close_over_undelivered_bytes() {
+    beside_both_ways(|Ends { near, far }| {
+        // More than the far end's kernel takes unread, less than the relay's.
+        say(&near, &keyed(15, 1 << 20));
+        finish(&near);
+        finish(&far);
+        until("the relay has closed", || is_let_go(far.peer_addr().unwrap(), far.local_addr().unwrap()));
+        let listed = is_listed(far.peer_addr().unwrap(), far.local_addr().unwrap());
+        assert!(listed, "the kernel still has bytes for the far end");
+    });
+}
+
+#[test]
+fn a_neighbour_is_served_beside_a_half_close() {
+    beside_both_ways(|Ends { near, far }| {
+        finish(&near);
+        assert_eq!(end_of(&far), Ended::Fin);
+    });
+}
+
+#[test]
+fn a_neighbour_is_served_beside_a_reset() {
+    beside_both_ways(|Ends { near, far }| {
+        reset(near);
+        assert_eq!(end_of(&far), Ended::Reset);
+    });
+}
+
+#[test]
+fn a_neighbour_is_served_beside_a_storm_of_clients() {
+    beside(
+        |_| {},
+        |bench| {
+            let clients: Vec<_> = (0..100).map(|_| bench.relay.client()).collect();
+            let streams: Vec<_> = (0..100).map(|_| limited(bench.upstream.accept().unwrap().0)).collect();
+            drop((clients, streams));
+        },
+    );
+}
+
+#[test]
+fn a_neighbour_is_served_beside_a_connect_that_is_refused() {
+    let nobody = nobody();
+    beside(
+        |config| config.to.insert(0, nobody.address),
+        |bench| {
+            for _ in 0..5 {
+                bench.session();
+            }
+        },
+    );
+}
+
+#[test]
+fn a_neighbour_is_served_beside_the_begin_of_the_drain() {
+    beside(
+        |config| config.drain_timeout = None,
+        |bench| {
+            let others: Vec<_> = (0..20).map(|_| bench.session()).collect();
+            bench.relay.control.stop();
+            until("the drain has begun", || !listens(bench.relay.address));
+            drop(others);
+        },
+    );
+}
+
+/// The same with a session of its own, and either end of it as the near one.
+fn beside_both_ways(act: impl Fn(Ends) + Sync) {
+    beside(
+        |_| {},
+        |bench| {
+            let (client, upstream) = bench.session();
+            act(Ends { near: client, far: upstream });
+            let (client, upstream) = bench.session();
+            act(Ends { near: upstream, far: client });
+        },
+    );
+}
+
+/// A neighbour plays ping-pong while the act happens. In one of a few tries no round trip takes long.
+fn beside(change: impl Fn(&mut Config) + Sync, act: impl Fn(&Bench) + Sync) {
+    every_mode(|splice| {
+        let mut worst = Vec::new();
+        while worst.len() < TRIES && worst.last().is_none_or(|worst| *worst >= QUICK) {
+            let bench = bench(splice, &change);
+            let (client, upstream) = bench.session();
+            worst.push(worst_round_trip(&client, &upstream, || act(&bench)));
+        }
+        assert!(worst.last().is_some_and(|worst| *worst < QUICK), "the worst round trips: {worst:?}");
+    });
+}
+
+/// The longest round trip of those before, during and after the act.
+fn worst_round_trip(client: &TcpStream, upstream: &TcpStream, act: impl FnOnce()) -> Duration {
+    let (pings, done) = (AtomicU32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let neighbour = scope.spawn(|| {
+            let (mut worst, mut after) = (Duration::ZERO, 0);
+            while after < PINGS {
+                after = if done.load(Ordering::Relaxed) { after + 1 } else { 0 };
+                let ((), took) = timed(|| {
+                    say(client, b"ping");
+                    read_exactly(upstream, 4);
+                    say(upstream, b"pong");
+                    read_exactly(client, 4);
+                });
+                worst = worst.max(took);
+                pings.fetch_add(1, Ordering::Relaxed);
+            }
+            worst
+        });
+        // Also if the act panics.
+        let _done = AtTheEnd(&done);
+        until("the neighbour plays", || pings.load(Ordering::Relaxed) >= PINGS);
+        act();
+        done.store(true, Ordering::Relaxed);
+        neighbour.join().unwrap()
+    })
+}
+
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
