@@ -13,6 +13,7 @@ mod ends;
 mod integrity;
 mod kernel;
 mod neighbours;
+mod options;
 mod support;
 mod switching;
 mod waiting;
