@@ -1,11 +1,12 @@
 //! Too few descriptors, and a limit of sessions: clients wait in the kernel's queue, nobody is reset, all are served.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::patience::a_while;
-use crate::peers::{Ended, Upstream, answer, bytes, client, finish, is_quiet, read_all, say};
+use crate::patience::{a_while, until};
+use crate::peers::{Ended, Upstream, answer, bytes, client, finish, hear, is_quiet, read_all, relayed, say};
 use crate::process::{Relay, relay_to};
 
 #[test]
@@ -103,6 +104,52 @@ fn as_many_sessions_as_were_promised_are_served_at_a_time() {
     relay.log.wait_for_sessions(limit + 3);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.with("too many open files").len(), 0);
+}
+
+/// A pipe takes two descriptors, which no session may have been promised. With 700 descriptors, 21 pipes may be open.
+#[test]
+fn as_many_sessions_as_were_promised_are_served_beside_every_pipe() {
+    const PIPES: usize = 21;
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).after_shell("ulimit -n 700").with(["--splice", "on"]).start();
+    let (limit, before) = (sessions_max(&relay), relay.pipes());
+    let bulk: Vec<_> = (0..PIPES + 3).map(|_| upstream.session(&relay)).collect();
+    let mut under_way = vec![0; bulk.len()];
+    // A flow that waits with bytes in a buffer gets no pipe: each goes on a little in every round.
+    until("every pipe to be open", || {
+        for ((client, server), under_way) in bulk.iter().zip(&mut under_way) {
+            *under_way += say_what_is_taken(client);
+            *under_way -= hear(server, 32 << 10).len();
+        }
+        (relay.pipes() == before + PIPES).then_some(())
+    });
+    let small: Vec<_> = (bulk.len()..limit).map(|_| upstream.session(&relay)).collect();
+    for (client, server) in &small {
+        relayed(client, server, b"request");
+        relayed(server, client, b"answer");
+    }
+    assert_eq!(relay.pipes(), before + PIPES);
+    relay.log.wait_for(&format!("at the limit of {limit} sessions"));
+    assert_eq!(relay.log.with("too many open files").len(), 0);
+    for ((client, server), under_way) in bulk.iter().zip(under_way) {
+        finish(client);
+        assert_eq!(read_all(server).0.len(), under_way);
+    }
+    drop((bulk, small));
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(relay.log.with("too many open files").len(), 0);
+}
+
+/// Writes for as long as somebody takes it at once. How much was taken?
+fn say_what_is_taken(mut client: &TcpStream) -> usize {
+    client.set_nonblocking(true).unwrap();
+    let chunk = bytes(1, 64 << 10);
+    let mut taken = 0;
+    while let Ok(count) = client.write(&chunk) {
+        taken += count;
+    }
+    client.set_nonblocking(false).unwrap();
+    taken
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     to: String,
     arguments: Vec<String>,
     /// What a shell does before it becomes the relay.
-    shell: Option<&'static str>,
+    shell: Option<String>,
     rust_log: Option<&'static str>,
     /// What strace makes its system calls return.
     injected: Option<&'static str>,
@@ -54,8 +54,8 @@ impl Plan {
         self
     }
 
-    pub(crate) fn after_shell(mut self, commands: &'static str) -> Self {
-        self.shell = Some(commands);
+    pub(crate) fn after_shell(mut self, commands: impl ToString) -> Self {
+        self.shell = Some(commands.to_string());
         self
     }
 
@@ -277,6 +277,20 @@ impl Relay {
 
     pub(crate) fn limit_descriptors(&self, limit: Rlimit) {
         rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
+    /// Bounds the size of the files that it writes, or no longer.
+    pub(crate) fn limit_file_size(&self, most: Option<u64>) {
+        rustix::process::prlimit(Some(self.pid()), Resource::Fsize, Rlimit { current: most, maximum: None }).unwrap();
+    }
+
+    /// Its open pipes.
+    pub(crate) fn pipes(&self) -> usize {
+        let targets = self.descriptors().into_iter().filter(|number| *number > 2).filter_map(|number| {
+            // One may have been closed meanwhile.
+            fs::read_link(self.proc(&format!("fd/{number}"))).ok()
+        });
+        targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).collect::<BTreeSet<_>>().len()
     }
 
     /// Its limit of open descriptors.
