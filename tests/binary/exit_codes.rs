@@ -1,6 +1,8 @@
 //! One test for each way to end: 0 drained, 1 failed while running, 2 usage, 3 cannot listen, 4 sessions were reset.
 
+use std::io::Write as _;
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -58,6 +60,30 @@ fn a_relay_to_itself_is_refused_under_every_alias_with_2() {
         let [line] = &finished.stderr[..] else { panic!("one line, please: {finished:?}") };
         assert!(line.contains("ERROR") && line.contains("is this relay itself"), "{line}");
         assert!(line.contains(&format!("{from}:{port}")), "{line}");
+    }
+}
+
+/// Whichever of the two addresses the resolver puts second, it is the relay's in one of the two runs.
+#[test]
+fn a_name_of_which_any_address_is_the_relay_itself_is_refused_with_2() {
+    let mut hosts = tempfile::NamedTempFile::new().unwrap();
+    hosts.write_all(b"127.0.0.1 several.test\n127.0.0.2 several.test\n").unwrap();
+    let hosts = hosts.path().to_str().unwrap();
+    let probe =
+        Command::new("unshare").args(["-m", "mount", "--bind", hosts, "/etc/hosts"]).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return skipped("only root can have a file of hosts of its own, with unshare and mount");
+    }
+    let shell = format!("exec unshare -m sh -c 'mount --bind {hosts} /etc/hosts && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    for own in ["127.0.0.1", "127.0.0.2"] {
+        // Taken, so that no other test gets the port meanwhile, and yet one can listen there.
+        let taken = Nobody::on(([0, 0, 0, 0], 0).into());
+        let port = taken.address.port();
+        let plan = relay_to(format!("several.test:{port}")).from(format!("{own}:{port}"));
+        let finished = plan.after_shell(&shell).run();
+        assert_eq!(finished.code, 2, "{finished:?}");
+        let [line] = &finished.stderr[..] else { panic!("one line, please: {finished:?}") };
+        assert!(line.contains(&format!("--to: the upstream {own}:{port} is this relay itself")), "{line}");
     }
 }
 
