@@ -68,6 +68,48 @@ fn a_log_that_is_read_late_says_how_many_lines_were_lost() {
     assert_eq!(accounted(&relay), SESSIONS);
 }
 
+/// A file that may not grow for a while: no part of a line is written then. Each session has one line.
+#[test]
+fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stderr = File::options().append(true).open(file.path()).unwrap();
+    let upstream = Upstream::new();
+    // Without a handler, the signal of a file that is too large ends the process.
+    let mut relay = relay_to(upstream.address).after_shell("trap '' XFSZ").stderr(stderr).start();
+    let before = relay.descriptors();
+    let sessions = |count: usize| {
+        for _ in 0..count {
+            upstream.brief_session(&relay);
+        }
+        // The relay's thread comes before the log's: once it sleeps, the log's has been woken.
+        until("the last line to be tried", || (relay.descriptors() == before && relay.is_asleep()).then_some(()));
+    };
+    let with = |part: &str| -> Vec<String> {
+        let log = std::fs::read_to_string(file.path()).unwrap();
+        log.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    };
+    let counted = || -> Vec<String> {
+        let lines = with(" lines of this log were lost");
+        lines
+            .iter()
+            .map(|line| line.split_once(" WARN  [tproxy] ").unwrap().1.split(' ').next().unwrap().into())
+            .collect()
+    };
+    sessions(2);
+    relay.limit_file_size(Some(0));
+    sessions(7);
+    relay.limit_file_size(None);
+    sessions(3);
+    assert_eq!((with(" session client=").len(), counted()), (5, vec!["7".to_owned()]));
+    relay.limit_file_size(Some(0));
+    sessions(12);
+    relay.limit_file_size(None);
+    sessions(1);
+    assert_eq!((with(" session client=").len(), counted()), (6, vec!["7".to_owned(), "12".to_owned()]));
+    assert_eq!(relay.stop(), 0);
+    assert_eq!(counted().len(), 2);
+}
+
 /// Lines that the log owns up to have lost.
 fn lost(relay: &Relay) -> usize {
     let lines = relay.log.with(" lines of this log were lost");
