@@ -22,14 +22,9 @@ pub(crate) fn listens(address: SocketAddr) -> bool {
     socket_table(address, "00000000:0000", 3).as_deref() == Some("0A")
 }
 
-/// Does the kernel still have the socket with these ends?
-pub(crate) fn is_listed(local: SocketAddr, remote: SocketAddr) -> bool {
-    socket_table(local, &hex(remote), 9).is_some()
-}
-
-/// Has the process closed the socket with these ends? Then it has no inode, if the kernel still has it.
-pub(crate) fn is_let_go(local: SocketAddr, remote: SocketAddr) -> bool {
-    socket_table(local, &hex(remote), 9).is_none_or(|inode| inode == "0")
+/// Has the process closed the socket with these ends, while the kernel still has bytes for its peer? Then it has no inode.
+pub(crate) fn is_orphaned(local: SocketAddr, remote: SocketAddr) -> bool {
+    socket_table(local, &hex(remote), 9).as_deref() == Some("0")
 }
 
 /// A field of the kernel's table of sockets (`proc_pid_net(5)`), for the socket with these ends.

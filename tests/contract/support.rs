@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -339,4 +340,13 @@ pub(crate) fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
 #[expect(clippy::disallowed_methods, reason = "slowness is the subject here, not a way to wait")]
 pub(crate) fn linger() {
     thread::sleep(Duration::from_millis(10));
+}
+
+/// Tells other threads of the end when it is dropped, also if the test panics: a scope waits for them.
+pub(crate) struct AtTheEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
