@@ -22,7 +22,7 @@ pub(crate) fn listens(address: SocketAddr) -> bool {
     socket_table(address, "00000000:0000", 3).as_deref() == Some("0A")
 }
 
-/// Has the process closed the socket with these ends, while the kernel still has bytes for its peer? Then it has no inode.
+/// Was the socket with these ends closed while the kernel still has bytes for its peer? Then it has no inode.
 pub(crate) fn is_orphaned(local: SocketAddr, remote: SocketAddr) -> bool {
     socket_table(local, &hex(remote), 9).as_deref() == Some("0")
 }

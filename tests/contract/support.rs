@@ -128,8 +128,7 @@ pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     (act(), began.elapsed())
 }
 
-/// How long the quickest of a few tries takes. What the relay does wrong makes each of them slow; what a busy machine
-/// does, hardly ever.
+/// How long the quickest of ten tries takes. A fault of the relay makes each of them slow; a busy machine hardly ever.
 pub(crate) fn quickest(mut act: impl FnMut()) -> Duration {
     (0..10).map(|_| timed(&mut act).1).min().unwrap()
 }
