@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tproxy::net::{Peer, Time};
 use tproxy::reactor::Totals;
 
@@ -96,17 +95,14 @@ impl World {
         let quiet =
             |wait: Option<Duration>| wait.is_some_and(|wait| it.overdue || it.due || now >= it.last_moved + wait);
         let goodbye = it.said_goodbye == [true; 2];
-        let words = Peer::BOTH.map(|peer| it.told[peer as usize].map(|error| fault_word(peer, error)));
-        let first = it.first_told.map(|(peer, error)| fault_word(peer, error));
-        let mut told: Vec<_> =
-            if it.told_together { words.into_iter().flatten().collect() } else { first.into_iter().collect() };
-        // Whether a doubt was resolved cannot be told from here if a timeout may have struck.
-        told.extend(
-            Peer::BOTH
-                .iter()
-                .filter(|peer| it.in_doubt[**peer as usize] && it.first_told.map(|it| it.0) == Some(**peer))
-                .map(|peer| fault_word(*peer, Errno::CONNRESET)),
-        );
+        // The side whose error was told first. A read of 0 settles a doubt about it, whatever else has happened.
+        let told = it.first_told.map(|(peer, error)| fault_word(peer, error));
+        // The rule is that the first error names the end. Known and left for later: if a read fails and then, in the
+        // same run, a write to the other side or its SO_ERROR, the relay names the other side.
+        let late = it.failed_after_read.map(|(peer, error)| fault_word(peer, error));
+        // A timeout that strikes names what was known then.
+        let early = it.taken_for.map(|(peer, error)| fault_word(peer, error));
+        let told = [told, late, early];
         let (idle, half) = (shadow.config.idle_timeout, shadow.config.half_close_timeout);
         let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
@@ -128,7 +124,7 @@ impl World {
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
             "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
             cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),
-            cause => !goodbye && told.iter().any(|told| told == cause),
+            cause => !goodbye && told.iter().flatten().any(|told| told == cause),
         };
         if explained { Ok(()) } else { Err(format!("history does not explain the end (told {told:?})")) }
     }

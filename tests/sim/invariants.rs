@@ -63,7 +63,7 @@ impl World {
         let now = self.shadow.now;
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
         if result == Ok(0) {
-            self.shadow.decide(session, peer, arrived && self.plan.laws.counts_unacked);
+            self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
         }
         let it = &mut self.shadow.sessions[session];
         match result {
@@ -101,7 +101,7 @@ impl World {
             Err(Errno::AGAIN | Errno::INTR) => return self.shadow.vain_calls += 1,
             Err(error) => {
                 it.flow(peer).end.get_or_insert(End::Cut);
-                self.shadow.told(conn, error);
+                self.shadow.told_by_read(conn, error);
                 // Nothing more can be read, and after an error nothing is written: the socket is of no use.
                 self.shadow.sessions[session].trouble.get_or_insert(now);
             }
@@ -115,7 +115,7 @@ impl World {
             Ok(1..) => self.did_read(conn, result),
             Err(error) if kills(error) => {
                 if self.caller(conn, "splice_in").is_some() {
-                    self.shadow.told(conn, error);
+                    self.shadow.told_by_read(conn, error);
                 }
             }
             Ok(0) | Err(_) => {

@@ -83,11 +83,15 @@ pub(crate) struct Session {
     /// The first error that a call on this side told.
     pub(crate) told: [Option<Errno>; 2],
     pub(crate) first_told: Option<(Peer, Errno)>,
+    /// The turn in which a read told the first error.
+    read_failed: Option<u64>,
+    /// Another call of that turn told this one of the other side.
+    pub(crate) failed_after_read: Option<(Peer, Errno)>,
+    /// What the first error was taken for when a timeout may have struck; since then a doubt about it was settled.
+    pub(crate) taken_for: Option<(Peer, Errno)>,
     pub(crate) told_at: Option<Time>,
     /// The turn in which one was told last.
     pub(crate) told_turn: u64,
-    /// Both sides were told of one in the same turn: then neither was first.
-    pub(crate) told_together: bool,
     pub(crate) first_fin: Option<Peer>,
     /// When bytes were last read for the other side or written, a FIN heard or passed on, an error told.
     pub(crate) last_moved: Time,
@@ -363,9 +367,11 @@ impl Shadow {
                     blocked: [false; 2],
                     told: [None; 2],
                     first_told: None,
+                    read_failed: None,
+                    failed_after_read: None,
+                    taken_for: None,
                     told_at: None,
                     told_turn: 0,
-                    told_together: false,
                     first_fin: None,
                     last_moved: self.now,
                     last_io: self.now,
@@ -517,24 +523,29 @@ impl Shadow {
         self.progress = true;
     }
 
-    /// Everything that came from this peer was read. If it matters how that ended and was in doubt, it is known now.
-    pub(crate) fn decide(&mut self, session: usize, peer: Peer, heard: bool) {
+    /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when
+    /// nobody is left to hear what it said, as after an error of the other side or a timeout.
+    pub(crate) fn settle_doubt(&mut self, session: usize, peer: Peer, heard: bool) {
         let now = self.now;
         let it = &mut self.sessions[session];
-        let cut = it.told[peer.other() as usize].is_some();
-        // If a timeout may have struck, nobody may have cared how it ended.
-        if cut || !it.in_doubt[peer as usize] || (it.overdue && !heard) {
-            return;
-        }
-        it.in_doubt[peer as usize] = false;
-        if heard {
+        if !std::mem::take(&mut it.in_doubt[peer as usize]) || heard {
             return;
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);
         if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
+            it.taken_for = it.overdue.then_some((peer, *error));
             *error = Errno::CONNRESET;
         }
         it.trouble.get_or_insert(now);
+    }
+
+    /// A read told an error of this connection.
+    pub(crate) fn told_by_read(&mut self, conn: ConnId, error: Errno) {
+        let is_first = self.owner(conn).filter(|(session, _)| self.sessions[*session].first_told.is_none());
+        self.told(conn, error);
+        if let Some((session, _)) = is_first {
+            self.sessions[session].read_failed = Some(self.turn);
+        }
     }
 
     /// A call told an error of this connection.
@@ -549,11 +560,13 @@ impl Shadow {
         let saw_fin = it.saw_fin[peer as usize];
         // Behind a FIN, a reset is what EPIPE says: the peer has hung up, and its stream is whole.
         let error = if saw_fin && fault_word(peer, error).ends_with("reset") { Errno::PIPE } else { error };
-        let told_before = std::mem::replace(&mut it.told_turn, turn) == turn;
-        it.told_together |= told_before && it.told[peer as usize].is_none();
+        it.told_turn = turn;
         // It is news only to a flow that still had something for this side, and only once.
         if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
             it.last_moved = now;
+        }
+        if it.read_failed == Some(turn) && it.told[peer as usize].is_none() {
+            it.failed_after_read = Some((peer, error));
         }
         it.told[peer as usize].get_or_insert(error);
         it.first_told.get_or_insert((peer, error));
