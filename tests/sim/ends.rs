@@ -55,9 +55,6 @@ impl World {
             wrong.push(why);
         }
         self.check_connecting(session, &record.end);
-        if record.end == "idle-timeout" || record.end == "half-close-timeout" {
-            self.check_overdue(session);
-        }
         for what in wrong {
             self.violation(format!("session {session}: {what}: {record:?}"));
         }
@@ -92,8 +89,7 @@ impl World {
         let shadow = &self.shadow;
         let now = shadow.now;
         // What comes after the timeout struck is thrown away, and counts no more.
-        let quiet =
-            |wait: Option<Duration>| wait.is_some_and(|wait| it.overdue || it.due || now >= it.last_moved + wait);
+        let quiet = |wait: Option<Duration>| wait.is_some() && (it.overdue || it.due);
         let goodbye = it.said_goodbye == [true; 2];
         // The side whose error was told first. A read of 0 settles a doubt about it, whatever else has happened.
         let told = it.first_told.map(|(peer, error)| fault_word(peer, error));

@@ -298,7 +298,7 @@ impl World {
             return;
         }
         let it = &self.shadow.sessions[session];
-        let overdue = it.overdue || it.due || self.shadow.is_inactive(it);
+        let overdue = it.overdue || it.due;
         if it.first_told.is_none() && !overdue {
             return self.violation(format!("session {session}: connection {conn} is reset without a reason"));
         }
@@ -363,10 +363,15 @@ impl World {
         }
     }
 
-    /// The listener goes: who waited in its queue when the drain began has been let in, if there was room.
-    pub(crate) fn check_door(&mut self, waiting: usize) {
+    /// The listener goes: the clients in its queue when the drain began have been let in, if there was room, whether or
+    /// not an event had told of them.
+    pub(crate) fn check_door(&mut self) {
+        let waiting = self.kernel.queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
         let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
-        let starved = !self.shadow.dial_failures.is_empty();
+        // A session may wait for a descriptor: then nobody else is let in.
+        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
+        let starved = !self.shadow.dial_failures.is_empty()
+            && self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
         if waiting > 0 && room && !starved && !self.shadow.fatal {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }

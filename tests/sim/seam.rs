@@ -328,8 +328,7 @@ impl Drop for SimListener {
         }
         let mut world = self.0.borrow_mut();
         world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
-        let waiting = world.kernel.queue.len();
-        world.check_door(waiting);
+        world.check_door();
         world.kernel.stop_listening();
         world.settle();
     }

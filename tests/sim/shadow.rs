@@ -1,5 +1,6 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ pub(crate) struct Session {
     pub(crate) ending: Option<Ending>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
-    /// Nothing had moved for that long when this turn began.
+    /// Nothing had moved for that long when this turn began, and nothing could.
     pub(crate) due: bool,
     /// It could move at the beginning of this turn.
     pub(crate) could_move: bool,
@@ -172,6 +173,8 @@ pub(crate) struct Shadow {
     pub(crate) asleep: bool,
     /// When requests to stop were delivered.
     pub(crate) stops: Vec<Time>,
+    /// Clients that waited in the queue when the first was delivered.
+    pub(crate) came_before: Vec<ConnId>,
     /// Turn in which the first came.
     pub(crate) stop_turn: Option<u64>,
     pub(crate) turn: u64,
@@ -199,8 +202,6 @@ pub(crate) struct Shadow {
     pub(crate) called: Option<Vec<usize>>,
     /// An alarm may go off in this turn.
     pub(crate) alarm: bool,
-    /// There is something on the backlog at the end of this turn.
-    pub(crate) queueing: bool,
     /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
     pub(crate) backlog: usize,
     pub(crate) stale_backlog: usize,
@@ -234,6 +235,7 @@ impl Shadow {
             now: Time::START,
             asleep: false,
             stops: Vec::new(),
+            came_before: Vec::new(),
             stop_turn: None,
             turn: 0,
             progress: false,
@@ -250,7 +252,6 @@ impl Shadow {
             ended_this_turn: 0,
             called: None,
             alarm: false,
-            queueing: false,
             backlog: 0,
             stale_backlog: 0,
             short: false,
@@ -282,7 +283,11 @@ impl Shadow {
         self.owners[conn] = Some((session, peer));
     }
 
-    pub(crate) fn stopped(&mut self, now: Time) {
+    /// A request to stop is delivered, while these clients wait to be accepted.
+    pub(crate) fn stopped(&mut self, now: Time, queue: &VecDeque<ConnId>) {
+        if self.stops.is_empty() {
+            self.came_before.extend(queue);
+        }
         self.stops.push(now);
         self.stop_turn.get_or_insert(self.turn);
     }
