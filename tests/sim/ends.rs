@@ -39,8 +39,8 @@ impl World {
             (it.records > 1, "a second record".to_owned()),
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
             (
-                it.connected.is_some() && Some(record.upstream) != it.address,
-                format!("upstream should be {:?}", it.address),
+                !it.tried.is_empty() && !it.tried.contains(&record.upstream),
+                format!("upstream should be {:?}", it.tried),
             ),
             (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
             (record.down != it.flows[1].written, format!("down should be {}", it.flows[1].written)),
@@ -118,8 +118,11 @@ impl World {
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
-            "connect-timeout" if it.failures.is_empty() => now >= it.began + shadow.config.connect_timeout,
-            cause if it.connected.is_none() => it.failures.contains(&cause) || shadow.dial_failures.contains(&cause),
+            "connect-timeout" if it.last_failure.is_empty() => now >= it.began + shadow.config.connect_timeout,
+            // Connecting ends for the reason that the last attempt failed for.
+            cause if it.connected.is_none() => {
+                it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"
+            }
             cause => !goodbye && told.iter().flatten().any(|told| told == cause),
         };
         if explained { Ok(()) } else { Err(format!("history does not explain the end (told {told:?})")) }

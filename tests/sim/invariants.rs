@@ -85,6 +85,8 @@ impl World {
                 let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
                 it.flow(peer).read += count as u64;
                 it.flow(peer).gulp += count as u64;
+                let large = count >= self.plan.config.buffer_size.min(64 << 10);
+                it.flow(peer).large_copies = if large { it.flow(peer).large_copies + 1 } else { 0 };
                 it.flow(peer).moved = true;
                 // Throwing away is progress only while the peer may yet get its answer.
                 let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
@@ -111,8 +113,17 @@ impl World {
 
     /// As a read, but only bytes count. An error is told all the same, and reading goes on.
     pub(crate) fn did_splice_in(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        if let Some((session, peer)) = self.shadow.owner(conn) {
+            let flow = self.shadow.sessions[session].flow(peer);
+            flow.unspliced |= result.is_err_and(|error| error != Errno::INTR);
+        }
         match result {
-            Ok(1..) => self.did_read(conn, result),
+            Ok(1..) => {
+                self.did_read(conn, result);
+                if let Some((session, peer)) = self.shadow.owner(conn) {
+                    self.shadow.sessions[session].flow(peer).large_copies = 0;
+                }
+            }
             Err(error) if kills(error) => {
                 if self.caller(conn, "splice_in").is_some() {
                     self.shadow.told_by_read(conn, error);
@@ -248,13 +259,12 @@ impl World {
             }
             Peer::Upstream if !connected => {
                 let mut early = false;
-                if self.kernel.conns[conn].relay.life != Life::Dead {
+                if self.kernel.conns[conn].relay.life != Life::Dead && it.failed != Some(conn) {
                     early = self.shadow.dial_failures.is_empty()
                         && it.ended.is_none()
                         && it.failed != Some(conn)
                         && now < it.share;
-                    it.failed_at = Some(now);
-                    it.failures.push("connect-timeout");
+                    it.attempt_failed(conn, "connect-timeout", now);
                 }
                 it.upstream = None;
                 if early {
@@ -320,7 +330,11 @@ impl World {
         for (wrong, what) in [
             (untried, "is reset before what could be moved was tried".to_owned()),
             // An acknowledgement may come between the last question and the end.
-            (impatient && unacked > 0, format!("is reset with {unacked} bytes not acknowledged")),
+            // What was written before a timeout strikes is acknowledged, or had its time.
+            (
+                owed && !quiet && !tired && !surprised && unacked > 0,
+                format!("is reset with {unacked} bytes not acknowledged"),
+            ),
             (impatient && held + unread > 0, format!("is reset, {held} bytes held, {unread} unread")),
         ] {
             if wrong {

@@ -145,6 +145,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
             None => world.kernel.pipe(),
         };
         world.note(Call::Pipe, usize::MAX, || format!("pipe -> {result:?}"));
+        world.shadow.piped(result);
         result?;
         drop(world);
         Ok(SimPipe { world: Rc::clone(&self.0), bytes: Vec::new() })

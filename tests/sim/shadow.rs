@@ -46,6 +46,10 @@ pub(crate) struct Flow {
     pub(crate) moved: bool,
     /// Bytes read in this turn.
     pub(crate) gulp: u64,
+    /// Reads in a row that filled a buffer or brought as much as a large one holds, and went through no pipe.
+    pub(crate) large_copies: usize,
+    /// Something was said of the source after which its bytes need not go through a pipe: an end, an error, a mark.
+    pub(crate) unspliced: bool,
 }
 
 /// How far a session is that has nothing more to relay, as the kernel knows it.
@@ -112,11 +116,14 @@ pub(crate) struct Session {
     pub(crate) could_move: bool,
     /// Why attempts to connect failed.
     pub(crate) failures: Vec<&'static str>,
+    /// The address it was last connected to or tried. There are several if connect failed at once and several sessions
+    /// may have called it: it does not say for whom.
+    pub(crate) tried: Vec<SocketAddr>,
+    /// Why its last attempt failed, in the same way.
+    pub(crate) last_failure: Vec<&'static str>,
     /// When the first connection to its upstream was begun, if it is still the first.
     pub(crate) first_dial: Option<Time>,
     pub(crate) dials: usize,
-    /// Where the connection under way, or the one that stands, leads to.
-    pub(crate) address: Option<SocketAddr>,
     /// Until when it may stay without an answer.
     pub(crate) share: Time,
     /// When the last attempt failed.
@@ -147,6 +154,13 @@ impl Session {
     /// Has one of the two finished speaking? EPIPE says so before the FIN is read.
     pub(crate) fn is_half_closed(&self) -> bool {
         self.first_fin.is_some() || self.first_told.is_some()
+    }
+
+    /// This connection did not come about.
+    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str, now: Time) {
+        (self.failed_at, self.failed) = (Some(now), Some(conn));
+        self.failures.push(why);
+        self.last_failure = vec![why];
     }
 
     pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {
@@ -214,6 +228,12 @@ pub(crate) struct Shadow {
     pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
     pub(crate) short_splice_out: Option<ConnId>,
+    /// A pipe was asked for in this turn.
+    pub(crate) pipe_asked: bool,
+    /// There was none, and no session has ended since.
+    pub(crate) pipe_failed: bool,
+    /// Turns in which a flow could have used a pipe, since one was last asked for.
+    pub(crate) pipe_missed: usize,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
@@ -259,6 +279,9 @@ impl Shadow {
             full_told: false,
             kept_alive: 0,
             short_splice_out: None,
+            pipe_asked: false,
+            pipe_failed: false,
+            pipe_missed: 0,
             freed: false,
             vain_calls: 0,
             accepts: 0,
@@ -318,6 +341,7 @@ impl Shadow {
             called.push(session);
         }
         let it = &mut self.sessions[session];
+        it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
         it.saw_fin[peer] |= hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none();
         it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
@@ -387,9 +411,10 @@ impl Shadow {
                     due: false,
                     could_move: false,
                     failures: Vec::new(),
+                    tried: Vec::new(),
+                    last_failure: Vec::new(),
                     first_dial: None,
                     dials: 0,
-                    address: None,
                     share: self.now,
                     failed_at: None,
                     failed: None,
@@ -423,6 +448,30 @@ impl Shadow {
         self.cut_off.push(conn);
     }
 
+    /// The next address is tried, for one of these sessions. Of one alone it is known what it tried last.
+    fn diallers(&self) -> Vec<usize> {
+        let may_dial = |live: &usize| {
+            let it = &self.sessions[*live];
+            it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2]
+        };
+        self.live.iter().copied().filter(may_dial).collect()
+    }
+
+    /// Connect failed at once, or the new connection could not be watched.
+    fn dial_failed(&mut self, word: &'static str) {
+        self.dial_failures.push(word);
+        let diallers = self.diallers();
+        for session in &diallers {
+            let it = &mut self.sessions[*session];
+            if diallers.len() == 1 {
+                it.tried.clear();
+                it.last_failure.clear();
+            }
+            it.tried.extend(self.dialling);
+            it.last_failure.push(word);
+        }
+    }
+
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed = false;
         self.progress |= result.is_ok();
@@ -432,7 +481,7 @@ impl Shadow {
             self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
         }
         if let Err(error) = result {
-            self.dial_failures.push(connect_word(error));
+            self.dial_failed(connect_word(error));
             if !tproxy::net::errno::is_shortage(&error.into()) {
                 self.dial_refused = true;
                 let addresses = self.config.to.iter().copied();
@@ -445,7 +494,10 @@ impl Shadow {
     pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
         self.progress |= result.is_ok();
         if let Err(error) = result {
-            self.dial_failures.push(connect_word(error));
+            match token.peer() {
+                Peer::Client => self.dial_failures.push(connect_word(error)),
+                Peer::Upstream => self.dial_failed(connect_word(error)),
+            }
         }
         match token.peer() {
             Peer::Client => {
@@ -480,7 +532,7 @@ impl Shadow {
                     let deadline = it.began + self.config.connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();
                     it.share = now + deadline.since(now) / left;
-                    it.address = self.dialling;
+                    it.tried = self.dialling.into_iter().collect();
                     it.upstream = Some(conn);
                     it.dials += 1;
                     let (dials, attempts) = (it.dials, self.config.connect_attempts as usize);
@@ -515,17 +567,19 @@ impl Shadow {
                     self.told(conn, errno);
                 }
                 Some(errno) => {
-                    (it.failed_at, it.failed) = (Some(now), Some(conn));
-                    it.failures.push(connect_word(errno));
+                    it.attempt_failed(conn, connect_word(errno), now);
                 }
                 None => {
-                    (it.failed_at, it.failed) = (Some(now), Some(conn));
-                    it.failures.push("refused");
+                    it.attempt_failed(conn, "refused", now);
                 }
             },
         }
         (self.sessions[session].last_moved, self.sessions[session].last_io) = (now, now);
         self.progress = true;
+    }
+
+    pub(crate) fn piped(&mut self, result: Result<(), Errno>) {
+        (self.pipe_asked, self.pipe_failed, self.pipe_missed) = (true, result.is_err(), 0);
     }
 
     /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when
