@@ -72,14 +72,14 @@ impl World {
         let dials = it.dials / config.to.len();
         let pause = Duration::from_millis(150) * 2_u32.pow(u32::try_from(dials.max(1) - 1).unwrap());
         let patient = shadow.now + pause < it.began + config.connect_timeout;
-        let alone = shadow.dial_failures.is_empty() && it.told == [None; 2] && !it.unwatched;
+        let alone = !it.failed_at_once && it.told == [None; 2] && !it.unwatched;
         if alone && patient && it.dials < config.connect_attempts as usize * config.to.len() {
             let dials = it.dials;
             self.violation(format!("session {session}: given up after {dials} connections"));
             return;
         }
         // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
-        if cause == "no-resources" && !it.unwatched && !shadow.dial_refused && it.failures.is_empty() && !timed_out {
+        if cause == "no-resources" && !it.unwatched && !it.refused_at_once && it.failures.is_empty() && !timed_out {
             self.violation(format!("session {session}: given up for a shortage before its time"));
         }
     }
@@ -99,22 +99,22 @@ impl World {
         // A timeout that strikes names what was known then.
         let early = it.taken_for.map(|(peer, error)| fault_word(peer, error));
         let told = [told, late, early];
+        let struck =
+            if it.overdue { (it.struck_half_closed, it.struck_told) } else { (it.is_half_closed(), told[0].is_some()) };
+        let (half_closed, failed) = struck;
         let (idle, half) = (shadow.config.idle_timeout, shadow.config.half_close_timeout);
         let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
             "idle-timeout" => {
-                it.connected.is_some()
-                    && quiet(shadow.config.idle_timeout)
-                    && !(it.overdue && it.struck_half_closed && half_first)
-                    && !(it.overdue && it.struck_told)
+                it.connected.is_some() && quiet(shadow.config.idle_timeout) && !(half_closed && half_first) && !failed
             }
             "half-close-timeout" => {
-                it.is_half_closed()
+                half_closed
                     && quiet(shadow.config.half_close_timeout)
                     && (shadow.config.idle_timeout.is_none() || half_first)
-                    && !(it.overdue && it.struck_told)
+                    && !failed
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),

@@ -260,10 +260,7 @@ impl World {
             Peer::Upstream if !connected => {
                 let mut early = false;
                 if self.kernel.conns[conn].relay.life != Life::Dead && it.failed != Some(conn) {
-                    early = self.shadow.dial_failures.is_empty()
-                        && it.ended.is_none()
-                        && it.failed != Some(conn)
-                        && now < it.share;
+                    early = !it.failed_at_once && it.ended.is_none() && it.failed != Some(conn) && now < it.share;
                     it.attempt_failed(conn, "connect-timeout", now);
                 }
                 it.upstream = None;
@@ -325,7 +322,9 @@ impl World {
         let surprised = half.acked_at == now;
         let owed = it.told[peer as usize].is_none();
         let moved = it.flows.iter().any(|flow| flow.moved) || it.told_turn == self.shadow.turn;
-        let untried = owed && it.could_move && self.shadow.asleep && !moved && (unacked > 0 || held + unread > 0);
+        // When all its time is up, what waits for a slice is not waited for.
+        let untried =
+            owed && it.could_move && (self.shadow.asleep || !tired) && !moved && (unacked > 0 || held + unread > 0);
         let impatient = owed && !quiet && !tired && !overdue && !surprised;
         for (wrong, what) in [
             (untried, "is reset before what could be moved was tried".to_owned()),
@@ -368,8 +367,7 @@ impl World {
         }
         let full = self.shadow.live.len() >= self.plan.limit;
         // Someone waits for a descriptor: then nobody else is let in.
-        let connecting = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
-        let starved = connecting && !self.shadow.dial_failures.is_empty();
+        let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
         if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
@@ -383,9 +381,7 @@ impl World {
         let waiting = self.kernel.queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
         let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
         // A session may wait for a descriptor: then nobody else is let in.
-        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
-        let starved = !self.shadow.dial_failures.is_empty()
-            && self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
+        let starved = self.shadow.waits_for_descriptor();
         if waiting > 0 && room && !starved && !self.shadow.fatal {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }
@@ -445,7 +441,7 @@ impl World {
                 let last = it.began + config.connect_timeout;
                 // An address that does not answer uses its own share of the time, and no other's. Which address it is
                 // can be told of the first, unless connect failed at once.
-                let first = it.first_dial.filter(|_| self.shadow.dial_failures.is_empty() && it.failures.is_empty());
+                let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
                 let addresses = u32::try_from(config.to.len()).unwrap();
                 Some(first.map_or(last, |at| at + last.since(at) / addresses))
             }

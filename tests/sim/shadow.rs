@@ -119,6 +119,9 @@ pub(crate) struct Session {
     /// The address it was last connected to or tried. There are several if connect failed at once and several sessions
     /// may have called it: it does not say for whom.
     pub(crate) tried: Vec<SocketAddr>,
+    /// Connect may have failed at once for it, and for another reason than a shortage.
+    pub(crate) failed_at_once: bool,
+    pub(crate) refused_at_once: bool,
     /// Why its last attempt failed, in the same way.
     pub(crate) last_failure: Vec<&'static str>,
     /// When the first connection to its upstream was begun, if it is still the first.
@@ -203,10 +206,6 @@ pub(crate) struct Shadow {
     /// The address of the last connect, and that of the next, if the last failed at once.
     pub(crate) dialling: Option<SocketAddr>,
     dial_due: Option<SocketAddr>,
-    /// Errors that connect itself gave: to whom, it does not say.
-    pub(crate) dial_failures: Vec<&'static str>,
-    /// One of them was the upstream's, and no shortage of our own.
-    pub(crate) dial_refused: bool,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -265,8 +264,6 @@ impl Shadow {
             lost: 0,
             dialling: None,
             dial_due: None,
-            dial_failures: Vec::new(),
-            dial_refused: false,
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,
@@ -362,13 +359,14 @@ impl Shadow {
             self.violation(format!("accept is called {} times in one turn", self.accepts));
         }
         // Who waits for a descriptor goes first.
-        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 && !self.dial_refused {
+        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 {
             let timeout = self.config.connect_timeout;
             let waits = self.live.iter().copied().find(|live| {
                 let it = &self.sessions[*live];
                 it.connected.is_none()
                     && it.upstream.is_none()
                     && it.failures.is_empty()
+                    && !it.refused_at_once
                     && !it.unwatched
                     && it.told == [None; 2]
                     && self.now < it.began + timeout
@@ -412,6 +410,8 @@ impl Shadow {
                     could_move: false,
                     failures: Vec::new(),
                     tried: Vec::new(),
+                    failed_at_once: false,
+                    refused_at_once: false,
                     last_failure: Vec::new(),
                     first_dial: None,
                     dials: 0,
@@ -457,9 +457,15 @@ impl Shadow {
         self.live.iter().copied().filter(may_dial).collect()
     }
 
+    /// May a session wait for a descriptor?
+    pub(crate) fn waits_for_descriptor(&self) -> bool {
+        self.diallers().iter().any(|session| self.sessions[*session].failed_at_once)
+    }
+
     /// Connect failed at once, or the new connection could not be watched.
-    fn dial_failed(&mut self, word: &'static str) {
-        self.dial_failures.push(word);
+    fn dial_failed(&mut self, error: Errno) {
+        let word = connect_word(error);
+        let refused = !tproxy::net::errno::is_shortage(&error.into());
         let diallers = self.diallers();
         for session in &diallers {
             let it = &mut self.sessions[*session];
@@ -469,6 +475,8 @@ impl Shadow {
             }
             it.tried.extend(self.dialling);
             it.last_failure.push(word);
+            it.failed_at_once = true;
+            it.refused_at_once |= refused;
         }
     }
 
@@ -481,9 +489,8 @@ impl Shadow {
             self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
         }
         if let Err(error) = result {
-            self.dial_failed(connect_word(error));
+            self.dial_failed(error);
             if !tproxy::net::errno::is_shortage(&error.into()) {
-                self.dial_refused = true;
                 let addresses = self.config.to.iter().copied();
                 self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
             }
@@ -493,11 +500,10 @@ impl Shadow {
     /// A stream got its token. For an upstream, whose session is it?
     pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
         self.progress |= result.is_ok();
-        if let Err(error) = result {
-            match token.peer() {
-                Peer::Client => self.dial_failures.push(connect_word(error)),
-                Peer::Upstream => self.dial_failed(connect_word(error)),
-            }
+        if let Err(error) = result
+            && token.peer() == Peer::Upstream
+        {
+            self.dial_failed(error);
         }
         match token.peer() {
             Peer::Client => {
@@ -520,12 +526,12 @@ impl Shadow {
                     self.own(conn, session, Peer::Upstream);
                     // Each address in its turn, as long as none failed at once.
                     let due = self.config.to[self.sessions[session].dials % self.config.to.len()];
-                    if self.dial_failures.is_empty() && self.dialling != Some(due) {
+                    if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
                     let it = &mut self.sessions[session];
                     let (addresses, place) = (self.config.to.len(), it.dials % self.config.to.len());
-                    let early = it.failed_at.filter(|_| place == 0 && self.dial_failures.is_empty()).filter(|at| {
+                    let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
                         let round = u32::try_from(it.dials / addresses).unwrap() - 1;
                         now < *at + Duration::from_millis(50) * 2_u32.pow(round)
                     });
