@@ -61,18 +61,21 @@ impl Kernel {
     /// Delivers at most `most` events. What an event says is what is true now, not what was true at its edge.
     pub(crate) fn collect(&mut self, most: usize, ready: &mut Vec<Ready>) {
         let before = ready.len();
-        if self.listener_ready() {
-            (self.listener_edge, self.listener_owed) = (false, false);
-            ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
-        }
         if !self.laws.linux {
             self.edges.clear();
             let first = if self.conns.is_empty() { 0 } else { self.rng.usize(..self.conns.len()) };
             self.edges.extend((first..self.conns.len()).chain(0..first));
         }
-        while ready.len() - before < most
-            && let Some(conn) = self.edges.pop_front()
-        {
+        let mut listener = self.listener_place();
+        while ready.len() - before < most {
+            if listener.is_some_and(|place| ready.len() - before >= place || self.edges.is_empty()) {
+                (self.listener_edge, self.listener_owed, listener) = (false, false, None);
+                ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
+                continue;
+            }
+            let Some(conn) = self.edges.pop_front() else {
+                break;
+            };
             let hints = self.hints(conn);
             let watch = &mut self.conns[conn].watch;
             watch.listed = false;
@@ -84,6 +87,15 @@ impl Kernel {
             watch.owes_error &= !hints.has(Hints::ERROR);
             ready.push(Ready { token, hints });
         }
+    }
+
+    /// Which place the listener's event has among those that are due: any, so it may have to wait for another batch.
+    fn listener_place(&mut self) -> Option<usize> {
+        if !self.listener_ready() {
+            return None;
+        }
+        let others = self.edges.iter().filter(|conn| self.hints(**conn) != Hints::default()).count();
+        Some(self.rng.usize(..=others))
     }
 
     /// What the event of this connection would say now; nothing if none would come.

@@ -63,7 +63,7 @@ impl World {
         let now = self.shadow.now;
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
         if result == Ok(0) {
-            self.shadow.decide(session, peer, arrived && self.plan.laws.counts_unacked);
+            self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
         }
         let it = &mut self.shadow.sessions[session];
         match result {
@@ -85,6 +85,8 @@ impl World {
                 let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
                 it.flow(peer).read += count as u64;
                 it.flow(peer).gulp += count as u64;
+                let large = count >= self.plan.config.buffer_size.min(64 << 10);
+                it.flow(peer).large_copies = if large { it.flow(peer).large_copies + 1 } else { 0 };
                 it.flow(peer).moved = true;
                 // Throwing away is progress only while the peer may yet get its answer.
                 let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
@@ -101,7 +103,7 @@ impl World {
             Err(Errno::AGAIN | Errno::INTR) => return self.shadow.vain_calls += 1,
             Err(error) => {
                 it.flow(peer).end.get_or_insert(End::Cut);
-                self.shadow.told(conn, error);
+                self.shadow.told_by_read(conn, error);
                 // Nothing more can be read, and after an error nothing is written: the socket is of no use.
                 self.shadow.sessions[session].trouble.get_or_insert(now);
             }
@@ -111,11 +113,20 @@ impl World {
 
     /// As a read, but only bytes count. An error is told all the same, and reading goes on.
     pub(crate) fn did_splice_in(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        if let Some((session, peer)) = self.shadow.owner(conn) {
+            let flow = self.shadow.sessions[session].flow(peer);
+            flow.unspliced |= result.is_err_and(|error| error != Errno::INTR);
+        }
         match result {
-            Ok(1..) => self.did_read(conn, result),
+            Ok(1..) => {
+                self.did_read(conn, result);
+                if let Some((session, peer)) = self.shadow.owner(conn) {
+                    self.shadow.sessions[session].flow(peer).large_copies = 0;
+                }
+            }
             Err(error) if kills(error) => {
                 if self.caller(conn, "splice_in").is_some() {
-                    self.shadow.told(conn, error);
+                    self.shadow.told_by_read(conn, error);
                 }
             }
             Ok(0) | Err(_) => {
@@ -248,13 +259,9 @@ impl World {
             }
             Peer::Upstream if !connected => {
                 let mut early = false;
-                if self.kernel.conns[conn].relay.life != Life::Dead {
-                    early = self.shadow.dial_failures.is_empty()
-                        && it.ended.is_none()
-                        && it.failed != Some(conn)
-                        && now < it.share;
-                    it.failed_at = Some(now);
-                    it.failures.push("connect-timeout");
+                if self.kernel.conns[conn].relay.life != Life::Dead && it.failed != Some(conn) {
+                    early = !it.failed_at_once && it.ended.is_none() && it.failed != Some(conn) && now < it.share;
+                    it.attempt_failed(conn, "connect-timeout", now);
                 }
                 it.upstream = None;
                 if early {
@@ -298,7 +305,7 @@ impl World {
             return;
         }
         let it = &self.shadow.sessions[session];
-        let overdue = it.overdue || it.due || self.shadow.is_inactive(it);
+        let overdue = it.overdue || it.due;
         if it.first_told.is_none() && !overdue {
             return self.violation(format!("session {session}: connection {conn} is reset without a reason"));
         }
@@ -315,12 +322,18 @@ impl World {
         let surprised = half.acked_at == now;
         let owed = it.told[peer as usize].is_none();
         let moved = it.flows.iter().any(|flow| flow.moved) || it.told_turn == self.shadow.turn;
-        let untried = owed && it.could_move && self.shadow.asleep && !moved && (unacked > 0 || held + unread > 0);
+        // When all its time is up, what waits for a slice is not waited for.
+        let untried =
+            owed && it.could_move && (self.shadow.asleep || !tired) && !moved && (unacked > 0 || held + unread > 0);
         let impatient = owed && !quiet && !tired && !overdue && !surprised;
         for (wrong, what) in [
             (untried, "is reset before what could be moved was tried".to_owned()),
             // An acknowledgement may come between the last question and the end.
-            (impatient && unacked > 0, format!("is reset with {unacked} bytes not acknowledged")),
+            // What was written before a timeout strikes is acknowledged, or had its time.
+            (
+                owed && !quiet && !tired && !surprised && unacked > 0,
+                format!("is reset with {unacked} bytes not acknowledged"),
+            ),
             (impatient && held + unread > 0, format!("is reset, {held} bytes held, {unread} unread")),
         ] {
             if wrong {
@@ -354,8 +367,7 @@ impl World {
         }
         let full = self.shadow.live.len() >= self.plan.limit;
         // Someone waits for a descriptor: then nobody else is let in.
-        let connecting = self.shadow.live.iter().any(|live| self.shadow.sessions[*live].connected.is_none());
-        let starved = connecting && !self.shadow.dial_failures.is_empty();
+        let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
         if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
@@ -363,10 +375,13 @@ impl World {
         }
     }
 
-    /// The listener goes: who waited in its queue when the drain began has been let in, if there was room.
-    pub(crate) fn check_door(&mut self, waiting: usize) {
+    /// The listener goes: the clients in its queue when the drain began have been let in, if there was room, whether or
+    /// not an event had told of them.
+    pub(crate) fn check_door(&mut self) {
+        let waiting = self.kernel.queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
         let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
-        let starved = !self.shadow.dial_failures.is_empty();
+        // A session may wait for a descriptor: then nobody else is let in.
+        let starved = self.shadow.waits_for_descriptor();
         if waiting > 0 && room && !starved && !self.shadow.fatal {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }
@@ -426,7 +441,7 @@ impl World {
                 let last = it.began + config.connect_timeout;
                 // An address that does not answer uses its own share of the time, and no other's. Which address it is
                 // can be told of the first, unless connect failed at once.
-                let first = it.first_dial.filter(|_| self.shadow.dial_failures.is_empty() && it.failures.is_empty());
+                let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
                 let addresses = u32::try_from(config.to.len()).unwrap();
                 Some(first.map_or(last, |at| at + last.since(at) / addresses))
             }

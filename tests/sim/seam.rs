@@ -145,6 +145,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
             None => world.kernel.pipe(),
         };
         world.note(Call::Pipe, usize::MAX, || format!("pipe -> {result:?}"));
+        world.shadow.piped(result);
         result?;
         drop(world);
         Ok(SimPipe { world: Rc::clone(&self.0), bytes: Vec::new() })
@@ -328,8 +329,7 @@ impl Drop for SimListener {
         }
         let mut world = self.0.borrow_mut();
         world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
-        let waiting = world.kernel.queue.len();
-        world.check_door(waiting);
+        world.check_door();
         world.kernel.stop_listening();
         world.settle();
     }

@@ -1,5 +1,6 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,6 +46,10 @@ pub(crate) struct Flow {
     pub(crate) moved: bool,
     /// Bytes read in this turn.
     pub(crate) gulp: u64,
+    /// Reads in a row that filled a buffer or brought as much as a large one holds, and went through no pipe.
+    pub(crate) large_copies: usize,
+    /// Something was said of the source after which its bytes need not go through a pipe: an end, an error, a mark.
+    pub(crate) unspliced: bool,
 }
 
 /// How far a session is that has nothing more to relay, as the kernel knows it.
@@ -83,11 +88,15 @@ pub(crate) struct Session {
     /// The first error that a call on this side told.
     pub(crate) told: [Option<Errno>; 2],
     pub(crate) first_told: Option<(Peer, Errno)>,
+    /// The turn in which a read told the first error.
+    read_failed: Option<u64>,
+    /// Another call of that turn told this one of the other side.
+    pub(crate) failed_after_read: Option<(Peer, Errno)>,
+    /// What the first error was taken for when a timeout may have struck; since then a doubt about it was settled.
+    pub(crate) taken_for: Option<(Peer, Errno)>,
     pub(crate) told_at: Option<Time>,
     /// The turn in which one was told last.
     pub(crate) told_turn: u64,
-    /// Both sides were told of one in the same turn: then neither was first.
-    pub(crate) told_together: bool,
     pub(crate) first_fin: Option<Peer>,
     /// When bytes were last read for the other side or written, a FIN heard or passed on, an error told.
     pub(crate) last_moved: Time,
@@ -101,17 +110,23 @@ pub(crate) struct Session {
     pub(crate) ending: Option<Ending>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
-    /// Nothing had moved for that long when this turn began.
+    /// Nothing had moved for that long when this turn began, and nothing could.
     pub(crate) due: bool,
     /// It could move at the beginning of this turn.
     pub(crate) could_move: bool,
     /// Why attempts to connect failed.
     pub(crate) failures: Vec<&'static str>,
+    /// The address it was last connected to or tried. There are several if connect failed at once and several sessions
+    /// may have called it: it does not say for whom.
+    pub(crate) tried: Vec<SocketAddr>,
+    /// Connect may have failed at once for it, and for another reason than a shortage.
+    pub(crate) failed_at_once: bool,
+    pub(crate) refused_at_once: bool,
+    /// Why its last attempt failed, in the same way.
+    pub(crate) last_failure: Vec<&'static str>,
     /// When the first connection to its upstream was begun, if it is still the first.
     pub(crate) first_dial: Option<Time>,
     pub(crate) dials: usize,
-    /// Where the connection under way, or the one that stands, leads to.
-    pub(crate) address: Option<SocketAddr>,
     /// Until when it may stay without an answer.
     pub(crate) share: Time,
     /// When the last attempt failed.
@@ -144,6 +159,13 @@ impl Session {
         self.first_fin.is_some() || self.first_told.is_some()
     }
 
+    /// This connection did not come about.
+    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str, now: Time) {
+        (self.failed_at, self.failed) = (Some(now), Some(conn));
+        self.failures.push(why);
+        self.last_failure = vec![why];
+    }
+
     pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {
         match peer {
             Peer::Client => Some(self.client),
@@ -168,6 +190,8 @@ pub(crate) struct Shadow {
     pub(crate) asleep: bool,
     /// When requests to stop were delivered.
     pub(crate) stops: Vec<Time>,
+    /// Clients that waited in the queue when the first was delivered.
+    pub(crate) came_before: Vec<ConnId>,
     /// Turn in which the first came.
     pub(crate) stop_turn: Option<u64>,
     pub(crate) turn: u64,
@@ -182,10 +206,6 @@ pub(crate) struct Shadow {
     /// The address of the last connect, and that of the next, if the last failed at once.
     pub(crate) dialling: Option<SocketAddr>,
     dial_due: Option<SocketAddr>,
-    /// Errors that connect itself gave: to whom, it does not say.
-    pub(crate) dial_failures: Vec<&'static str>,
-    /// One of them was the upstream's, and no shortage of our own.
-    pub(crate) dial_refused: bool,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -195,8 +215,6 @@ pub(crate) struct Shadow {
     pub(crate) called: Option<Vec<usize>>,
     /// An alarm may go off in this turn.
     pub(crate) alarm: bool,
-    /// There is something on the backlog at the end of this turn.
-    pub(crate) queueing: bool,
     /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
     pub(crate) backlog: usize,
     pub(crate) stale_backlog: usize,
@@ -209,6 +227,12 @@ pub(crate) struct Shadow {
     pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
     pub(crate) short_splice_out: Option<ConnId>,
+    /// A pipe was asked for in this turn.
+    pub(crate) pipe_asked: bool,
+    /// There was none, and no session has ended since.
+    pub(crate) pipe_failed: bool,
+    /// Turns in which a flow could have used a pipe, since one was last asked for.
+    pub(crate) pipe_missed: usize,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
@@ -230,6 +254,7 @@ impl Shadow {
             now: Time::START,
             asleep: false,
             stops: Vec::new(),
+            came_before: Vec::new(),
             stop_turn: None,
             turn: 0,
             progress: false,
@@ -239,14 +264,11 @@ impl Shadow {
             lost: 0,
             dialling: None,
             dial_due: None,
-            dial_failures: Vec::new(),
-            dial_refused: false,
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,
             called: None,
             alarm: false,
-            queueing: false,
             backlog: 0,
             stale_backlog: 0,
             short: false,
@@ -254,6 +276,9 @@ impl Shadow {
             full_told: false,
             kept_alive: 0,
             short_splice_out: None,
+            pipe_asked: false,
+            pipe_failed: false,
+            pipe_missed: 0,
             freed: false,
             vain_calls: 0,
             accepts: 0,
@@ -278,7 +303,11 @@ impl Shadow {
         self.owners[conn] = Some((session, peer));
     }
 
-    pub(crate) fn stopped(&mut self, now: Time) {
+    /// A request to stop is delivered, while these clients wait to be accepted.
+    pub(crate) fn stopped(&mut self, now: Time, queue: &VecDeque<ConnId>) {
+        if self.stops.is_empty() {
+            self.came_before.extend(queue);
+        }
         self.stops.push(now);
         self.stop_turn.get_or_insert(self.turn);
     }
@@ -309,6 +338,7 @@ impl Shadow {
             called.push(session);
         }
         let it = &mut self.sessions[session];
+        it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
         it.saw_fin[peer] |= hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none();
         it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
@@ -329,13 +359,14 @@ impl Shadow {
             self.violation(format!("accept is called {} times in one turn", self.accepts));
         }
         // Who waits for a descriptor goes first.
-        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 && !self.dial_refused {
+        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 {
             let timeout = self.config.connect_timeout;
             let waits = self.live.iter().copied().find(|live| {
                 let it = &self.sessions[*live];
                 it.connected.is_none()
                     && it.upstream.is_none()
                     && it.failures.is_empty()
+                    && !it.refused_at_once
                     && !it.unwatched
                     && it.told == [None; 2]
                     && self.now < it.began + timeout
@@ -363,9 +394,11 @@ impl Shadow {
                     blocked: [false; 2],
                     told: [None; 2],
                     first_told: None,
+                    read_failed: None,
+                    failed_after_read: None,
+                    taken_for: None,
                     told_at: None,
                     told_turn: 0,
-                    told_together: false,
                     first_fin: None,
                     last_moved: self.now,
                     last_io: self.now,
@@ -376,9 +409,12 @@ impl Shadow {
                     due: false,
                     could_move: false,
                     failures: Vec::new(),
+                    tried: Vec::new(),
+                    failed_at_once: false,
+                    refused_at_once: false,
+                    last_failure: Vec::new(),
                     first_dial: None,
                     dials: 0,
-                    address: None,
                     share: self.now,
                     failed_at: None,
                     failed: None,
@@ -412,6 +448,38 @@ impl Shadow {
         self.cut_off.push(conn);
     }
 
+    /// The next address is tried, for one of these sessions. Of one alone it is known what it tried last.
+    fn diallers(&self) -> Vec<usize> {
+        let may_dial = |live: &usize| {
+            let it = &self.sessions[*live];
+            it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2]
+        };
+        self.live.iter().copied().filter(may_dial).collect()
+    }
+
+    /// May a session wait for a descriptor?
+    pub(crate) fn waits_for_descriptor(&self) -> bool {
+        self.diallers().iter().any(|session| self.sessions[*session].failed_at_once)
+    }
+
+    /// Connect failed at once, or the new connection could not be watched.
+    fn dial_failed(&mut self, error: Errno) {
+        let word = connect_word(error);
+        let refused = !tproxy::net::errno::is_shortage(&error.into());
+        let diallers = self.diallers();
+        for session in &diallers {
+            let it = &mut self.sessions[*session];
+            if diallers.len() == 1 {
+                it.tried.clear();
+                it.last_failure.clear();
+            }
+            it.tried.extend(self.dialling);
+            it.last_failure.push(word);
+            it.failed_at_once = true;
+            it.refused_at_once |= refused;
+        }
+    }
+
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed = false;
         self.progress |= result.is_ok();
@@ -421,9 +489,8 @@ impl Shadow {
             self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
         }
         if let Err(error) = result {
-            self.dial_failures.push(connect_word(error));
+            self.dial_failed(error);
             if !tproxy::net::errno::is_shortage(&error.into()) {
-                self.dial_refused = true;
                 let addresses = self.config.to.iter().copied();
                 self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
             }
@@ -433,8 +500,10 @@ impl Shadow {
     /// A stream got its token. For an upstream, whose session is it?
     pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
         self.progress |= result.is_ok();
-        if let Err(error) = result {
-            self.dial_failures.push(connect_word(error));
+        if let Err(error) = result
+            && token.peer() == Peer::Upstream
+        {
+            self.dial_failed(error);
         }
         match token.peer() {
             Peer::Client => {
@@ -457,19 +526,19 @@ impl Shadow {
                     self.own(conn, session, Peer::Upstream);
                     // Each address in its turn, as long as none failed at once.
                     let due = self.config.to[self.sessions[session].dials % self.config.to.len()];
-                    if self.dial_failures.is_empty() && self.dialling != Some(due) {
+                    if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
                     let it = &mut self.sessions[session];
                     let (addresses, place) = (self.config.to.len(), it.dials % self.config.to.len());
-                    let early = it.failed_at.filter(|_| place == 0 && self.dial_failures.is_empty()).filter(|at| {
+                    let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
                         let round = u32::try_from(it.dials / addresses).unwrap() - 1;
                         now < *at + Duration::from_millis(50) * 2_u32.pow(round)
                     });
                     let deadline = it.began + self.config.connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();
                     it.share = now + deadline.since(now) / left;
-                    it.address = self.dialling;
+                    it.tried = self.dialling.into_iter().collect();
                     it.upstream = Some(conn);
                     it.dials += 1;
                     let (dials, attempts) = (it.dials, self.config.connect_attempts as usize);
@@ -504,12 +573,10 @@ impl Shadow {
                     self.told(conn, errno);
                 }
                 Some(errno) => {
-                    (it.failed_at, it.failed) = (Some(now), Some(conn));
-                    it.failures.push(connect_word(errno));
+                    it.attempt_failed(conn, connect_word(errno), now);
                 }
                 None => {
-                    (it.failed_at, it.failed) = (Some(now), Some(conn));
-                    it.failures.push("refused");
+                    it.attempt_failed(conn, "refused", now);
                 }
             },
         }
@@ -517,24 +584,33 @@ impl Shadow {
         self.progress = true;
     }
 
-    /// Everything that came from this peer was read. If it matters how that ended and was in doubt, it is known now.
-    pub(crate) fn decide(&mut self, session: usize, peer: Peer, heard: bool) {
+    pub(crate) fn piped(&mut self, result: Result<(), Errno>) {
+        (self.pipe_asked, self.pipe_failed, self.pipe_missed) = (true, result.is_err(), 0);
+    }
+
+    /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when
+    /// nobody is left to hear what it said, as after an error of the other side or a timeout.
+    pub(crate) fn settle_doubt(&mut self, session: usize, peer: Peer, heard: bool) {
         let now = self.now;
         let it = &mut self.sessions[session];
-        let cut = it.told[peer.other() as usize].is_some();
-        // If a timeout may have struck, nobody may have cared how it ended.
-        if cut || !it.in_doubt[peer as usize] || (it.overdue && !heard) {
-            return;
-        }
-        it.in_doubt[peer as usize] = false;
-        if heard {
+        if !std::mem::take(&mut it.in_doubt[peer as usize]) || heard {
             return;
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);
         if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
+            it.taken_for = it.overdue.then_some((peer, *error));
             *error = Errno::CONNRESET;
         }
         it.trouble.get_or_insert(now);
+    }
+
+    /// A read told an error of this connection.
+    pub(crate) fn told_by_read(&mut self, conn: ConnId, error: Errno) {
+        let is_first = self.owner(conn).filter(|(session, _)| self.sessions[*session].first_told.is_none());
+        self.told(conn, error);
+        if let Some((session, _)) = is_first {
+            self.sessions[session].read_failed = Some(self.turn);
+        }
     }
 
     /// A call told an error of this connection.
@@ -549,11 +625,13 @@ impl Shadow {
         let saw_fin = it.saw_fin[peer as usize];
         // Behind a FIN, a reset is what EPIPE says: the peer has hung up, and its stream is whole.
         let error = if saw_fin && fault_word(peer, error).ends_with("reset") { Errno::PIPE } else { error };
-        let told_before = std::mem::replace(&mut it.told_turn, turn) == turn;
-        it.told_together |= told_before && it.told[peer as usize].is_none();
+        it.told_turn = turn;
         // It is news only to a flow that still had something for this side, and only once.
         if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
             it.last_moved = now;
+        }
+        if it.read_failed == Some(turn) && it.told[peer as usize].is_none() {
+            it.failed_after_read = Some((peer, error));
         }
         it.told[peer as usize].get_or_insert(error);
         it.first_told.get_or_insert((peer, error));

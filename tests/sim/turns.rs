@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use tproxy::Splice;
 use tproxy::net::Peer;
 use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
 use crate::records;
-use crate::shadow::{Ending, Session};
+use crate::shadow::{Ending, Flow, Session};
 use crate::world::World;
 
 /// The longest an ending may take, and the second its beginning is rounded by.
@@ -19,6 +20,9 @@ const ENDING_POLL: Duration = Duration::from_millis(20);
 
 /// What a flow of the backlog may read in one turn, or one buffer, or four times as much through a pipe.
 const SLICE: usize = 256 << 10;
+
+/// After so many large reads in a row a flow is bulk.
+const FEW_LARGE: usize = 4;
 
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
@@ -35,6 +39,7 @@ impl World {
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
         shadow.accepts = 0;
+        shadow.pipe_asked = false;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
@@ -42,7 +47,9 @@ impl World {
             let could_move = it.upstream.is_some()
                 && it.connected.is_some()
                 && Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some());
-            let due = self.shadow.is_inactive(it);
+            // What could move is not inactive: an alarm lets it move, or it waits for a slice. So a timeout may strike
+            // only a session with nothing to do.
+            let due = self.shadow.is_inactive(it) && !(could_move && it.told == [None; 2]);
             let it = &mut self.shadow.sessions[session];
             (it.could_move, it.due) = (could_move, due);
             it.flows.iter_mut().for_each(|flow| (flow.moved, flow.gulp) = (false, 0));
@@ -52,7 +59,6 @@ impl World {
     /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
     /// is true.
     pub(crate) fn end_turn(&mut self, gauges: Gauges, lines: &[String]) {
-        self.shadow.queueing = gauges.backlog > 0;
         for line in lines {
             match records::parse(line) {
                 Some(record) => self.check_record(&record),
@@ -63,6 +69,7 @@ impl World {
             self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
         }
         self.check_tables(gauges);
+        self.check_pipes();
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
         let first = 2 * (4 * self.plan.config.buffer_size as u64 + self.plan.config.buffer_size as u64);
         let flows = self.shadow.live.iter().flat_map(|live| &self.shadow.sessions[*live].flows);
@@ -78,7 +85,7 @@ impl World {
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
             self.check_service(session);
-            self.check_overdue(session);
+            self.note_overdue(session);
         }
         let shadow = &mut self.shadow;
         shadow.idle_turns = if shadow.progress { 0 } else { shadow.idle_turns + 1 };
@@ -151,6 +158,30 @@ impl World {
         let shadow = &mut self.shadow;
         shadow.backlog = backlog;
         shadow.stale_backlog = if backlog == 0 { 0 } else { stale + 2 * ended };
+    }
+
+    /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again when a session has ended.
+    fn check_pipes(&mut self) {
+        let shadow = &self.shadow;
+        let wants = |it: &Session| {
+            // What is thrown away needs none.
+            let bulk = |flow: &Flow| flow.gulp > 0 && flow.large_copies >= FEW_LARGE && !flow.unspliced;
+            it.told == [None; 2] && !it.overdue && it.flows.iter().any(bulk)
+        };
+        let mut live = shadow.live.iter().map(|live| &shadow.sessions[*live]);
+        let wanted = match self.plan.config.splice {
+            Splice::On => live.len() > 0,
+            Splice::Auto => live.any(wants),
+            Splice::Off => false,
+        };
+        let free = self.kernel.open + 2 <= self.plan.laws.descriptors && self.plan.pipes > 0;
+        let missed = wanted && free && self.kernel.pipes == 0 && !shadow.pipe_asked && !shadow.pipe_failed;
+        let shadow = &mut self.shadow;
+        shadow.pipe_missed += usize::from(missed);
+        shadow.pipe_failed &= shadow.ended_this_turn == 0;
+        if missed && shadow.pipe_missed > 1 {
+            self.violation("there could be a pipe, a flow wants one, and nobody asks");
+        }
     }
 
     /// Who could move is served in time.
@@ -234,21 +265,15 @@ impl World {
         }
     }
 
-    /// I/O comes before timers.
-    pub(crate) fn check_overdue(&mut self, session: usize) {
+    /// May a timeout have struck in this turn? I/O comes before timers, so not if something was passed on.
+    pub(crate) fn note_overdue(&mut self, session: usize) {
         let it = &self.shadow.sessions[session];
         if it.overdue {
             return;
         }
-        let due = it.due;
         let moved = it.passed_on == self.shadow.now;
-        // What waits for a slice is not idle, and nobody can tell from here whose flows wait.
-        let shadow = &self.shadow;
-        if due && it.could_move && !moved && shadow.asleep && !shadow.queueing && it.told == [None; 2] {
-            self.violation(format!("session {session}: a timer went before what could be moved"));
-        }
         let it = &mut self.shadow.sessions[session];
-        it.overdue = due && !moved;
+        it.overdue = it.due && !moved;
         it.struck_half_closed = it.is_half_closed();
         it.struck_told = it.first_told.is_some();
     }

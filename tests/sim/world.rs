@@ -204,18 +204,13 @@ impl World {
             let next = Time::from_nanos(self.kernel.now.as_nanos().next_multiple_of(grain));
             self.run_until(next);
         }
-        if self.chance(noise.late) {
-            let late = self.kernel.now + Duration::from_nanos(self.rng.u64(0..5_000_000));
-            self.run_until(late);
-        }
-        if noise.stall > 0 && self.rng.u16(..) < u16::from(noise.stall) {
-            let nap =
-                if self.rng.bool() { Duration::from_secs(30) } else { Duration::from_millis(u64::from(u32::MAX)) };
-            let late = self.kernel.now + nap;
-            self.run_until(late);
-        }
+        let delay = self.lateness();
+        // What happens meanwhile is in this batch, or comes too late for it.
+        let (before, after) = if self.rng.bool() { (delay, Duration::ZERO) } else { (Duration::ZERO, delay) };
+        self.run_until(self.kernel.now + before);
         let most = if noise.batch >= 1024 { 1024 } else { self.rng.usize(1..=noise.batch) };
         self.kernel.collect(most, ready);
+        self.run_until(self.kernel.now + after);
         let real = ready.len();
         if self.chance(noise.spurious) {
             self.add_spurious(ready);
@@ -247,9 +242,22 @@ impl World {
         Ok(self.turn(stop))
     }
 
+    /// How much too late a wait ends.
+    fn lateness(&mut self) -> Duration {
+        let noise = self.plan.noise;
+        let mut delay = Duration::ZERO;
+        if self.chance(noise.late) {
+            delay += Duration::from_nanos(self.rng.u64(0..5_000_000));
+        }
+        if noise.stall > 0 && self.rng.u16(..) < u16::from(noise.stall) {
+            delay += if self.rng.bool() { Duration::from_secs(30) } else { Duration::from_millis(u64::from(u32::MAX)) };
+        }
+        delay
+    }
+
     fn turn(&mut self, stop: bool) -> Turn {
         if stop {
-            self.shadow.stopped(self.kernel.now);
+            self.shadow.stopped(self.kernel.now, &self.kernel.queue);
         }
         Turn { now: self.kernel.now, stop }
     }
