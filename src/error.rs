@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+
+use crate::net::Address;
 
 /// Why a relay cannot start, or cannot go on. The trouble of a single session is never one of these.
 #[derive(Debug)]
@@ -13,14 +14,14 @@ pub enum Error {
     /// The upstream is the relay itself, perhaps under another name.
     Loop {
         /// Where the relay listens.
-        listening: SocketAddr,
+        listening: Address,
         /// The upstream address that leads back there.
-        upstream: SocketAddr,
+        upstream: Address,
     },
     /// The address cannot be listened on.
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// What the kernel said.
         error: io::Error,
     },

@@ -75,31 +75,21 @@ pub mod relay;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use log::{info, warn};
-use rustix::process::{Resource, getrlimit};
+use log::info;
 
-pub use config::{Config, Splice};
+use config::limits::limits;
+pub use config::{Config, Route, Splice};
 pub use error::Error;
+use net::Address;
 pub use net::Control;
-use net::mio::Mio;
+use net::mio::{Mio, leads_to_itself};
+use reactor::Reactor;
 pub use reactor::Totals;
-use reactor::{Limits, Reactor};
-
-/// Descriptors left alone beside those that are open at start and two for each session: for name lookups, for whatever
-/// the process around us does.
-const SPARE_DESCRIPTORS: usize = 8;
-
-/// Pipes to splice through, at most: half of what an unprivileged user may have of 1 MiB each (`pipe(7)`).
-const PIPES_MAX: usize = 32;
-
-/// At most one pipe for so many descriptors, so that pipes never take more than a sixteenth of them.
-const PIPES_SHARE: usize = 32;
 
 /// A relay that listens. See the [crate's example](crate#example).
 #[derive(Debug)]
 pub struct Relay {
     reactor: Reactor<Mio>,
-    local_addr: SocketAddr,
     control: Control,
 }
 
@@ -110,8 +100,8 @@ impl Relay {
     /// The most sessions at a time follow from the limit of open descriptors (RLIMIT_NOFILE): two for each session.
     ///
     /// # Errors
-    /// [`Error::Config`] when a field is out of its range, [`Error::Loop`] when the upstream is this relay itself,
-    /// [`Error::Listen`] when the address cannot be listened on, [`Error::Descriptors`] and [`Error::Start`] when the
+    /// [`Error::Config`] when a field is out of its range, [`Error::Loop`] when an upstream is this relay itself,
+    /// [`Error::Listen`] when an address cannot be listened on, [`Error::Descriptors`] and [`Error::Start`] when the
     /// process lacks what it takes.
     pub fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_with(config, Control::new().map_err(Error::Start)?)
@@ -125,25 +115,32 @@ impl Relay {
     pub fn bind_with(config: Config, control: Control) -> Result<Self, Error> {
         config.check()?;
         let net = Mio::new(control.clone()).map_err(Error::Start)?;
-        let cannot_listen = |error| Error::Listen { address: config.from, error };
-        let listener = net.listen(config.from).map_err(cannot_listen)?;
-        let listening = listener.local_addr().map_err(cannot_listen)?;
-        if let Some(&upstream) = config.to.iter().find(|upstream| net::mio::leads_to_itself(listening, **upstream)) {
-            return Err(Error::Loop { listening, upstream });
-        }
         let limits = limits(&config)?;
-        let limit = limits.sessions;
-        let upstreams: Vec<_> = config.to.iter().map(ToString::to_string).collect();
-        info!("listening on {listening}, relaying to {}, up to {limit} sessions", upstreams.join(", "));
-        let worst = config.buffer_size.saturating_mul(2 * limit) >> 20;
+        let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
+        let listening = reactor.local_addrs();
+        for upstream in config.routes.iter().flat_map(|route| &route.to) {
+            if let Some(listening) = listening.iter().find(|at| leads_back(at, upstream)) {
+                return Err(Error::Loop { listening: listening.clone(), upstream: upstream.clone() });
+            }
+        }
+        for (route, at) in config.routes.iter().zip(&listening) {
+            let upstream: Vec<_> = route.to.iter().map(ToString::to_string).collect();
+            info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
+        }
+        let worst = config.buffer_size.saturating_mul(2 * limits.sessions) >> 20;
         info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
-        let reactor = Reactor::new(net, listener, config, limits, Rng::new());
-        Ok(Self { reactor, local_addr: listening, control })
+        Ok(Self { reactor, control })
     }
 
-    /// The address it listens on, with the port that the kernel chose if the configuration said 0.
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// The addresses it listens on, one for each route, with the ports that the kernel chose where the configuration
+    /// said 0.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.reactor.local_addrs().into_iter().map(|Address::Inet(address)| address).collect()
+    }
+
+    /// The address of the first route: see [`local_addrs`](Self::local_addrs).
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addrs()[0]
     }
 
     /// A handle to stop it with.
@@ -154,37 +151,15 @@ impl Relay {
     /// Serves until it was asked to stop and its sessions have finished, or were reset.
     ///
     /// # Errors
-    /// [`Error::Wait`] and [`Error::Accept`] when the event queue or the listener fails for good; sessions are reset
-    /// then. The trouble of a single session is never an error.
+    /// [`Error::Wait`] and [`Error::Accept`] when the event queue or a listener fails for good; sessions are reset then.
+    /// The trouble of a single session is never an error.
     pub fn run(self) -> Result<Totals, Error> {
         self.reactor.run()
     }
 }
 
-/// How many sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for.
-fn limits(config: &Config) -> Result<Limits, Error> {
-    let limit = getrlimit(Resource::Nofile).current;
-    let open = open_descriptors() + SPARE_DESCRIPTORS;
-    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open);
-    let pipes = match config.splice {
-        Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),
-        Splice::Off => 0,
-    };
-    let room = room / 2 - pipes;
-    let sessions = match config.max_sessions {
-        _ if room == 0 => return Err(Error::Descriptors { limit: limit.unwrap_or_default() }),
-        Some(asked) if asked > room => {
-            warn!("the limit of open files has room for {room} sessions, not for {asked} (raise `ulimit -n`)");
-            room
-        }
-        Some(asked) => asked,
-        None => room,
-    };
-    Ok(Limits { sessions, pipes })
-}
-
-/// Descriptors that are open now, or a guess where the kernel does not list them.
-fn open_descriptors() -> usize {
-    // The one that reads the directory is counted too, and closed again.
-    std::fs::read_dir("/dev/fd").map_or(32, |entries| entries.count().saturating_sub(1))
+/// Would a connection to `upstream` arrive at the listener at `listening`?
+fn leads_back(listening: &Address, upstream: &Address) -> bool {
+    let (Address::Inet(listening), Address::Inet(upstream)) = (listening, upstream);
+    leads_to_itself(*listening, *upstream)
 }

@@ -13,11 +13,11 @@ use tproxy::{Config, Control, Error, Relay, Totals};
 
 /// All sessions finished.
 const DRAINED: u8 = 0;
-/// Something the relay cannot live without failed.
+/// A fatal error at run time.
 const FAILED: u8 = 1;
-/// The command line asks for something that cannot be.
+/// The command line asks for something impossible.
 const USAGE: u8 = 2;
-/// The address cannot be listened on.
+/// An address cannot be listened on.
 const CANNOT_LISTEN: u8 = 3;
 /// Sessions were reset by the drain deadline or a second request to stop.
 const NOT_DRAINED: u8 = 4;
@@ -29,19 +29,16 @@ fn main() -> ExitCode {
             let _ = write!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
-        Err(cli::Answer::Usage(line)) => return usage(&line),
+        Err(cli::Answer::Usage(line)) => return fail(USAGE, &line),
     };
     // Before the signal handlers, so that Ctrl-C works while a name server thinks.
-    let upstreams = match options.to.resolve() {
-        Ok(upstreams) => upstreams,
-        Err(line) => return usage(&line),
+    let config = match options.settings.config() {
+        Ok(config) => config,
+        Err(line) => return fail(USAGE, &line),
     };
-    let mut config = Config::new(options.from, upstreams);
-    options.apply(&mut config);
-
     let journal = match logging::start(options.level) {
         Ok(journal) => journal,
-        Err(error) => return usage_failed(&format!("cannot start the log: {error}")),
+        Err(error) => return fail(FAILED, &format!("cannot start the log: {error}")),
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
@@ -67,7 +64,7 @@ fn main() -> ExitCode {
     code.into()
 }
 
-/// Handlers first, then the listener: whoever sees it listening can ask it to stop.
+/// Handlers first, then the listener: once it listens, it can be asked to stop.
 fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
     let control = Control::new().map_err(Error::Start)?;
     signals::install(&control, journal).map_err(Error::Start)?;
@@ -77,7 +74,7 @@ fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
     Ok(totals)
 }
 
-/// As many sessions as this process may have: a soft limit is for programs that use select(2).
+/// Raises the soft limit of open files to the hard one. A soft limit is for programs that use select(2).
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
@@ -87,17 +84,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn usage(line: &str) -> ExitCode {
-    say(line);
-    USAGE.into()
-}
-
-fn usage_failed(line: &str) -> ExitCode {
-    say(line);
-    FAILED.into()
-}
-
 /// One line, before there is a log.
-fn say(line: &str) {
+fn fail(code: u8, line: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "tproxy: {line}");
+    code.into()
 }

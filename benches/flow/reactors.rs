@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
-use tproxy::net::{Hints, Net, Peer, Ready, Time, Token, Turn};
+use tproxy::net::{Address, Client, Hints, ListenOptions, Message, Net, Peer, Ready, Sleep, Time, Token};
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
 
@@ -67,7 +67,8 @@ impl House {
         let kernel = Rc::<Kernel>::default();
         let config = Config::new(address(1), [address(2)]);
         let limits = Limits { sessions: sessions + 1, pipes: 1 };
-        let reactor = Reactor::new(FakeNet(Rc::clone(&kernel)), (), config, limits, Rng::with_seed(1));
+        let reactor =
+            Reactor::bind(FakeNet(Rc::clone(&kernel)), config, limits, Rng::with_seed(1)).expect("it listens");
         let mut house = Self { kernel, reactor, sessions: Vec::new() };
         for _ in 0..sessions {
             let wires = Wires::default();
@@ -88,7 +89,7 @@ impl House {
         for peer in Peer::BOTH {
             self.kernel.newcomers[peer as usize].borrow_mut().push_back(Rc::clone(&wires[peer as usize]));
         }
-        self.kernel.events.borrow_mut().push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
+        self.kernel.events.borrow_mut().push(Ready { token: Token::listener(0), hints: Hints::READABLE });
         self.turn();
         self.turn();
     }
@@ -158,17 +159,23 @@ impl Net for FakeNet {
     type Stream = Socket;
     type Listener = ();
 
-    fn wait(&mut self, _: Option<Time>, ready: &mut Vec<Ready>) -> io::Result<Turn> {
+    fn wait(&mut self, _: Sleep, ready: &mut Vec<Ready>, _: &mut Vec<Message>) -> io::Result<Time> {
         ready.append(&mut self.0.events.borrow_mut());
         self.0.now.set(self.0.now.get() + TICK);
-        Ok(Turn { now: Time::from_nanos(self.0.now.get()), stop: false })
+        Ok(Time::from_nanos(self.0.now.get()))
     }
 
-    fn accept(&mut self, (): &mut ()) -> io::Result<(Socket, SocketAddr)> {
-        Ok((self.0.next(Peer::Client)?, address(3)))
+    fn listen(&mut self, at: &Address, _: &ListenOptions, _: Token) -> io::Result<((), Address)> {
+        Ok(((), at.clone()))
     }
 
-    fn connect(&mut self, _: SocketAddr) -> io::Result<Socket> {
+    fn unlisten(&mut self, (): ()) {}
+
+    fn accept(&mut self, (): &mut ()) -> io::Result<(Socket, Client)> {
+        Ok((self.0.next(Peer::Client)?, address(3).into()))
+    }
+
+    fn connect(&mut self, _: &Address) -> io::Result<Socket> {
         self.0.next(Peer::Upstream)
     }
 

@@ -89,8 +89,11 @@ pub(crate) struct Socket(pub(crate) Rc<Wire>);
 pub(crate) struct Pipe;
 
 impl Stream for Socket {
-    const SHORT_IS_DRY: bool = true;
     type Pipe = Pipe;
+
+    fn short_is_dry(&self) -> bool {
+        true
+    }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         // The bytes could be anything from now on, so nothing is left out because nobody looks at them.

@@ -51,7 +51,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn target(text: &str) -> Result<Target, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
-            0 => Err("nobody can be reached at port 0; write 1 to 65535".to_owned()),
+            0 => Err("port 0 cannot be connected to; write 1 to 65535".to_owned()),
             _ => Ok(Target::Address(address)),
         };
     }
@@ -70,7 +70,7 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
     };
     match port_number(port) {
         None => Err(format!("{port:?} is not a port; write 1 to 65535")),
-        Some(0) => Err("nobody can be reached at port 0; write 1 to 65535".to_owned()),
+        Some(0) => Err("port 0 cannot be connected to; write 1 to 65535".to_owned()),
         Some(port) if name.is_empty() => Err(format!("the address is missing; write 127.0.0.1:{port} or a name")),
         Some(port) if name.contains(|c: char| c.is_control() || c.is_whitespace() || ":[]/@".contains(c)) => Err(
             format!("{name:?} is neither an address nor a name; write one, such as localhost:{port} or [::1]:{port}"),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+use tproxy::Config;
 
-/// A time, or none.
+/// A time, or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timeout(pub(super) Option<Duration>);
 
@@ -12,7 +12,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = if digits { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
     match parsed {
-        Some(duration) if (Duration::from_millis(1)..=YEAR).contains(&duration) => Ok(duration),
+        Some(duration) if Config::DURATIONS.contains(&duration) => Ok(duration),
         Some(_) | None => {
             Err("write a time between 1ms and 365 days, such as 5s, 1m30s or 250ms (plain digits are seconds)"
                 .to_owned())
@@ -45,7 +45,7 @@ pub(super) fn buffer_size(text: &str) -> Result<usize, String> {
     };
     let digits = count.bytes().all(|byte| byte.is_ascii_digit());
     match (count.parse::<usize>().ok().filter(|_| digits), unit) {
-        (Some(count), Some(unit)) if (4 << 10..=16 << 20).contains(&count.saturating_mul(unit)) => Ok(count * unit),
+        (Some(count), Some(unit)) if Config::BUFFER_SIZES.contains(&count.saturating_mul(unit)) => Ok(count * unit),
         (Some(_), Some(_)) => Err("a buffer has 4k to 16M".to_owned()),
         (None, _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
     }

@@ -1,7 +1,5 @@
 //! Accepting clients: what the gate decides is carried out here, and logged.
 
-use std::net::SocketAddr;
-
 use log::{info, warn};
 
 use super::alarms::Alarm;
@@ -11,7 +9,7 @@ use super::session::Session;
 use super::{LOG, Net, Reactor};
 use crate::error::Error;
 use crate::net::errno::shortage_message;
-use crate::net::mio::LISTEN_BACKLOG;
+use crate::net::{Client, LISTEN_BACKLOG};
 
 /// Clients accepted in one turn, so that a storm of them does not hold up the sessions.
 pub(super) const PER_TURN: usize = 32;
@@ -38,7 +36,8 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
                     self.gate.accepted();
-                    self.admit(stream, client);
+                    // Listeners and routes have the same numbers.
+                    self.admit(stream, client, index);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
                     Decision::Skip => {}
@@ -67,9 +66,9 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A new session. Its client is watched at once: it may go away while we connect.
-    fn admit(&mut self, stream: N::Stream, client: SocketAddr) {
+    fn admit(&mut self, stream: N::Stream, client: Client, route: u16) {
         let now = self.now;
-        let key = self.table.insert(|serial| Session::new(stream, client, serial, now));
+        let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
         match self.table[key].register_client(key, &mut self.net) {
             Ok(()) => self.dial(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),

@@ -31,11 +31,9 @@ impl<N: Net> Reactor<N> {
     fn begin_drain(&mut self) -> Result<(), Error> {
         self.listeners.assume_waiting();
         self.accept(accept::DRAIN_ACCEPTS_MAX)?;
-        self.listeners.close();
-        self.lifecycle = Lifecycle::Draining;
-        self.resume_accept();
+        self.stop_listening();
         let left = self.table.live();
-        match self.config.drain_timeout {
+        match self.drain_timeout {
             Some(timeout) => {
                 info!(target: LOG, "draining {left} sessions, up to {timeout:?}");
                 self.alarms.set(self.now + timeout, Alarm::Drain);
@@ -43,6 +41,21 @@ impl<N: Net> Reactor<N> {
             None => info!(target: LOG, "draining {left} sessions, as long as it takes"),
         }
         Ok(())
+    }
+
+    /// A request to stop without a drain.
+    pub(super) fn stop_now(&mut self) {
+        self.stop_listening();
+        self.reset_all();
+    }
+
+    /// No client is accepted from now on. Those that wait in a queue are reset.
+    fn stop_listening(&mut self) {
+        self.lifecycle = Lifecycle::Draining;
+        for listener in self.listeners.take() {
+            self.net.unlisten(listener);
+        }
+        self.resume_accept();
     }
 
     /// Resets all sessions that are left. Nothing is flushed.

@@ -1,6 +1,8 @@
 //! The listeners, and which of them may have clients in its queue.
 
-/// The listeners of the relay, asked in rotation.
+use crate::net::Address;
+
+/// The listeners of the relay, one for each route, asked in rotation.
 #[derive(Debug)]
 pub(super) struct Listeners<L> {
     entries: Vec<Entry<L>>,
@@ -11,20 +13,27 @@ pub(super) struct Listeners<L> {
 #[derive(Debug)]
 struct Entry<L> {
     listener: L,
+    address: Address,
     /// Clients may wait in the kernel's queue. Accepting that stopped for any reason but an empty queue has spent the
     /// queue's edge, and no other will come.
     waiting: bool,
 }
 
 impl<L> Listeners<L> {
-    pub(super) fn new(listeners: impl IntoIterator<Item = L>) -> Self {
-        let entries = listeners.into_iter().map(|listener| Entry { listener, waiting: false }).collect();
-        Self { entries, next: 0 }
+    /// Listeners with the addresses that they are bound to, in the order of their routes.
+    pub(super) fn new(listeners: Vec<(L, Address)>) -> Self {
+        let entry = |(listener, address)| Entry { listener, address, waiting: false };
+        Self { entries: listeners.into_iter().map(entry).collect(), next: 0 }
+    }
+
+    /// The addresses they are bound to.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.entries.iter().map(|entry| entry.address.clone()).collect()
     }
 
     /// An event says that clients wait here.
-    pub(super) fn set_waiting(&mut self, index: usize) {
-        if let Some(entry) = self.entries.get_mut(index) {
+    pub(super) fn set_waiting(&mut self, index: u16) {
+        if let Some(entry) = self.entries.get_mut(usize::from(index)) {
             entry.waiting = true;
         }
     }
@@ -35,8 +44,8 @@ impl<L> Listeners<L> {
     }
 
     /// The queue of this listener is empty.
-    pub(super) fn set_empty(&mut self, index: usize) {
-        if let Some(entry) = self.entries.get_mut(index) {
+    pub(super) fn set_empty(&mut self, index: u16) {
+        if let Some(entry) = self.entries.get_mut(usize::from(index)) {
             entry.waiting = false;
         }
     }
@@ -47,16 +56,16 @@ impl<L> Listeners<L> {
     }
 
     /// The next listener, in rotation, at which a client may wait.
-    pub(super) fn next_waiting(&mut self) -> Option<(usize, &mut L)> {
+    pub(super) fn next_waiting(&mut self) -> Option<(u16, &mut L)> {
         let count = self.entries.len();
         let index = (0..count).map(|step| (self.next + step) % count).find(|index| self.entries[*index].waiting)?;
         self.next = index + 1;
-        Some((index, &mut self.entries[index].listener))
+        Some((u16::try_from(index).ok()?, &mut self.entries[index].listener))
     }
 
-    /// Closes all: clients in their queues are reset.
-    pub(super) fn close(&mut self) {
-        self.entries.clear();
+    /// Takes all of them, to close them.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = L> + use<L> {
+        std::mem::take(&mut self.entries).into_iter().map(|entry| entry.listener)
     }
 }
 
@@ -66,7 +75,8 @@ mod tests {
 
     #[test]
     fn listeners_with_waiting_clients_take_turns() {
-        let mut listeners = Listeners::new(['a', 'b', 'c']);
+        let address = Address::Inet(([127, 0, 0, 1], 80).into());
+        let mut listeners = Listeners::new(['a', 'b', 'c'].map(|name| (name, address.clone())).to_vec());
         assert!(!listeners.is_waiting() && listeners.next_waiting().is_none());
         listeners.set_waiting(0);
         listeners.set_waiting(2);
@@ -79,7 +89,7 @@ mod tests {
         listeners.assume_waiting();
         listeners.set_waiting(7);
         assert_eq!(listeners.next_waiting(), Some((0, &mut 'a')));
-        listeners.close();
+        assert_eq!(listeners.take().collect::<Vec<_>>(), ['a', 'b', 'c']);
         assert!(!listeners.is_waiting() && listeners.next_waiting().is_none());
     }
 }

@@ -34,16 +34,21 @@ mod lifecycle;
 mod listeners;
 mod pipes;
 mod record;
+mod routes;
 mod session;
 mod table;
 mod totals;
+mod upstreams;
+
+use std::time::Duration;
 
 use fastrand::Rng;
 use log::{info, trace};
 
+pub use crate::config::limits::Limits;
 use crate::config::{Config, Splice};
 use crate::error::Error;
-use crate::net::{Net, Peer, Ready, Stream, Time, Token};
+use crate::net::{Address, ListenOptions, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
 use crate::relay::bulk::Bulk;
 use crate::relay::pool::{Pool, Splicing};
 use alarms::{Alarm, Alarms};
@@ -54,9 +59,11 @@ use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
 pub use record::Record;
+use routes::Routes;
 use session::{Conclusion, Patience, Trigger};
 use table::Table;
 pub use totals::Totals;
+use upstreams::Endpoints;
 
 /// The most a flow of the backlog may read before new work is looked for: this, or one buffer if that is more, or one
 /// pipe of a few times as much.
@@ -72,8 +79,10 @@ const LOG: &str = "tproxy";
 #[derive(Debug)]
 pub struct Reactor<N: Net> {
     net: N,
-    config: Config,
+    routes: Routes,
+    endpoints: Endpoints,
     lifecycle: Lifecycle,
+    drain_timeout: Option<Duration>,
     listeners: Listeners<N::Listener>,
     gate: Gate,
     /// The most sessions at a time.
@@ -87,18 +96,10 @@ pub struct Reactor<N: Net> {
     pipe_failed: bool,
     alarms: Alarms,
     events: Vec<Ready>,
+    messages: Vec<Message>,
     rng: Rng,
     now: Time,
     totals: Totals,
-}
-
-/// What a reactor may use of what the process has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Sessions at a time, two descriptors each; no more than [`Token::KEY_MAX`].
-    pub sessions: usize,
-    /// Pipes at a time, two descriptors each.
-    pub pipes: usize,
 }
 
 /// How much of everything there is now, for tests and the curious.
@@ -118,35 +119,55 @@ pub struct Gauges {
     pub ready: usize,
     /// Flows that wait for another slice.
     pub backlog: usize,
+    /// Sessions that have an endpoint.
+    pub with_endpoint: usize,
 }
 
 impl<N: Net> Reactor<N> {
-    /// A reactor that will serve `listener` within these limits. `config` has been checked.
-    pub fn new(net: N, listener: N::Listener, config: Config, limits: Limits, rng: Rng) -> Self {
-        let splicing = match config.splice {
+    /// A reactor that listens at all routes of `config`, which has been checked, within these limits.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when an address cannot be listened on.
+    pub fn bind(mut net: N, config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
+        let Config { routes, drain_timeout, buffer_size, splice, max_sessions: _ } = config;
+        let mut listeners = Vec::new();
+        for (route, index) in routes.iter().zip(0..) {
+            let listening = net.listen(&route.from, &ListenOptions::default(), Token::listener(index));
+            listeners.push(listening.map_err(|error| Error::Listen { address: route.from.clone(), error })?);
+        }
+        let splicing = match splice {
             Splice::Auto => Splicing { after: Bulk::AFTER, pipes_max: limits.pipes },
             Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
             Splice::Off => Splicing::OFF,
         };
-        Self {
+        let mut endpoints = Endpoints::default();
+        Ok(Self {
             net,
+            routes: Routes::new(routes, &mut endpoints),
+            endpoints,
             lifecycle: Lifecycle::Serving,
-            listeners: Listeners::new([listener]),
+            drain_timeout,
+            listeners: Listeners::new(listeners),
             gate: Gate::default(),
             limit: limits.sessions.min(Token::KEY_MAX as usize),
             warned_of_limit: false,
             table: Table::new(limits.sessions),
             descriptors: Descriptors::default(),
             keepalive: Pending::default(),
-            pool: Pool::new(config.buffer_size, splicing),
-            config,
+            pool: Pool::new(buffer_size, splicing),
             pipe_failed: false,
             alarms: Alarms::default(),
             events: Vec::new(),
+            messages: Vec::new(),
             rng,
             now: Time::START,
             totals: Totals::default(),
-        }
+        })
+    }
+
+    /// The addresses it listens on, in the order of the routes; none once the drain has begun.
+    pub fn local_addrs(&self) -> Vec<Address> {
+        self.listeners.addresses()
     }
 
     /// Serves until a stop request has been carried out.
@@ -163,11 +184,8 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<bool, Error> {
-        let stop = self.wait()?;
-        self.mark();
-        if stop {
-            self.stop()?;
-        }
+        self.wait()?;
+        self.mark()?;
         self.work()?;
         self.expire();
         self.reap();
@@ -189,32 +207,46 @@ impl<N: Net> Reactor<N> {
             alarms: self.alarms.len(),
             ready: self.table.ready(),
             backlog: self.table.backlog(),
+            with_endpoint: self.endpoints.sessions(),
         }
     }
 
-    /// Sleeps unless there is work. Was a stop asked for?
-    fn wait(&mut self) -> Result<bool, Error> {
+    /// Sleeps unless there is work.
+    fn wait(&mut self) -> Result<(), Error> {
         let (ready, backlog) = (self.table.ready(), self.table.backlog());
         let idle = ready == 0 && backlog == 0 && !self.may_accept();
-        let until = if idle { self.alarms.next() } else { Some(Time::START) };
+        let sleep = match self.alarms.next() {
+            _ if !idle => Sleep::Not,
+            Some(at) => Sleep::Until(at),
+            None => Sleep::Forever,
+        };
         self.events.clear();
-        let turn = self.net.wait(until, &mut self.events).map_err(Error::Wait)?;
-        self.now = turn.now;
+        self.now = self.net.wait(sleep, &mut self.events, &mut self.messages).map_err(Error::Wait)?;
         trace!(target: LOG, "turn: {} events, {ready} ready, {backlog} on the backlog", self.events.len());
-        Ok(turn.stop)
+        Ok(())
     }
 
-    /// Sets the remembered readiness of the session that an event is for.
-    fn mark(&mut self) {
+    /// Sets the remembered readiness of the sessions that the events are for, and obeys the messages.
+    fn mark(&mut self) -> Result<(), Error> {
         for index in 0..self.events.len() {
             let Ready { token, hints } = self.events[index];
-            if token == Token::LISTENER {
-                self.listeners.set_waiting(0);
-            } else if let Some(key) = self.table.find(token) {
-                self.table[key].mark(token.peer(), hints);
-                self.table.wake(key);
+            match token.owner() {
+                Owner::Listener(index) => self.listeners.set_waiting(index),
+                Owner::Session(..) => {
+                    if let Some(key) = self.table.find(token) {
+                        self.table[key].mark(token.peer(), hints);
+                        self.table.wake(key);
+                    }
+                }
             }
         }
+        for message in std::mem::take(&mut self.messages) {
+            match message {
+                Message::Stop => self.stop()?,
+                Message::StopNow => self.stop_now(),
+            }
+        }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -260,7 +292,10 @@ impl<N: Net> Reactor<N> {
             self.stop_waiting(key);
             self.disarm(key);
             let session = self.table.remove_ended(key);
-            let record = session.close(&self.config.to, self.now, &mut self.pool);
+            let endpoint = session.endpoint();
+            let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
+            let record = session.close(upstream, self.now, &mut self.pool);
+            endpoint.into_iter().for_each(|id| self.endpoints.release(id));
             self.totals.add(&record);
             info!(target: LOG, "{record}");
         }
@@ -283,12 +318,8 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let served = session.serve(trigger, &mut self.pool, self.now);
-        let patience = Patience {
-            idle_timeout: self.config.idle_timeout,
-            half_close_timeout: self.config.half_close_timeout,
-            reset_grace: self.config.reset_grace,
-            draining: self.lifecycle == Lifecycle::Draining,
-        };
+        let settings = &self.routes.get(session.route()).settings;
+        let patience = Patience::of(settings, self.lifecycle == Lifecycle::Draining);
         let conclusion = session.conclude(trigger, patience, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
         for source in Peer::BOTH {

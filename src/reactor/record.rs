@@ -1,18 +1,18 @@
 //! The one log line of a session.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cause::Cause;
+use crate::net::{Address, Client};
 
 /// A session that has ended. Its `Display` is the log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The address the client connected from.
-    pub client: SocketAddr,
-    /// The upstream address it was connected to, or the last one tried.
-    pub upstream: SocketAddr,
+    pub client: Client,
+    /// The upstream address it was connected to, or the last one tried. None if none was tried.
+    pub upstream: Option<Address>,
     /// Bytes that the upstream's connection took.
     pub up: u64,
     /// Bytes that the client's connection took.
@@ -31,20 +31,26 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { client, upstream, up, down, time, connect, end, cut_short: _ } = self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
-        write!(f, "session client={client} upstream={upstream} up={up} down={down} ")?;
+        match upstream {
+            Some(upstream) => write!(f, "session client={client} upstream={upstream} ")?,
+            None => write!(f, "session client={client} upstream=- ")?,
+        }
+        write!(f, "up={up} down={down} ")?;
         write!(f, "time={time:.3}s connect={connect:.3}s end={end}")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn the_log_line_reads_as_documented() {
         let record = Record {
-            client: "127.0.0.1:53110".parse().unwrap(),
-            upstream: "[::1]:8888".parse().unwrap(),
+            client: SocketAddr::from(([127, 0, 0, 1], 53110)).into(),
+            upstream: Some("[::1]:8888".parse().unwrap()),
             up: 1204,
             down: 88121,
             time: Duration::from_micros(3_214_499),
@@ -52,10 +58,10 @@ mod tests {
             end: Cause::ClientEof,
             cut_short: false,
         };
-        assert_eq!(
-            record.to_string(),
-            "session client=127.0.0.1:53110 upstream=[::1]:8888 up=1204 down=88121 time=3.214s connect=0.002s \
-             end=client-eof"
-        );
+        let rest = "up=1204 down=88121 time=3.214s connect=0.002s end=client-eof";
+        let line = format!("session client=127.0.0.1:53110 upstream=[::1]:8888 {rest}");
+        assert_eq!(record.to_string(), line);
+        let untried = Record { upstream: None, ..record };
+        assert_eq!(untried.to_string(), format!("session client=127.0.0.1:53110 upstream=- {rest}"));
     }
 }

@@ -31,6 +31,7 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::super::cause::Cause;
@@ -39,10 +40,10 @@ mod tests {
     #[test]
     fn totals_count_what_was_reset_by_the_drain_apart() {
         let mut totals = Totals::default();
-        let address = "127.0.0.1:1".parse().unwrap();
+        let client = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         let (time, connect) = (Duration::ZERO, Duration::ZERO);
         for (end, cut_short) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
-            totals.add(&Record { client: address, upstream: address, up: 3, down: 4, time, connect, end, cut_short });
+            totals.add(&Record { client, upstream: None, up: 3, down: 4, time, connect, end, cut_short });
         }
         assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, cut_short: 2, spliced: 0 });
     }

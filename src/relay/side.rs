@@ -264,7 +264,7 @@ impl<S: Stream> Side<S> {
 
     /// Does a count shorter than asked for prove that an edge will come?
     fn short_is_dry(&self) -> bool {
-        S::SHORT_IS_DRY && !self.hints.has(Hints::READ_TO_EAGAIN)
+        self.stream.short_is_dry() && !self.hints.has(Hints::READ_TO_EAGAIN)
     }
 
     /// Sends a FIN. If that fails, [`first_error`](Self::first_error) says so.

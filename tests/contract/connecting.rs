@@ -52,7 +52,7 @@ fn a_black_hole_does_not_eat_the_turn_of_the_next_address() {
         let hole = black_hole();
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
-        config.connect_timeout = Duration::from_secs(4);
+        config.routes[0].connect_timeout = Duration::from_secs(4);
         let relay = start(config);
         // A client that half-closes while its upstream is still connecting is kept.
         let client = relay.client();
@@ -70,7 +70,7 @@ fn connecting_ends_with_its_timeout() {
     every_mode(|splice| {
         let hole = black_hole();
         let mut config = config(splice, [hole.address]);
-        config.connect_timeout = Duration::from_millis(300);
+        config.routes[0].connect_timeout = Duration::from_millis(300);
         let relay = start(config);
         // The kernel would try for two minutes.
         let (ended, took) = timed(|| end_of(&relay.client()));
@@ -85,7 +85,7 @@ fn attempts_are_made_as_often_as_asked_for() {
         // An upstream that begins to listen only after the first attempt has failed.
         let nobody = nobody();
         let mut config = config(splice, [nobody.address]);
-        (config.connect_timeout, config.connect_attempts) = (LIMIT, u32::MAX);
+        (config.routes[0].connect_timeout, config.routes[0].connect_attempts) = (LIMIT, u32::MAX);
         let relay = start(config);
         let client = relay.client();
         say(&client, b"patience");
@@ -101,7 +101,7 @@ fn one_attempt_is_one_pass_without_a_pause() {
     every_mode(|splice| {
         let refusing = [nobody(), nobody()];
         let mut config = config(splice, refusing.each_ref().map(|nobody| nobody.address));
-        config.connect_attempts = 1;
+        config.routes[0].connect_attempts = 1;
         let relay = start(config);
         let took = quickest(|| assert_eq!(end_of(&relay.client()), Ended::Reset));
         assert!(took < Duration::from_millis(50), "the least pause is 50 ms: {took:?}");
@@ -115,7 +115,7 @@ fn clients_that_wait_delay_nobody() {
         let hole = black_hole();
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
-        config.connect_timeout = Duration::from_secs(4);
+        config.routes[0].connect_timeout = Duration::from_secs(4);
         let relay = start(config);
         let ((), took) = timed(|| {
             let clients: Vec<_> = (0..50).map(|_| relay.client()).collect();
@@ -167,7 +167,7 @@ fn a_relay_to_itself_is_refused_at_start() {
 
 fn config_from(splice: Splice, from: &str, to: SocketAddr) -> Config {
     let mut config = config(splice, [to]);
-    config.from = from.parse().unwrap();
+    config.routes[0].from = from.parse().unwrap();
     config
 }
 

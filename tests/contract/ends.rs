@@ -76,7 +76,7 @@ fn what_came_before_a_reset_reaches_a_reader_that_begins_late() {
 #[test]
 fn a_reset_is_noticed_while_the_other_side_is_clogged() {
     both_ways(
-        |config| config.reset_grace = SHORT,
+        |config| config.routes[0].reset_grace = SHORT,
         |Ends { near, far }| {
             clog(&near);
             reset(near);
@@ -89,7 +89,7 @@ fn a_reset_is_noticed_while_the_other_side_is_clogged() {
 #[test]
 fn a_reset_is_noticed_while_both_directions_are_clogged() {
     both_ways(
-        |config| config.reset_grace = SHORT,
+        |config| config.routes[0].reset_grace = SHORT,
         |Ends { near, far }| {
             clog(&near);
             clog(&far);
@@ -193,7 +193,7 @@ fn who_goes_on_writing_to_a_closed_peer_is_told() {
 #[test]
 fn a_reader_slower_than_the_grace_still_gets_all_while_it_reads() {
     both_ways(
-        |config| config.reset_grace = GRACE,
+        |config| config.routes[0].reset_grace = GRACE,
         |Ends { near, far }| {
             let said = keyed(10, 2 << 20);
             say(&near, &said);

@@ -63,7 +63,7 @@ fn a_neighbour_is_served_beside_a_storm_of_clients() {
 fn a_neighbour_is_served_beside_a_connect_that_is_refused() {
     let nobody = nobody();
     beside(
-        |config| config.to.insert(0, nobody.address),
+        |config| config.routes[0].to.insert(0, nobody.address.into()),
         |bench| {
             for _ in 0..5 {
                 bench.session();

@@ -11,8 +11,8 @@ use rustix::fd::OwnedFd;
 use rustix::net::sockopt;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use tproxy::Control;
-use tproxy::net::mio::Mio;
-use tproxy::net::{Net as _, Stream as _};
+use tproxy::net::mio::{Listener, Mio};
+use tproxy::net::{ListenOptions, Net as _, Stream as _, Token};
 
 use crate::support::*;
 
@@ -20,10 +20,10 @@ use crate::support::*;
 fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut net = Mio::new(Control::new().unwrap()).unwrap();
-    let mut listener = net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut listener, front) = listen(&mut net);
+    let client = TcpStream::connect(front).unwrap();
     let _accepted = net.accept(&mut listener).unwrap();
-    let mut connected = net.connect(upstream.local_addr().unwrap()).unwrap();
+    let mut connected = net.connect(&upstream.local_addr().unwrap().into()).unwrap();
     let (_server, us) = upstream.accept().unwrap();
     until("it is connected", || net.connected(&mut connected).unwrap());
     connected.keep_alive();
@@ -44,9 +44,9 @@ fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
 
 #[test]
 fn four_thousand_and_ninety_six_clients_may_wait_in_the_queue() {
-    let net = Mio::new(Control::new().unwrap()).unwrap();
-    let listener = net.listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let mut net = Mio::new(Control::new().unwrap()).unwrap();
+    let (_listener, front) = listen(&mut net);
+    let port = front.port();
     let table = match Command::new("ss").args(["-ltnH", &format!("sport = :{port}")]).output() {
         Ok(output) => String::from_utf8(output.stdout).unwrap(),
         Err(error) => return skipped(&format!("ss: {error}")),
@@ -64,7 +64,7 @@ fn four_thousand_and_ninety_six_clients_may_wait_in_the_queue() {
 #[test]
 fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(server.local_addr().unwrap()).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into()).unwrap();
     let (peer, _) = server.accept().unwrap();
     until("it is connected", || net.connected(&mut stream).unwrap());
     assert_eq!(stream.unacked().unwrap(), 0);
@@ -89,7 +89,7 @@ fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
 #[test]
 fn a_byte_that_was_sent_counts_until_it_is_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(server.local_addr().unwrap()).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into()).unwrap();
     let mut peer = limited(server.accept().unwrap().0);
     until("it is connected", || net.connected(&mut stream).unwrap());
     until("a byte is sent and not acknowledged", || {
@@ -102,6 +102,13 @@ fn a_byte_that_was_sent_counts_until_it_is_acknowledged() {
         until("it is acknowledged", || stream.unacked().unwrap() == 0);
         unacked == 1
     });
+}
+
+/// A listener as a route has it, and its address.
+fn listen(net: &mut Mio) -> (Listener, SocketAddr) {
+    let at = "127.0.0.1:0".parse().unwrap();
+    let (listener, bound) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
+    (listener, bound.to_string().parse().unwrap())
 }
 
 /// A copy of this process's socket with these ends.

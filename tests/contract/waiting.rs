@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(2);
 #[test]
 fn a_half_closed_session_ends_when_nothing_moves_any_more() {
     both_ways(
-        |config| config.half_close_timeout = Some(SHORT),
+        |config| config.routes[0].half_close_timeout = Some(SHORT),
         |Ends { near, far }| {
             let (ended, took) = timed(|| {
                 finish(&near);
@@ -34,7 +34,7 @@ fn a_half_closed_session_ends_when_nothing_moves_any_more() {
 #[test]
 fn a_half_closed_session_goes_on_while_something_moves() {
     both_ways(
-        |config| config.half_close_timeout = Some(LONG),
+        |config| config.routes[0].half_close_timeout = Some(LONG),
         |Ends { near, far }| {
             finish(&near);
             tick_for_long(&far, &near);
@@ -47,7 +47,7 @@ fn a_half_closed_session_goes_on_while_something_moves() {
 #[test]
 fn a_session_that_is_not_half_closed_may_be_silent() {
     every_mode(|splice| {
-        let bench = bench(splice, |config| config.half_close_timeout = Some(Duration::from_millis(20)));
+        let bench = bench(splice, |config| config.routes[0].half_close_timeout = Some(Duration::from_millis(20)));
         let (client, upstream) = bench.session();
         for _ in 0..10 {
             linger();
@@ -60,7 +60,7 @@ fn a_session_that_is_not_half_closed_may_be_silent() {
 #[test]
 fn an_idle_session_ends_for_both() {
     both_ways(
-        |config| config.idle_timeout = Some(SHORT),
+        |config| config.routes[0].idle_timeout = Some(SHORT),
         |Ends { near, far }| {
             let (ends, took) = timed(|| {
                 say(&near, b"hello");
@@ -77,7 +77,7 @@ fn an_idle_session_ends_for_both() {
 #[test]
 fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
     both_ways(
-        |config| (config.idle_timeout, config.reset_grace) = (Some(SHORT), SHORT),
+        |config| (config.routes[0].idle_timeout, config.routes[0].reset_grace) = (Some(SHORT), SHORT),
         |Ends { near, far: _far }| {
             // Once the path is full nothing moves until the time is up; then it goes on writing.
             assert_eq!(error_of_writing_on(&near), ErrorKind::ConnectionReset);
@@ -87,7 +87,7 @@ fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
 
 #[test]
 fn a_byte_either_way_keeps_a_session_from_being_idle() {
-    both_ways(|config| config.idle_timeout = Some(LONG), |Ends { near, far }| tick_for_long(&near, &far));
+    both_ways(|config| config.routes[0].idle_timeout = Some(LONG), |Ends { near, far }| tick_for_long(&near, &far));
 }
 
 /// Small messages with pauses between, for longer than `LONG`.

@@ -266,7 +266,7 @@ mod scripts {
     pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Rig>() -> Story {
         let (mut story, mut rig) = (Story::new(), B::new());
         let full = rig.full_upstream();
-        let mut stream = rig.net().connect(full).unwrap();
+        let mut stream = rig.net().connect(&full.into()).unwrap();
         let token = Token::new(1, 1, Peer::Upstream);
         rig.net().register(&mut stream, token).unwrap();
         tell!(story, "{:?}", rig.events(token));
@@ -336,7 +336,7 @@ mod scripts {
                     assert_eq!(error, ErrorKind::WouldBlock);
                     blocked += 1;
                     rig.settle();
-                    rig.events(Token::LISTENER);
+                    rig.events(Token::listener(0));
                 }
             }
         }
@@ -515,7 +515,7 @@ mod scripts {
         let (mut story, mut rig) = (Story::new(), B::new());
         for (serial, fin) in [(1, false), (2, true)] {
             let there = rig.upstream(true);
-            let mut stream = rig.net().connect(there).unwrap();
+            let mut stream = rig.net().connect(&there.into()).unwrap();
             let token = Token::new(serial, serial, Peer::Upstream);
             rig.net().register(&mut stream, token).unwrap();
             let peer = rig.answered(&stream);
@@ -534,7 +534,7 @@ mod scripts {
     pub(super) fn a_refusal_is_an_event_and_told_once<B: Rig>() -> Story {
         let (mut story, mut rig) = (Story::new(), B::new());
         let nobody = rig.upstream(false);
-        let mut stream = rig.net().connect(nobody).unwrap();
+        let mut stream = rig.net().connect(&nobody.into()).unwrap();
         let token = Token::new(1, 1, Peer::Upstream);
         rig.net().register(&mut stream, token).unwrap();
         tell!(story, "{:?}", rig.events(token));
@@ -548,7 +548,7 @@ mod scripts {
         let peer = rig.client();
         rig.say(peer, b"early");
         rig.fin(peer);
-        tell!(story, "{:?}", rig.events(Token::LISTENER));
+        tell!(story, "{:?}", rig.events(Token::listener(0)));
         let (net, listener) = rig.listener();
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(1, 1, Peer::Client);
@@ -556,7 +556,7 @@ mod scripts {
         tell!(story, "{:?}", rig.events(token));
         // An upstream's connection that came about has an event, and nothing to read.
         let there = rig.upstream(true);
-        let mut stream = rig.net().connect(there).unwrap();
+        let mut stream = rig.net().connect(&there.into()).unwrap();
         let token = Token::new(2, 2, Peer::Upstream);
         rig.net().register(&mut stream, token).unwrap();
         rig.answered(&stream);
@@ -595,7 +595,7 @@ mod scripts {
         let peer = rig.client();
         rig.say(peer, b"hello");
         rig.reset(peer);
-        rig.events(Token::LISTENER);
+        rig.events(Token::listener(0));
         let (net, listener) = rig.listener();
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(1, 1, Peer::Client);
@@ -611,7 +611,7 @@ mod scripts {
         tell!(story, "{:?}", net.accept(listener).err().map(|error| error.kind()));
         for _ in 0..2 {
             rig.client();
-            tell!(story, "{:?}", rig.events(Token::LISTENER));
+            tell!(story, "{:?}", rig.events(Token::listener(0)));
         }
         let (net, listener) = rig.listener();
         let accepted: Vec<_> = (0..3).map(|_| net.accept(listener).map_err(|error| error.kind())).collect();

@@ -10,7 +10,7 @@ use tproxy::{Config, Splice};
 use crate::faults::{Call, Faults, Odds};
 use crate::kernel::Laws;
 use crate::keyed::mix;
-use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan};
+use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan, upstream};
 
 /// The schedule of this seed.
 pub(crate) fn draw(seed: u64) -> Plan {
@@ -39,19 +39,19 @@ pub(crate) fn draw(seed: u64) -> Plan {
         pipe_size: 1 << 16,
     };
     let mut config = Config::new(([10, 0, 0, 1], 80).into(), []);
-    config.to =
-        (1..=if one_in(rng, 3) { rng.u8(2..=3) } else { 1 }).map(|host| ([10, 9, 9, host], 80).into()).collect();
+    config.routes[0].to =
+        (1..=if one_in(rng, 3) { rng.u8(2..=3) } else { 1 }).map(|number| upstream(number).into()).collect();
     config.buffer_size = log(rng, 1, 1 << 16);
-    config.connect_attempts = rng.u32(1..=3);
-    config.connect_timeout = Duration::from_secs(24 * 3600);
-    config.half_close_timeout = None;
+    config.routes[0].connect_attempts = rng.u32(1..=3);
+    config.routes[0].connect_timeout = Duration::from_secs(24 * 3600);
+    config.routes[0].half_close_timeout = None;
     if one_in(rng, 2) {
-        config.connect_timeout = Duration::from_millis(rng.u64(1..=5000));
-        config.half_close_timeout =
+        config.routes[0].connect_timeout = Duration::from_millis(rng.u64(1..=5000));
+        config.routes[0].half_close_timeout =
             if one_in(rng, 2) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
-        config.idle_timeout =
+        config.routes[0].idle_timeout =
             if one_in(rng, 3) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
-        config.reset_grace = Duration::from_millis(log(rng, 1, 1000) as u64);
+        config.routes[0].reset_grace = Duration::from_millis(log(rng, 1, 1000) as u64);
     }
     config.drain_timeout = match rng.u8(..4) {
         0 => Some(Duration::ZERO),

@@ -12,7 +12,7 @@ use crate::faults::Call;
 use crate::kernel::Due;
 use crate::plan::Plan;
 use crate::records;
-use crate::seam::{SimListener, SimNet};
+use crate::seam::SimNet;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -84,10 +84,9 @@ fn run_with(plan: &Plan, traced: bool, counted: bool) -> Outcome {
 
 fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
     let net = SimNet::<LINUX>(Rc::clone(world));
-    let listener = SimListener(Rc::clone(world));
     let rng = Rng::with_seed(plan.seed);
     let limits = Limits { sessions: plan.limit, pipes: plan.pipes };
-    let mut reactor = Reactor::new(net, listener, plan.config.clone(), limits, rng);
+    let mut reactor = Reactor::bind(net, plan.config.clone(), limits, rng).expect("the simulated address is free");
     let mut rests = 0;
     loop {
         let more = reactor.turn();

@@ -70,7 +70,7 @@ impl Kernel {
         while ready.len() - before < most {
             if listener.is_some_and(|place| ready.len() - before >= place || self.edges.is_empty()) {
                 (self.listener_edge, self.listener_owed, listener) = (false, false, None);
-                ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
+                ready.push(Ready { token: Token::listener(0), hints: Hints::READABLE });
                 continue;
             }
             let Some(conn) = self.edges.pop_front() else {

@@ -39,7 +39,7 @@ impl World {
             (it.records > 1, "a second record".to_owned()),
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
             (
-                !it.tried.is_empty() && !it.tried.contains(&record.upstream),
+                record.upstream.map_or(it.upstream.is_some() || it.dials > 0, |upstream| !it.tried.contains(&upstream)),
                 format!("upstream should be {:?}", it.tried),
             ),
             (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),
@@ -67,13 +67,13 @@ impl World {
         if it.connected.is_some() || shadow.is_given_up(shadow.now) {
             return;
         }
-        let timed_out = shadow.now >= it.began + config.connect_timeout;
+        let timed_out = shadow.now >= it.began + config.routes[0].connect_timeout;
         // A pause that would outlast the timeout is not begun.
-        let dials = it.dials / config.to.len();
+        let dials = it.dials / config.routes[0].to.len();
         let pause = Duration::from_millis(150) * 2_u32.pow(u32::try_from(dials.max(1) - 1).unwrap());
-        let patient = shadow.now + pause < it.began + config.connect_timeout;
+        let patient = shadow.now + pause < it.began + config.routes[0].connect_timeout;
         let alone = !it.failed_at_once && it.told == [None; 2] && !it.unwatched;
-        if alone && patient && it.dials < config.connect_attempts as usize * config.to.len() {
+        if alone && patient && it.dials < config.routes[0].connect_attempts as usize * config.routes[0].to.len() {
             let dials = it.dials;
             self.violation(format!("session {session}: given up after {dials} connections"));
             return;
@@ -102,23 +102,28 @@ impl World {
         let struck =
             if it.overdue { (it.struck_half_closed, it.struck_told) } else { (it.is_half_closed(), told[0].is_some()) };
         let (half_closed, failed) = struck;
-        let (idle, half) = (shadow.config.idle_timeout, shadow.config.half_close_timeout);
+        let (idle, half) = (shadow.config.routes[0].idle_timeout, shadow.config.routes[0].half_close_timeout);
         let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
             "idle-timeout" => {
-                it.connected.is_some() && quiet(shadow.config.idle_timeout) && !(half_closed && half_first) && !failed
+                it.connected.is_some()
+                    && quiet(shadow.config.routes[0].idle_timeout)
+                    && !(half_closed && half_first)
+                    && !failed
             }
             "half-close-timeout" => {
                 half_closed
-                    && quiet(shadow.config.half_close_timeout)
-                    && (shadow.config.idle_timeout.is_none() || half_first)
+                    && quiet(shadow.config.routes[0].half_close_timeout)
+                    && (shadow.config.routes[0].idle_timeout.is_none() || half_first)
                     && !failed
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
-            "connect-timeout" if it.last_failure.is_empty() => now >= it.began + shadow.config.connect_timeout,
+            "connect-timeout" if it.last_failure.is_empty() => {
+                now >= it.began + shadow.config.routes[0].connect_timeout
+            }
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
                 it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"

@@ -279,7 +279,8 @@ impl World {
         let untold = self.kernel.conns[conn].relay.error.filter(|_| !it.flows[peer.other() as usize].finished);
         // A container's network goes with its last process: while draining, who owes bytes stays for a while.
         let owed = self.kernel.conns[conn].from_relay.unacked();
-        let patient = self.shadow.now >= it.last_moved + self.shadow.config.reset_grace || it.told != [None; 2];
+        let patient =
+            self.shadow.now >= it.last_moved + self.shadow.config.routes[0].reset_grace || it.told != [None; 2];
         let hasty = owed > 0 && self.shadow.stop_turn.is_some() && !patient;
         if hasty {
             self.violation(format!("session {session}: connection {conn} closed in the drain, and owes {owed} bytes"));
@@ -316,7 +317,7 @@ impl World {
         let unread = source.map_or(0, |it| it.from_peer.unread());
         let (unacked, held) = (half.unacked(), flow.read - flow.written);
         let acked_at = if self.plan.laws.counts_unacked { half.acked_at } else { Time::START };
-        let quiet = now >= it.last_io.max(acked_at) + self.shadow.config.reset_grace;
+        let quiet = now >= it.last_io.max(acked_at) + self.shadow.config.routes[0].reset_grace;
         let tired = it.told_at.is_some_and(|told| now >= told + Duration::from_secs(30));
         // An acknowledgement may come between the last question and the end.
         let surprised = half.acked_at == now;
@@ -359,7 +360,7 @@ impl World {
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
         }
-        let alone = self.plan.config.to.len() == 1 && self.plan.config.connect_attempts == 1;
+        let alone = self.plan.config.routes[0].to.len() == 1 && self.plan.config.routes[0].connect_attempts == 1;
         let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
         let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
         if alone && waits && self.shadow.freed {
@@ -434,15 +435,15 @@ impl World {
         let config = &self.shadow.config;
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];
-        let half_close = config.half_close_timeout.filter(|_| it.is_half_closed());
-        let inactive = config.idle_timeout.into_iter().chain(half_close).min();
+        let half_close = config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
+        let inactive = config.routes[0].idle_timeout.into_iter().chain(half_close).min();
         let deadline = match it.connected {
             None => {
-                let last = it.began + config.connect_timeout;
+                let last = it.began + config.routes[0].connect_timeout;
                 // An address that does not answer uses its own share of the time, and no other's. Which address it is
                 // can be told of the first, unless connect failed at once.
                 let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
-                let addresses = u32::try_from(config.to.len()).unwrap();
+                let addresses = u32::try_from(config.routes[0].to.len()).unwrap();
                 Some(first.map_or(last, |at| at + last.since(at) / addresses))
             }
             Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),

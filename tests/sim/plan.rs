@@ -1,6 +1,7 @@
 //! A schedule: what the peers do, what the kernel is like, what goes wrong. It is data, so that it can be printed,
 //! shrunk and replayed; `draw.rs` makes one from a seed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -8,6 +9,11 @@ use tproxy::Config;
 
 use crate::faults::Faults;
 use crate::kernel::Laws;
+
+/// The address of the upstream with this number.
+pub(crate) fn upstream(number: u8) -> SocketAddr {
+    ([10, 9, 9, number], 80).into()
+}
 
 /// What one run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +54,7 @@ impl Plan {
         Self {
             seed: 0,
             laws,
-            config: Config::new(([10, 0, 0, 1], 80).into(), [([10, 9, 9, 1], 80).into()]),
+            config: Config::new(([10, 0, 0, 1], 80).into(), [upstream(1)]),
             limit: 8,
             pipes: 4,
             sessions: Vec::new(),

@@ -45,7 +45,8 @@ pub(crate) fn take() -> Vec<String> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) client: SocketAddr,
-    pub(crate) upstream: SocketAddr,
+    /// None if no address was tried.
+    pub(crate) upstream: Option<SocketAddr>,
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) time: String,
@@ -58,7 +59,10 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
     let mut words = line.strip_prefix("session ")?.split(' ');
     let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
     let client = field("client")?.parse().ok()?;
-    let upstream = field("upstream")?.parse().ok()?;
+    let upstream = match field("upstream")? {
+        "-" => None,
+        address => Some(address.parse().ok()?),
+    };
     let (up, down) = (field("up")?.parse().ok()?, field("down")?.parse().ok()?);
     let (time, connect) = (field("time")?.to_owned(), field("connect")?.to_owned());
     let end = field("end")?.to_owned();

@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 use rustix::process::Signal;
 use tproxy::net::mio::{Listener, Mio};
-use tproxy::net::{Control, Hints, Net, Peer, Stream, Time, Token};
+use tproxy::net::{Control, Hints, ListenOptions, Net, Peer, Sleep, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::plan::{Dial, Plan};
-use crate::seam::{SimListener, SimNet, SimStream};
+use crate::seam::{SimListener, SimNet, SimStream, inet};
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -70,9 +70,9 @@ pub(crate) trait Rig: Sized {
         let mut now = None;
         loop {
             let mut ready = Vec::new();
-            let until = now.map_or(Time::START, |now: Time| now + QUIET);
-            let turn = self.net().wait(Some(until), &mut ready).unwrap();
-            let waited = now.replace(turn.now).is_some();
+            let sleep = now.map_or(Sleep::Not, |now: Time| Sleep::Until(now + QUIET));
+            let woken = self.net().wait(sleep, &mut ready, &mut Vec::new()).unwrap();
+            let waited = now.replace(woken).is_some();
             let before = seen.len();
             seen.extend(ready.iter().filter(|one| one.token == token).map(|one| one.hints));
             if waited && seen.len() == before {
@@ -84,7 +84,7 @@ pub(crate) trait Rig: Sized {
     /// A client that was accepted and registered; its first event, that it can be written to, is taken.
     fn accepted(&mut self, serial: u32) -> (usize, <Self::Net as Net>::Stream, Token) {
         let peer = self.client();
-        self.events(Token::LISTENER);
+        self.events(Token::listener(0));
         let (net, listener) = self.listener();
         let (mut stream, _) = net.accept(listener).unwrap();
         let token = Token::new(serial, serial, Peer::Client);
@@ -147,9 +147,10 @@ impl Rig for Real {
     type Net = Mio;
 
     fn new() -> Self {
-        let net = Mio::new(Control::new().unwrap()).unwrap();
-        let listener = net.listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let front = listener.local_addr().unwrap();
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let (listener, front) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
+        let front = inet(&front);
         let back = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { net, listener: Some(listener), front, back, narrow: Vec::new(), waiting: Vec::new(), peers: Vec::new() }
     }
@@ -192,7 +193,7 @@ impl Rig for Real {
         let mut ports = (bounds[0]..=bounds[1]).step_by(2).skip(usize::from(bounds[1] - bounds[0]) / 4);
         let to = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap();
         for _ in 0..1 << 17 {
-            let mut stream = self.net.connect(to).unwrap();
+            let mut stream = self.net.connect(&to.into()).unwrap();
             // Over loopback the refusal is there when connect returns.
             if stream.take_error().is_ok() {
                 return stream;
@@ -214,7 +215,7 @@ impl Rig for Real {
 
     fn is_answered(&mut self, peer: usize, within: Duration) -> bool {
         (0..within.as_millis().div_ceil(QUIET.as_millis())).any(|_| {
-            self.events(Token::LISTENER);
+            self.events(Token::listener(0));
             // ENOTCONN as long as there is no answer.
             self.stream(peer).peer_addr().is_ok()
         })
@@ -347,7 +348,7 @@ impl Rig for Sim {
 
     fn met_itself(&mut self) -> SimStream<true> {
         self.world(|world| world.next_dial = Some(Dial::Itself));
-        self.net.connect(UPSTREAM.into()).unwrap()
+        self.net.connect(&SocketAddr::from(UPSTREAM).into()).unwrap()
     }
 
     fn narrow(&mut self) {

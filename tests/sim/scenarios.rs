@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tproxy::Splice;
 
-use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, SessionPlan};
+use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, SessionPlan, upstream};
 
 use Act::{AwaitBytes, AwaitEnd, Close, Fin, Pause, Reset, Send, Urgent, Vanish};
 
@@ -19,9 +19,9 @@ pub(crate) type Scenario = (&'static str, Plan);
 pub(crate) fn quiet() -> Plan {
     let mut plan = Plan::empty();
     plan.config.buffer_size = 16;
-    plan.config.connect_timeout = AGES;
-    plan.config.connect_attempts = 1;
-    plan.config.half_close_timeout = None;
+    plan.config.routes[0].connect_timeout = AGES;
+    plan.config.routes[0].connect_attempts = 1;
+    plan.config.routes[0].half_close_timeout = None;
     plan
 }
 
@@ -155,8 +155,8 @@ fn queues() -> Vec<Scenario> {
 /// The upstream is not there at once.
 fn connects() -> Vec<Scenario> {
     let dials = |dials: Vec<Dial>| with(echo(), |plan| plan.dials = dials);
-    let two = |plan: Plan| with(plan, |plan| plan.config.to.push(([10, 9, 9, 2], 80).into()));
-    let again = |plan: Plan| with(plan, |plan| plan.config.connect_attempts = 2);
+    let two = |plan: Plan| with(plan, |plan| plan.config.routes[0].to.push(upstream(2).into()));
+    let again = |plan: Plan| with(plan, |plan| plan.config.routes[0].connect_attempts = 2);
     vec![
         ("refused", dials(vec![Dial::Fail(Errno::CONNREFUSED)])),
         ("refused, then accepted", again(dials(vec![Dial::Fail(Errno::CONNREFUSED)]))),
@@ -165,9 +165,9 @@ fn connects() -> Vec<Scenario> {
         ("it takes long", dials(vec![Dial::AcceptAfter(50 * MS)])),
         (
             "no answer from the first address",
-            with(two(dials(vec![Dial::Silence])), |plan| plan.config.connect_timeout = 100 * MS),
+            with(two(dials(vec![Dial::Silence])), |plan| plan.config.routes[0].connect_timeout = 100 * MS),
         ),
-        ("no answer", with(dials(vec![Dial::Silence]), |plan| plan.config.connect_timeout = 100 * MS)),
+        ("no answer", with(dials(vec![Dial::Silence]), |plan| plan.config.routes[0].connect_timeout = 100 * MS)),
         (
             "the client leaves while it takes long",
             with(plan(vec![Send(9), Pause(MS), Reset], vec![Fin]), |plan| plan.dials = vec![Dial::Silence]),
@@ -178,8 +178,8 @@ fn connects() -> Vec<Scenario> {
 
 /// Timeouts and stop requests.
 fn clocks() -> Vec<Scenario> {
-    let idle = |plan: Plan| with(plan, |plan| plan.config.idle_timeout = Some(20 * MS));
-    let half = |plan: Plan| with(plan, |plan| plan.config.half_close_timeout = Some(20 * MS));
+    let idle = |plan: Plan| with(plan, |plan| plan.config.routes[0].idle_timeout = Some(20 * MS));
+    let half = |plan: Plan| with(plan, |plan| plan.config.routes[0].half_close_timeout = Some(20 * MS));
     let stop = |plan: Plan, at: Vec<Duration>| with(plan, |plan| plan.stops = at);
     let drain = |plan: Plan, time: Option<Duration>| with(plan, |plan| plan.config.drain_timeout = time);
     let slow = || plan(vec![Send(9), Pause(30 * MS), Fin], vec![AwaitEnd, Send(30), Fin]);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rustix::io::Errno;
-use tproxy::net::{Net, Ready, Stream, Time, Token, Turn};
+use tproxy::net::{Address, Client, ListenOptions, Message, Net, Ready, Sleep, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::faults::Call;
@@ -45,6 +45,14 @@ impl<const LINUX: bool> SimNet<LINUX> {
     }
 }
 
+/// The address of a socket that is not a Unix socket.
+pub(crate) fn inet(address: &Address) -> SocketAddr {
+    match address {
+        Address::Inet(address) => *address,
+        other => panic!("{other} is no IP address"),
+    }
+}
+
 /// The address a client of this number connects from.
 pub(crate) fn client_address(conn: ConnId) -> SocketAddr {
     let [_, a, b, c] = u32::try_from(conn).unwrap().to_be_bytes();
@@ -55,11 +63,23 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
     type Stream = SimStream<LINUX>;
     type Listener = SimListener;
 
-    fn wait(&mut self, until: Option<Time>, ready: &mut Vec<Ready>) -> io::Result<Turn> {
-        self.0.borrow_mut().wait(until, ready)
+    fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time> {
+        self.0.borrow_mut().wait(sleep, ready, messages)
     }
 
-    fn accept(&mut self, _: &mut SimListener) -> io::Result<(SimStream<LINUX>, SocketAddr)> {
+    fn listen(&mut self, at: &Address, _: &ListenOptions, token: Token) -> io::Result<(SimListener, Address)> {
+        let world = self.0.borrow();
+        assert_eq!(token, Token::listener(0), "there is one listener");
+        assert_eq!(*at, world.plan.config.routes[0].from, "it listens where it is told to");
+        drop(world);
+        Ok((SimListener(Rc::clone(&self.0)), at.clone()))
+    }
+
+    fn unlisten(&mut self, listener: SimListener) {
+        drop(listener);
+    }
+
+    fn accept(&mut self, _: &mut SimListener) -> io::Result<(SimStream<LINUX>, Client)> {
         let mut world = self.0.borrow_mut();
         let result = match world.enter(Call::Accept) {
             Some(error @ (Errno::CONNABORTED | Errno::PROTO)) => {
@@ -76,12 +96,12 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         world.shadow.accepted(result);
         let conn = result?;
         drop(world);
-        Ok((self.stream(conn), client_address(conn)))
+        Ok((self.stream(conn), client_address(conn).into()))
     }
 
-    fn connect(&mut self, to: SocketAddr) -> io::Result<SimStream<LINUX>> {
+    fn connect(&mut self, to: &Address) -> io::Result<SimStream<LINUX>> {
         let mut world = self.0.borrow_mut();
-        world.shadow.dialling = Some(to);
+        world.shadow.dialling = Some(inet(to));
         let result = match world.enter(Call::Connect) {
             Some(error) => Err(error),
             None => world.dial(),
@@ -153,8 +173,11 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
 }
 
 impl<const LINUX: bool> Stream for SimStream<LINUX> {
-    const SHORT_IS_DRY: bool = LINUX;
     type Pipe = SimPipe;
+
+    fn short_is_dry(&self) -> bool {
+        LINUX
+    }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();

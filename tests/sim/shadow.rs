@@ -10,6 +10,7 @@ use tproxy::net::{Hints, Peer, Ready, Time, Token};
 
 use crate::kernel::ConnId;
 use crate::plan::Plan;
+use crate::seam::inet;
 
 /// Accepting pauses for so long at first, doubling each time up to so long, give or take this share.
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
@@ -320,8 +321,8 @@ impl Shadow {
 
     /// Has nothing been passed on for so long that a timeout may strike?
     pub(crate) fn is_inactive(&self, it: &Session) -> bool {
-        let half_close = self.config.half_close_timeout.filter(|_| it.is_half_closed());
-        let wait = self.config.idle_timeout.into_iter().chain(half_close).min();
+        let half_close = self.config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
+        let wait = self.config.routes[0].idle_timeout.into_iter().chain(half_close).min();
         it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
     }
 
@@ -359,8 +360,8 @@ impl Shadow {
             self.violation(format!("accept is called {} times in one turn", self.accepts));
         }
         // Who waits for a descriptor goes first.
-        if result.is_ok() && self.config.to.len() == 1 && self.config.connect_attempts == 1 {
-            let timeout = self.config.connect_timeout;
+        if result.is_ok() && self.config.routes[0].to.len() == 1 && self.config.routes[0].connect_attempts == 1 {
+            let timeout = self.config.routes[0].connect_timeout;
             let waits = self.live.iter().copied().find(|live| {
                 let it = &self.sessions[*live];
                 it.connected.is_none()
@@ -491,7 +492,7 @@ impl Shadow {
         if let Err(error) = result {
             self.dial_failed(error);
             if !tproxy::net::errno::is_shortage(&error.into()) {
-                let addresses = self.config.to.iter().copied();
+                let addresses = self.config.routes[0].to.iter().map(inet);
                 self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
             }
         }
@@ -525,23 +526,25 @@ impl Shadow {
                     let now = self.now;
                     self.own(conn, session, Peer::Upstream);
                     // Each address in its turn, as long as none failed at once.
-                    let due = self.config.to[self.sessions[session].dials % self.config.to.len()];
+                    let due =
+                        inet(&self.config.routes[0].to[self.sessions[session].dials % self.config.routes[0].to.len()]);
                     if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
                     let it = &mut self.sessions[session];
-                    let (addresses, place) = (self.config.to.len(), it.dials % self.config.to.len());
+                    let (addresses, place) =
+                        (self.config.routes[0].to.len(), it.dials % self.config.routes[0].to.len());
                     let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
                         let round = u32::try_from(it.dials / addresses).unwrap() - 1;
                         now < *at + Duration::from_millis(50) * 2_u32.pow(round)
                     });
-                    let deadline = it.began + self.config.connect_timeout;
+                    let deadline = it.began + self.config.routes[0].connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();
                     it.share = now + deadline.since(now) / left;
                     it.tried = self.dialling.into_iter().collect();
                     it.upstream = Some(conn);
                     it.dials += 1;
-                    let (dials, attempts) = (it.dials, self.config.connect_attempts as usize);
+                    let (dials, attempts) = (it.dials, self.config.routes[0].connect_attempts as usize);
                     if let Some(at) = early {
                         self.violation(format!("session {session} dials {dials} times, the last at once after {at:?}"));
                     }

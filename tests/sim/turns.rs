@@ -119,7 +119,7 @@ impl World {
     }
 
     fn check_tables(&mut self, gauges: Gauges) {
-        let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog } = gauges;
+        let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog, with_endpoint } = gauges;
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;
@@ -133,6 +133,9 @@ impl World {
         // A descriptor for each client, and one for each connection to an upstream.
         let open = self.kernel.open;
         let upstreams = |live: &&usize| self.shadow.sessions[**live].upstream.is_some();
+        // While several sessions dial and fail at once, it is not known which of them has tried.
+        let connecting = self.shadow.live.iter().filter(upstreams).count();
+        let tried = self.shadow.live.iter().filter(|live| !self.shadow.sessions[**live].tried.is_empty()).count();
         let descriptors = live + self.shadow.live.iter().filter(upstreams).count() + 2 * pipes;
         // One flow gets a slice in each turn. What sessions that have ended leave behind is taken out on the way to it.
         let before = self.shadow.backlog;
@@ -149,6 +152,10 @@ impl World {
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
             (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
+            (
+                !(connecting..=tried).contains(&with_endpoint),
+                format!("{with_endpoint} sessions have an endpoint, {connecting} to {tried} should"),
+            ),
             (backlog + 1 + stale < before, format!("{before} on the backlog, and a turn later {backlog}")),
         ] {
             if wrong {
@@ -245,7 +252,7 @@ impl World {
         if self.shadow.backlog > 0 || Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some()) {
             (owed, done) = (true, now);
         }
-        let grace = self.shadow.config.reset_grace;
+        let grace = self.shadow.config.routes[0].reset_grace;
         let it = &mut self.shadow.sessions[session];
         let ending = it.ending.get_or_insert(Ending { done, ends, moved: Some(now), noticed: now, paid: None });
         if (ending.done, ending.ends) != (done, ends) {

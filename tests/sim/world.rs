@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Hints, Ready, Time, Token, Turn};
+use tproxy::net::{Hints, Message, Ready, Sleep, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::faults::{Call, Faults, kills};
@@ -174,11 +174,21 @@ impl World {
     }
 
     /// The relay waits.
-    pub(crate) fn wait(&mut self, until: Option<Time>, ready: &mut Vec<Ready>) -> io::Result<Turn> {
+    pub(crate) fn wait(
+        &mut self,
+        sleep: Sleep,
+        ready: &mut Vec<Ready>,
+        messages: &mut Vec<Message>,
+    ) -> io::Result<Time> {
+        let until = match sleep {
+            Sleep::Not => Some(Time::START),
+            Sleep::Until(moment) => Some(moment),
+            Sleep::Forever => None,
+        };
         self.calls_this_turn = 0;
         self.kernel.turn = None;
         let fault = self.enter(Call::Wait);
-        let asleep = until != Some(Time::START);
+        let asleep = sleep != Sleep::Not;
         if asleep && !self.kernel.has_events() && !self.stop_pending {
             self.check_sleep(until);
         }
@@ -189,7 +199,7 @@ impl World {
             self.begin_turn(asleep, 0);
             (self.shadow.called, self.shadow.alarm) = (None, true);
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
-            return if error == Errno::INTR { Ok(self.turn(false)) } else { Err(error.into()) };
+            return if error == Errno::INTR { Ok(self.kernel.now) } else { Err(error.into()) };
         }
         let noise = self.plan.noise;
         let early = asleep && self.chance(noise.spurious) && self.add_spurious(ready);
@@ -239,7 +249,11 @@ impl World {
             let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.hints)).collect();
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
         });
-        Ok(self.turn(stop))
+        if stop {
+            self.shadow.stopped(now, &self.kernel.queue);
+            messages.push(Message::Stop);
+        }
+        Ok(now)
     }
 
     /// How much too late a wait ends.
@@ -253,13 +267,6 @@ impl World {
             delay += if self.rng.bool() { Duration::from_secs(30) } else { Duration::from_millis(u64::from(u32::MAX)) };
         }
         delay
-    }
-
-    fn turn(&mut self, stop: bool) -> Turn {
-        if stop {
-            self.shadow.stopped(self.kernel.now, &self.kernel.queue);
-        }
-        Turn { now: self.kernel.now, stop }
     }
 
     /// Nothing is to be done until something happens, or until the alarm.
@@ -293,7 +300,7 @@ impl World {
 
     fn add_spurious(&mut self, ready: &mut Vec<Ready>) -> bool {
         if self.rng.u8(..8) == 0 {
-            ready.push(Ready { token: Token::LISTENER, hints: Hints::READABLE });
+            ready.push(Ready { token: Token::listener(0), hints: Hints::READABLE });
             return true;
         }
         let watched = self.kernel.conns.iter().filter_map(|conn| conn.watch.token);

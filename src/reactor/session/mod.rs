@@ -5,13 +5,13 @@ mod ending;
 mod opening;
 mod relaying;
 
-use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::cause::Cause;
 use super::record::Record;
 use super::table::Queued;
-use crate::net::{Hints, Peer, Stream, Time, Token};
+use super::upstreams::EndpointId;
+use crate::net::{Address, Client, Hints, Peer, Stream, Time, Token};
 use crate::relay::input::End;
 use crate::relay::pair::{Fate, Pair};
 use crate::relay::pool::Pool;
@@ -23,10 +23,10 @@ pub(super) use relaying::{Conclusion, Patience, Trigger};
 #[derive(Debug)]
 pub(super) struct Session<S: Stream> {
     stage: Stage<S>,
-    /// getpeername fails after a reset, so the address is kept; that of an IPv4 client as `::ffff:a.b.c.d`.
-    client: SocketAddrV6,
-    /// Place of the upstream address in use, or last tried, in the configuration.
-    upstream: u8,
+    client: Client,
+    route: u16,
+    /// The endpoint in use, or last tried.
+    endpoint: Option<EndpointId>,
     /// The serials of the client's and of the upstream's socket: see [`Token`].
     serials: [u32; 2],
     began: Time,
@@ -75,14 +75,12 @@ impl<S: Stream> Stage<S> {
 
 impl<S: Stream> Session<S> {
     /// A client that was just accepted.
-    pub(super) fn new(stream: S, client: SocketAddr, serial: u32, now: Time) -> Self {
+    pub(super) fn new(stream: S, client: Client, route: u16, serial: u32, now: Time) -> Self {
         Self {
             stage: Stage::Opening(Opening::new(stream, now)),
-            client: match client {
-                SocketAddr::V4(address) => SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0),
-                SocketAddr::V6(address) => address,
-            },
-            upstream: 0,
+            client,
+            route,
+            endpoint: None,
             serials: [serial, 0],
             began: now,
             last_progress: now,
@@ -92,6 +90,16 @@ impl<S: Stream> Session<S> {
             queued: Queued::default(),
             cut_short: false,
         }
+    }
+
+    /// The route that it came in by.
+    pub(super) fn route(&self) -> u16 {
+        self.route
+    }
+
+    /// The endpoint in use, or last tried.
+    pub(super) fn endpoint(&self) -> Option<EndpointId> {
+        self.endpoint
     }
 
     /// The serial of this peer's socket, 0 if it has none yet.
@@ -184,14 +192,11 @@ impl<S: Stream> Session<S> {
 
     /// Ends the streams and returns the record. Dropping a session without this resets its streams too, but the pool
     /// loses count of its leases.
-    pub(super) fn close(self, upstreams: &[SocketAddr], now: Time, pool: &mut Pool<S::Pipe>) -> Record {
+    pub(super) fn close(self, upstream: Option<Address>, now: Time, pool: &mut Pool<S::Pipe>) -> Record {
         let time = now.since(self.began);
         let mut record = Record {
-            client: match self.client.ip().to_ipv4_mapped() {
-                Some(ip) => SocketAddr::new(ip.into(), self.client.port()),
-                None => self.client.into(),
-            },
-            upstream: upstreams[usize::from(self.upstream)],
+            client: self.client,
+            upstream,
             up: 0,
             down: 0,
             time,

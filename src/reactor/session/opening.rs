@@ -92,7 +92,9 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) => error,
         };
-        debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[usize::from(session.upstream)]);
+        if let Some(endpoint) = session.endpoint {
+            debug!(target: LOG, "cannot connect to {}: {error}", self.endpoints.address(endpoint));
+        }
         opening.last = Cause::of_connect(&error);
         opening.upstream = None;
         self.dial(key);
@@ -110,10 +112,11 @@ impl<N: Net> Reactor<N> {
 
     /// Begins a connection to the next address that takes one.
     pub(in crate::reactor) fn dial(&mut self, key: u32) {
+        let route = self.routes.get(self.table[key].route);
         let bounds = Bounds {
-            places: self.config.to.len(),
-            attempts: self.config.connect_attempts,
-            deadline: self.table[key].began + self.config.connect_timeout,
+            places: route.endpoints.len(),
+            attempts: route.settings.connect_attempts,
+            deadline: self.table[key].began + route.settings.connect_timeout,
         };
         loop {
             let Stage::Opening(opening) = &mut self.table[key].stage else {
@@ -133,9 +136,11 @@ impl<N: Net> Reactor<N> {
                 }
             };
             let token = self.table.renumber_upstream(key);
-            // There are 256 addresses at most.
-            self.table[key].upstream = u8::try_from(place).unwrap_or(u8::MAX);
-            let begun = self.net.connect(self.config.to[place]).and_then(|mut stream| {
+            let endpoint = self.routes.get(self.table[key].route).endpoints[place];
+            self.endpoints.hold(endpoint);
+            let before = self.table[key].endpoint.replace(endpoint);
+            before.into_iter().for_each(|before| self.endpoints.release(before));
+            let begun = self.net.connect(self.endpoints.address(endpoint)).and_then(|mut stream| {
                 self.net.register(&mut stream, token)?;
                 Ok(stream)
             });
@@ -155,7 +160,7 @@ impl<N: Net> Reactor<N> {
                     return self.wait_for_descriptor(key, &error, bounds.deadline);
                 }
                 Err(error) => {
-                    debug!(target: LOG, "cannot connect to {}: {error}", self.config.to[place]);
+                    debug!(target: LOG, "cannot connect to {}: {error}", self.endpoints.address(endpoint));
                     opening.last = Cause::of_connect(&error);
                     opening.attempts.tried();
                 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ending::{Ending, Next};
 use super::{Session, Stage};
+use crate::config::Route;
 use crate::net::{Peer, Stream, Time};
 use crate::reactor::cause::Cause;
 use crate::relay::input::End;
@@ -56,6 +57,14 @@ pub(in crate::reactor) struct Patience {
     pub(in crate::reactor) reset_grace: Duration,
     /// An orderly close waits until all is acknowledged too.
     pub(in crate::reactor) draining: bool,
+}
+
+impl Patience {
+    /// What a route says.
+    pub(in crate::reactor) fn of(route: &Route, draining: bool) -> Self {
+        let Route { idle_timeout, half_close_timeout, reset_grace, .. } = *route;
+        Self { idle_timeout, half_close_timeout, reset_grace, draining }
+    }
 }
 
 impl<S: Stream> Session<S> {

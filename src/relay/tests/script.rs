@@ -139,8 +139,11 @@ impl<const DRY: bool> Script<DRY> {
 }
 
 impl<const DRY: bool> Stream for Script<DRY> {
-    const SHORT_IS_DRY: bool = DRY;
     type Pipe = Vec<u8>;
+
+    fn short_is_dry(&self) -> bool {
+        DRY
+    }
 
     /// Follows the script of the reads, but knows no end: there it says 0, like a pipe at a mark.
     fn splice_in(&mut self, pipe: &mut Vec<u8>, most: usize) -> io::Result<usize> {

@@ -40,19 +40,19 @@ mod linux {
     }
 
     impl Pipe {
-        pub(in crate::net) fn new() -> io::Result<Self> {
+        pub(in crate::net::mio) fn new() -> io::Result<Self> {
             let (exit, entry) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             // Not being allowed to enlarge it (EPERM) leaves it as it is.
             let size = worthwhile(fcntl_setpipe_size(&entry, SIZE).or_else(|_| fcntl_getpipe_size(&entry))?)?;
             Ok(Self { exit, entry, size })
         }
 
-        pub(in crate::net) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        pub(in crate::net::mio) fn splice_in(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
             Ok(splice(from, None, &self.entry, None, self.size.min(most), SpliceFlags::NONBLOCK)?)
         }
 
         /// `count` is exactly what is in it: were it more, the last piece would be held back, for more seems to come.
-        pub(in crate::net) fn empty(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+        pub(in crate::net::mio) fn splice_out(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, into, None, count, SpliceFlags::NONBLOCK)?)
         }
     }
@@ -88,15 +88,15 @@ mod none {
     pub enum Pipe {}
 
     impl Pipe {
-        pub(in crate::net) fn new() -> io::Result<Self> {
+        pub(in crate::net::mio) fn new() -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub(in crate::net) fn fill(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+        pub(in crate::net::mio) fn splice_in(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
             match *self {}
         }
 
-        pub(in crate::net) fn empty(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+        pub(in crate::net::mio) fn splice_out(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
             match *self {}
         }
     }

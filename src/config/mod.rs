@@ -1,0 +1,155 @@
+//! What a relay is told to do.
+
+pub(crate) mod limits;
+pub(crate) mod ranges;
+mod route;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::net::Address;
+use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
+pub use route::Route;
+
+/// What a relay is told to do: its routes, and what they share. [`Config::new`] gives the defaults for one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The listeners and their upstreams: 1 to 1,024.
+    pub routes: Vec<Route>,
+    /// How long sessions may take to finish after a stop request; zero resets them at once, None waits for ever.
+    /// Default 15 s.
+    pub drain_timeout: Option<Duration>,
+    /// Bytes in a buffer, 4 KiB to 16 MiB. A direction has one while it holds bytes, unless they are in a pipe (see
+    /// [`splice`](Self::splice)). Default 64 KiB.
+    pub buffer_size: usize,
+    /// Whether bytes may pass through a pipe of the kernel's instead of being copied (`splice(2)`, Linux). Default
+    /// [`Splice::Auto`].
+    pub splice: Splice,
+    /// The most sessions at a time. None, the default, is what the limit of open descriptors allows; more than that is
+    /// lowered to it.
+    pub max_sessions: Option<usize>,
+}
+
+/// When bytes pass through a pipe of the kernel's instead of being copied.
+///
+/// It makes bulk transfers cheaper and small messages dearer. `splice(2)` has no MSG_NOSIGNAL: a process that neither
+/// ignores nor handles SIGPIPE may be killed by it. Rust's `main` ignores it; without one, choose [`Off`](Self::Off).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Splice {
+    /// While the reads of a direction are large.
+    #[default]
+    Auto,
+    /// From the first byte on, if a pipe is free. It makes small messages 50 % more expensive and is meant for tests.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Config {
+    /// What durations may be, where they are not off: 1 ms to 365 days.
+    pub const DURATIONS: RangeInclusive<Duration> = DURATIONS;
+
+    /// What [`buffer_size`](Self::buffer_size) may be, in bytes.
+    pub const BUFFER_SIZES: RangeInclusive<usize> = BUFFER_SIZES;
+
+    /// One route: relay what connects to `from` to the first of `to` that answers.
+    pub fn new(from: SocketAddr, to: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self::of([Route::new(from.into(), to.into_iter().map(Address::from))])
+    }
+
+    /// These routes.
+    pub fn of(routes: impl IntoIterator<Item = Route>) -> Self {
+        Self {
+            routes: routes.into_iter().collect(),
+            drain_timeout: Some(Duration::from_secs(15)),
+            buffer_size: 64 << 10,
+            splice: Splice::Auto,
+            max_sessions: None,
+        }
+    }
+
+    /// Is every field within its range?
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !ROUTES.contains(&self.routes.len()) {
+            let (least, most) = (ROUTES.start(), ROUTES.end());
+            return Err(Error::Config(format!("{} routes; {least} to {most} are possible", self.routes.len())));
+        }
+        self.routes.iter().try_for_each(Route::check).map_err(Error::Config)?;
+        let drain = self.drain_timeout.filter(|timeout| !timeout.is_zero());
+        route::check_duration("drain", drain).map_err(Error::Config)?;
+        if !BUFFER_SIZES.contains(&self.buffer_size) {
+            let size = self.buffer_size;
+            return Err(Error::Config(format!("a buffer of {size} bytes is not between 4 KiB and 16 MiB")));
+        }
+        if self.max_sessions == Some(0) {
+            return Err(Error::Config("max_sessions must be at least 1".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(([127, 0, 0, 1], 0).into(), [([127, 0, 0, 1], 80).into()])
+    }
+
+    fn complaint(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = config();
+        change(&mut config);
+        config.check().expect_err("this should be out of range").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_in_range() {
+        config().check().unwrap();
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        for (complaint, word) in [
+            (complaint(|c| c.routes[0].to.clear()), "0 upstream addresses"),
+            (complaint(|c| c.routes[0].to = vec![c.routes[0].to[0].clone(); 257]), "257 upstream addresses"),
+            (complaint(|c| c.routes[0].to = vec![Address::Inet(([127, 0, 0, 1], 0).into())]), "port 0"),
+            (complaint(|c| c.routes[0].connect_timeout = Duration::ZERO), "connect"),
+            (complaint(|c| c.routes[0].connect_attempts = 0), "attempt"),
+            (complaint(|c| c.routes[0].half_close_timeout = Some(366 * day)), "half-close"),
+            (complaint(|c| c.routes[0].idle_timeout = Some(Duration::from_micros(999))), "idle"),
+            (complaint(|c| c.drain_timeout = Some(366 * day)), "drain"),
+            (complaint(|c| c.routes[0].reset_grace = Duration::ZERO), "reset-grace"),
+            (complaint(|c| c.routes.clear()), "0 routes"),
+            (complaint(|c| c.routes = vec![c.routes[0].clone(); 1025]), "1025 routes"),
+            (complaint(|c| c.buffer_size = (4 << 10) - 1), "buffer"),
+            (complaint(|c| c.buffer_size = (16 << 20) + 1), "buffer"),
+            (complaint(|c| c.max_sessions = Some(0)), "max_sessions"),
+        ] {
+            assert!(complaint.contains(word), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_ranges_are_in_range() {
+        for change in [
+            |c: &mut Config| c.routes[0].to = vec![c.routes[0].to[0].clone(); 256],
+            |c: &mut Config| c.drain_timeout = Some(Duration::ZERO),
+            |c: &mut Config| c.drain_timeout = None,
+            |c: &mut Config| c.routes[0].half_close_timeout = None,
+            |c: &mut Config| c.routes[0].idle_timeout = Some(Duration::from_millis(1)),
+            |c: &mut Config| c.routes[0].connect_timeout = Duration::from_secs(365 * 24 * 60 * 60),
+            |c: &mut Config| c.buffer_size = 4 << 10,
+            |c: &mut Config| c.buffer_size = 16 << 20,
+            |c: &mut Config| c.max_sessions = Some(1),
+            |c: &mut Config| c.routes[0].connect_attempts = 1,
+        ] {
+            let mut config = config();
+            change(&mut config);
+            config.check().unwrap();
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the settings may be.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Durations, where they are not off: a tick of the clock to a year. More is a mistake in the unit.
+pub(crate) const DURATIONS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Bytes in a buffer: 4 KiB to 16 MiB.
+pub(crate) const BUFFER_SIZES: RangeInclusive<usize> = 4 << 10..=16 << 20;
+
+/// Addresses of an upstream.
+pub(crate) const ADDRESSES: RangeInclusive<usize> = 1..=256;
+
+/// Routes of a relay.
+pub(crate) const ROUTES: RangeInclusive<usize> = 1..=1024;

@@ -1,0 +1,65 @@
+//! The kernel's side of the event loop.
+
+use std::io;
+
+use super::address::{Address, Client};
+use super::hints::Ready;
+use super::message::Message;
+use super::stream::Stream;
+use super::time::{Sleep, Time};
+use super::token::Token;
+
+/// Clients that may wait in the kernel's queue before they are accepted. The kernel lowers it to
+/// `net.core.somaxconn`, which is 4096 since Linux 5.4 (`listen(2)`).
+pub const LISTEN_BACKLOG: u16 = 4096;
+
+/// How to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Clients that may wait in the kernel's queue.
+    pub backlog: u16,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: LISTEN_BACKLOG }
+    }
+}
+
+/// The kernel's side of the event loop.
+pub trait Net {
+    /// A connected socket.
+    type Stream: Stream;
+    /// A listening socket. Dropping it resets the clients that wait in its queue.
+    type Listener;
+
+    /// Waits, appends the events to `ready` and what was said from outside to `messages`, and returns when the wait
+    /// ended. This is the only source of time: within a turn it stands still. An interrupted wait brings nothing. An
+    /// error ends the process.
+    fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time>;
+
+    /// Listens at this address and asks for the listener's events under this token. Returns the address with the port
+    /// that the kernel chose if it was 0.
+    fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Self::Listener, Address)>;
+
+    /// Ends the events of this listener and closes it. Clients that wait in its queue are reset.
+    fn unlisten(&mut self, listener: Self::Listener);
+
+    /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).
+    fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;
+
+    /// Begins to connect, options set first. A connection under way is Ok.
+    fn connect(&mut self, to: &Address) -> io::Result<Self::Stream>;
+
+    /// Is the connection established? Ok(false) means that it is still under way. A socket connected to itself (K14) is
+    /// ConnectionRefused. ConnectionReset and BrokenPipe mean that it was established and is gone again: what the peer
+    /// said can still be read.
+    fn connected(&mut self, stream: &mut Self::Stream) -> io::Result<bool>;
+
+    /// Asks for every event of this stream under this token: once, never changed, undone only by dropping the stream.
+    /// What is ready already raises an event too.
+    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// An empty pipe. Unsupported where there are none.
+    fn pipe(&mut self) -> io::Result<<Self::Stream as Stream>::Pipe>;
+}

@@ -1,0 +1,154 @@
+//! What is said to the loop from outside: by a signal handler, by another thread, by a test.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is said to the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// Stop: the first begins the drain, a later one does not wait. Requests found in one turn are one.
+    Stop,
+    /// Stop without waiting for sessions.
+    StopNow,
+}
+
+/// Controls a relay from outside. Clones control the same relay.
+///
+/// A control belongs to one relay. It may be made before the relay is bound (see
+/// [`Relay::bind_with`](crate::Relay::bind_with)), so that a signal that arrives in between is not lost.
+///
+/// [`AsFd`] gives a descriptor for signal handlers: a byte written to it is a stop request.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// A byte written here wakes the loop.
+    tx: UnixStream,
+    rx: UnixStream,
+    /// Messages that are not a plain stop request.
+    queue: Mutex<Vec<Message>>,
+}
+
+/// A byte that only wakes the loop. Any other is a stop request.
+const WAKE: u8 = 0;
+
+/// A byte that is a stop request.
+const STOP: u8 = b'S';
+
+impl Control {
+    /// A control through which nothing was said yet.
+    ///
+    /// # Errors
+    /// When two descriptors cannot be opened (EMFILE, ENFILE).
+    pub fn new() -> io::Result<Self> {
+        let (tx, rx) = UnixStream::pair()?;
+        tx.set_nonblocking(true)?;
+        rx.set_nonblocking(true)?;
+        Ok(Self { shared: Arc::new(Shared { tx, rx, queue: Mutex::default() }) })
+    }
+
+    /// Asks for a stop and returns at once. The first request begins the drain: no new clients, the sessions finish, up
+    /// to the drain timeout. A later one resets at once what is left. Safe to call from any thread, also after the relay
+    /// has ended.
+    pub fn stop(&self) {
+        self.write(STOP);
+    }
+
+    /// Resets all sessions and ends the relay, without a drain. Returns at once.
+    pub fn stop_now(&self) {
+        self.queue().push(Message::StopNow);
+        self.write(WAKE);
+    }
+
+    fn write(&self, byte: u8) {
+        // The only failure is a full pipe. Then the loop has enough bytes to find, each of which wakes it.
+        let _ = (&self.shared.tx).write(&[byte]);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Vec<Message>> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor that the event queue watches.
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.shared.rx.as_fd()
+    }
+
+    /// Appends everything that was said so far, stop requests as one.
+    pub(super) fn take(&self, messages: &mut Vec<Message>) {
+        let mut stop = false;
+        let mut room = [0; 64];
+        // Until it would block: readiness is edge-triggered. Both ends live in `self`, so 0 cannot come.
+        loop {
+            match (&self.shared.rx).read(&mut room) {
+                Ok(count @ 1..) => stop |= room[..count].iter().any(|byte| *byte != WAKE),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        messages.extend(stop.then_some(Message::Stop));
+        messages.append(&mut self.queue());
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.tx.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(control: &Control) -> Vec<Message> {
+        let mut messages = Vec::new();
+        control.take(&mut messages);
+        messages
+    }
+
+    #[test]
+    fn stop_requests_found_together_are_one() {
+        let control = Control::new().unwrap();
+        assert_eq!(taken(&control), []);
+        for _ in 0..200 {
+            control.clone().stop();
+        }
+        assert_eq!(taken(&control), [Message::Stop]);
+        assert_eq!(taken(&control), []);
+    }
+
+    #[test]
+    fn a_byte_from_a_signal_handler_is_a_stop_request() {
+        let control = Control::new().unwrap();
+        let handler = UnixStream::from(control.as_fd().try_clone_to_owned().unwrap());
+        (&handler).write_all(b"X").unwrap();
+        assert_eq!(taken(&control), [Message::Stop]);
+    }
+
+    #[test]
+    fn a_message_is_no_stop_request() {
+        let control = Control::new().unwrap();
+        control.stop_now();
+        assert_eq!(taken(&control), [Message::StopNow]);
+        control.stop_now();
+        control.stop();
+        assert_eq!(taken(&control), [Message::Stop, Message::StopNow]);
+    }
+
+    #[test]
+    fn what_is_said_to_a_full_pipe_arrives_all_the_same() {
+        let control = Control::new().unwrap();
+        for _ in 0..1_000_000 {
+            control.stop();
+        }
+        control.stop_now();
+        assert_eq!(taken(&control), [Message::Stop, Message::StopNow]);
+    }
+}

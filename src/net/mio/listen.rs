@@ -1,0 +1,37 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpListener;
+use rustix::net::sockopt;
+
+use super::options::{set_keepalive, set_options, stream_socket};
+use crate::net::ListenOptions;
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct Listener(pub(super) TcpListener);
+
+impl Listener {
+    /// Listens on `address`. Port 0 lets the kernel choose one. A wildcard `[::]` takes IPv4 too, whatever the sysctl
+    /// `net.ipv6.bindv6only` says.
+    pub(super) fn bind(address: SocketAddr, how: &ListenOptions) -> io::Result<Self> {
+        let socket = stream_socket(address)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, false)?;
+        }
+        // Accepted sockets inherit these (K13): set once here, they cost nothing per client.
+        set_options(&socket)?;
+        set_keepalive(&socket)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, how.backlog.into())?;
+        Ok(Self(TcpListener::from_std(socket.into())))
+    }
+
+    /// The address it is bound to, with the port that the kernel chose.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}

@@ -1,0 +1,271 @@
+//! The real kernel: mio's event queue, TCP sockets, the monotonic clock.
+
+mod listen;
+mod loopback;
+mod options;
+mod pipe;
+mod socket;
+mod tcp_info;
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use rustix::io::Errno;
+
+use super::{Address, Client, Control, Hints, ListenOptions, Message, Net, Ready, Sleep, Stream, Time, Token};
+pub use listen::Listener;
+pub use loopback::leads_to_itself;
+use options::{set_options, stream_socket};
+pub use pipe::Pipe;
+pub use socket::Socket;
+
+/// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The control's token. No socket has it: no key has all bits set.
+const CONTROL: mio::Token = mio::Token(usize::MAX);
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a token is 64 bits wide and travels in a usize");
+
+/// The event queue of one relay.
+#[derive(Debug)]
+pub struct Mio {
+    poll: Poll,
+    events: Events,
+    epoch: Instant,
+    control: Control,
+    /// Ports a connecting socket may be given. Only there may it meet itself.
+    ephemeral: RangeInclusive<u16>,
+}
+
+impl Mio {
+    /// An event queue that listens to `control`.
+    ///
+    /// # Errors
+    /// When the kernel gives no epoll instance (EMFILE, ENFILE, ENOMEM) or watches no more descriptors (ENOSPC).
+    pub fn new(control: Control) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            epoch: started(),
+            control,
+            ephemeral: ephemeral_ports(),
+        })
+    }
+
+    fn now(&self) -> Time {
+        Time::START + self.epoch.elapsed()
+    }
+}
+
+impl Net for Mio {
+    type Stream = Socket;
+    type Listener = Listener;
+
+    fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time> {
+        // mio rounds a timeout up to the milliseconds of epoll_wait, so an alarm never finds itself early.
+        let timeout = match sleep {
+            Sleep::Not => Some(Duration::ZERO),
+            Sleep::Until(moment) => Some(moment.since(self.now())),
+            Sleep::Forever => None,
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // The events of an interrupted wait are those of the wait before it.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(error),
+        }
+        for event in &self.events {
+            match event.token() {
+                CONTROL => self.control.take(messages),
+                mio::Token(token) => ready.push(Ready { token: Token::from_u64(token as u64), hints: hints(event) }),
+            }
+        }
+        Ok(self.now())
+    }
+
+    fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Listener, Address)> {
+        let Address::Inet(address) = at;
+        let mut listener = Listener::bind(*address, how)?;
+        self.poll.registry().register(&mut listener.0, mio_token(token), Interest::READABLE)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound.into()))
+    }
+
+    fn unlisten(&mut self, mut listener: Listener) {
+        // Closing the last descriptor ends its events too. This matters when another process has one (K25).
+        let _ = self.poll.registry().deregister(&mut listener.0);
+    }
+
+    fn accept(&mut self, from: &mut Listener) -> io::Result<(Socket, Client)> {
+        let (stream, address) = from.0.accept()?;
+        Ok((Socket(stream.into()), address.into()))
+    }
+
+    fn connect(&mut self, to: &Address) -> io::Result<Socket> {
+        let Address::Inet(address) = to;
+        let socket = stream_socket(*address)?;
+        set_options(&socket)?;
+        match rustix::net::connect(&socket, address) {
+            // EINTR: the attempt goes on without us (`connect(2)`).
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Socket(socket.into())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn connected(&mut self, stream: &mut Socket) -> io::Result<bool> {
+        // getpeername answers only for a connection (ENOTCONN while it is under way, and after a reset). A second
+        // connect(2) would answer too, but on an error it disconnects and drops what the peer said before.
+        let Ok(them) = stream.0.peer_addr() else { return stream.take_error().map(|()| false) };
+        // Nothing listens there, and the kernel chose that very port for us: the SYN met itself, and we would echo the
+        // client to itself (K14).
+        if self.ephemeral.contains(&them.port()) && stream.0.local_addr().is_ok_and(|us| us == them) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(true)
+    }
+
+    fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {
+        // Nothing here dups a descriptor or forks, so closing one also ends its registration (`epoll(7)`, question 6).
+        self.poll.registry().register(&mut SourceFd(&stream.0.as_raw_fd()), mio_token(token), INTEREST)
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        Pipe::new()
+    }
+}
+
+/// Both directions and, where there is such a thing, the urgent mark, whose edge would otherwise say nothing (K15).
+#[cfg(target_os = "linux")]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+#[expect(clippy::cast_possible_truncation, reason = "a usize has 64 bits here, see the compile_error above")]
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token(token.as_u64() as usize)
+}
+
+fn hints(event: &Event) -> Hints {
+    let hints = [
+        (event.is_readable(), Hints::READABLE),
+        (event.is_writable(), Hints::WRITABLE),
+        (event.is_read_closed() || event.is_write_closed() || is_urgent(event), Hints::READ_TO_EAGAIN),
+        // A reset sets SO_ERROR before it shuts both directions down (`tcp_reset` and the barrier in `tcp_poll`), so an
+        // end of input without an error was a FIN, or an error that a call has been told of already.
+        (event.is_read_closed() && !event.is_error(), Hints::FIN),
+        (event.is_error(), Hints::ERROR),
+    ];
+    hints.into_iter().filter(|(seen, _)| *seen).fold(Hints::default(), |hints, (_, bit)| hints | bit)
+}
+
+#[cfg(target_os = "linux")]
+fn is_urgent(event: &Event) -> bool {
+    event.is_priority()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_urgent(_: &Event) -> bool {
+    false
+}
+
+/// The range of ports the kernel gives to connecting sockets (`ip(7)`, ip_local_port_range), or all where it says none.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().and_then(|text| {
+        let mut bounds = text.split_whitespace().map(str::parse);
+        Some(bounds.next()?.ok()?..=bounds.next()?.ok()?)
+    });
+    range.unwrap_or(0..=u16::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that owns the clock")]
+fn started() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
+
+    use rustix::net::sockopt;
+
+    use super::options::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn listen(net: &mut Mio, at: &str) -> (Listener, SocketAddr) {
+        let (listener, Address::Inet(bound)) =
+            net.listen(&address(at).into(), &ListenOptions::default(), Token::listener(0)).unwrap();
+        (listener, bound)
+    }
+
+    /// K13: what the options cost the listener, an accepted socket has for free.
+    #[test]
+    fn both_ends_carry_every_option() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let (mut listener, bound) = listen(&mut net, "127.0.0.1:0");
+        let mut dialled = net.connect(&bound.into()).unwrap();
+        while !net.connected(&mut dialled).unwrap() {}
+        let (accepted, client) = net.accept(&mut listener).unwrap();
+        assert_eq!(client.address(), dialled.0.local_addr().unwrap());
+        dialled.keep_alive();
+        for socket in [dialled, accepted] {
+            assert_eq!(sockopt::socket_linger(&socket.0).unwrap(), Some(Duration::ZERO));
+            assert!(sockopt::tcp_nodelay(&socket.0).unwrap());
+            assert!(sockopt::socket_oobinline(&socket.0).unwrap());
+            assert!(sockopt::socket_keepalive(&socket.0).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&socket.0).unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(sockopt::tcp_keepintvl(&socket.0).unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(sockopt::tcp_keepcnt(&socket.0).unwrap(), KEEPALIVE_PROBES);
+            assert!(rustix::fs::fcntl_getfl(&socket.0).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+            assert!(rustix::io::fcntl_getfd(&socket.0).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn a_wildcard_listener_takes_both_families() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let (mut listener, bound) = listen(&mut net, "[::]:0");
+        let port = bound.port();
+        for host in ["127.0.0.1", "::1"] {
+            let _client = TcpStream::connect((host, port)).unwrap();
+            let (_stream, from) = net.accept(&mut listener).unwrap();
+            assert_eq!(from.address().ip().to_string(), host);
+        }
+    }
+
+    /// K14, without waiting for the kernel to choose the unlucky port: the socket is bound to it before it connects.
+    #[test]
+    fn a_socket_connected_to_itself_was_refused() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let port = net.ephemeral.clone().find(|port| StdListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        let socket = stream_socket(to).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        rustix::net::bind(&socket, &to).unwrap();
+        let begun = rustix::net::connect(&socket, &to);
+        assert!(matches!(begun, Ok(()) | Err(Errno::INPROGRESS)), "{begun:?}");
+        let error = net.connected(&mut Socket(socket.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_refused_connection_says_so_once_it_is_over() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut socket = net.connect(&closed.into()).unwrap();
+        let error = net.connected(&mut socket).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

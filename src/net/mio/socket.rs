@@ -1,0 +1,69 @@
+//! A connected TCP socket.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+
+use rustix::net::sockopt;
+
+use super::pipe::Pipe;
+use super::{options, tcp_info};
+use crate::net::Stream;
+
+/// A connected TCP socket; four bytes.
+#[derive(Debug)]
+pub struct Socket(pub(super) TcpStream);
+
+impl Stream for Socket {
+    type Pipe = Pipe;
+
+    fn short_is_dry(&self) -> bool {
+        cfg!(target_os = "linux")
+    }
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.read(room)
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        // std passes MSG_NOSIGNAL.
+        self.0.write(data)
+    }
+
+    fn splice_in(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        pipe.splice_in(self.0.as_fd(), most)
+    }
+
+    fn splice_out(&mut self, pipe: &mut Pipe, count: usize) -> io::Result<usize> {
+        pipe.splice_out(self.0.as_fd(), count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self.0.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => self.take_error(),
+            result => result,
+        }
+    }
+
+    fn take_error(&mut self) -> io::Result<()> {
+        self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    fn unacked(&self) -> io::Result<usize> {
+        tcp_info::unacked(self.0.as_fd())
+    }
+
+    fn received(&self) -> io::Result<u64> {
+        tcp_info::received(self.0.as_fd())
+    }
+
+    fn keep_alive(&mut self) {
+        // If it fails, a dead peer is noticed only when it is owed something.
+        let _ = options::set_keepalive(&self.0);
+    }
+
+    fn close(self) {
+        // If disarming fails, closing resets, which the peer sees and is then the truth.
+        let _ = sockopt::set_socket_linger(&self.0, None);
+    }
+}

@@ -1,0 +1,54 @@
+//! One connected socket.
+
+use std::fmt;
+use std::io;
+
+/// One connected socket, all that the relay knows of the world.
+///
+/// SO_LINGER {1, 0} is armed for life: **dropping a stream resets it**, so a crash, a panic or a forgotten path is
+/// truthful. Only [`close`](Stream::close) ends it in order.
+pub trait Stream: Sized {
+    /// What holds bytes in the kernel on their way from one stream to another: a pipe, on Linux. Dropping it throws away
+    /// what is in it.
+    type Pipe: fmt::Debug;
+
+    /// Does a short count prove that the socket has nothing more to give (or to take), so that an edge will follow?
+    /// True for TCP under epoll (`epoll(7)`, question 9). Elsewhere only WouldBlock proves it.
+    fn short_is_dry(&self) -> bool;
+
+    /// Reads into `room`, which is not empty. 0 is the end of what will come, true or not (K1).
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the front of `data`, which is not empty, and returns the count. Raises no SIGPIPE.
+    fn write(&mut self, data: &[u8]) -> io::Result<usize>;
+
+    /// Moves what has arrived into `pipe`, which is empty, and returns the count: at most `most`, and what the pipe has
+    /// room for. 0 and WouldBlock prove only that nothing was moved (K15). An error of the stream is told once here too.
+    fn splice_in(&mut self, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
+
+    /// Writes the front of the `count` bytes that are in `pipe`, and returns how many. If that is fewer, an error that is
+    /// told once may be lost: the kernel calls the socket for every few pages and reports what was sent rather than what
+    /// went wrong then (`splice_to_socket` in `fs/splice.c`). So only the next call says why. SIGPIPE is raised where it
+    /// is not ignored; Rust's `main` ignores it.
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
+
+    /// Sends a FIN behind what was written (`shutdown(2)`). After ENOTCONN, SO_ERROR decides: it may hold the reset that
+    /// answered the last write.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// SO_ERROR as a result. The kernel tells it once.
+    fn take_error(&mut self) -> io::Result<()>;
+
+    /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
+    fn unacked(&self) -> io::Result<usize>;
+
+    /// Bytes that have arrived from the peer, read or not, the FIN counting as one (K19). Also after the connection has
+    /// failed. Unsupported where the kernel cannot say.
+    fn received(&self) -> io::Result<u64>;
+
+    /// Sets SO_KEEPALIVE and its times. Accepted streams inherit them (K13); a connected one needs four calls.
+    fn keep_alive(&mut self);
+
+    /// Disarms the reset and closes: the kernel still delivers what was written, then a FIN.
+    fn close(self);
+}

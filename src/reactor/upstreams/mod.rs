@@ -1,0 +1,109 @@
+//! The endpoints of all upstreams, each once, counted.
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use crate::net::Address;
+
+/// Every address of an upstream in use. An entry goes when no route lists it and no session names it.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    table: Slab<Endpoint>,
+}
+
+/// An entry of the table. The ids of entries that are gone are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EndpointId(NonZeroU32);
+
+#[derive(Debug)]
+struct Endpoint {
+    address: Address,
+    /// Routes that list it.
+    routes: u32,
+    /// Sessions that are connected to it, or tried it last.
+    sessions: u32,
+}
+
+impl EndpointId {
+    fn of(key: usize) -> Self {
+        // A table of more than 4 billion addresses would not fit anywhere.
+        Self(u32::try_from(key).ok().and_then(|key| NonZeroU32::MIN.checked_add(key)).unwrap_or(NonZeroU32::MAX))
+    }
+
+    fn key(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+impl Endpoints {
+    /// A route lists this address.
+    pub(super) fn list(&mut self, address: &Address) -> EndpointId {
+        let known = self.table.iter().find(|(_, endpoint)| endpoint.address == *address).map(|(key, _)| key);
+        let new = || Endpoint { address: address.clone(), routes: 0, sessions: 0 };
+        let key = known.unwrap_or_else(|| self.table.insert(new()));
+        self.table[key].routes += 1;
+        EndpointId::of(key)
+    }
+
+    /// The address of an endpoint.
+    pub(super) fn address(&self, id: EndpointId) -> &Address {
+        &self.table[id.key()].address
+    }
+
+    /// A session names it.
+    pub(super) fn hold(&mut self, id: EndpointId) {
+        self.table[id.key()].sessions += 1;
+    }
+
+    /// A session does not name it any more.
+    pub(super) fn release(&mut self, id: EndpointId) {
+        self.table[id.key()].sessions -= 1;
+        self.drop_unused(id);
+    }
+
+    /// Sessions that name an endpoint, all together.
+    pub(super) fn sessions(&self) -> usize {
+        self.table.iter().map(|(_, endpoint)| endpoint.sessions as usize).sum()
+    }
+
+    fn drop_unused(&mut self, id: EndpointId) {
+        let Endpoint { routes, sessions, .. } = self.table[id.key()];
+        if routes == 0 && sessions == 0 {
+            self.table.remove(id.key());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
+    }
+
+    #[test]
+    fn an_address_is_one_entry_however_many_routes_list_it() {
+        let mut endpoints = Endpoints::default();
+        let (first, second, again) = (address(1), address(2), address(1));
+        let ids = [&first, &second, &again].map(|address| endpoints.list(address));
+        assert_eq!((ids[0] == ids[2], ids[0] == ids[1]), (true, false));
+        assert_eq!((endpoints.address(ids[0]), endpoints.address(ids[1])), (&first, &second));
+        assert_eq!(size_of::<Option<EndpointId>>(), 4);
+    }
+
+    #[test]
+    fn sessions_are_counted() {
+        let mut endpoints = Endpoints::default();
+        let id = endpoints.list(&address(1));
+        endpoints.hold(id);
+        endpoints.hold(id);
+        assert_eq!(endpoints.sessions(), 2);
+        endpoints.release(id);
+        endpoints.release(id);
+        assert_eq!((endpoints.sessions(), endpoints.address(id)), (0, &address(1)), "a route still lists it");
+    }
+}
