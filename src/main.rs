@@ -1,8 +1,8 @@
 //! The command line of the relay.
 
 mod cli;
+mod control;
 mod logging;
-mod signals;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,13 +36,13 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(line) => return fail(USAGE, &line),
     };
-    let journal = match logging::start(options.level) {
-        Ok(journal) => journal,
+    let log = match logging::start(options.level) {
+        Ok(log) => log,
         Err(error) => return fail(FAILED, &format!("cannot start the log: {error}")),
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
-    let code = match serve(config, &journal) {
+    let code = match serve(config) {
         Ok(Totals { cut_short: 0, .. }) => DRAINED,
         Ok(Totals { cut_short, .. }) => {
             warn!("{cut_short} sessions had not finished and were reset");
@@ -60,14 +60,14 @@ fn main() -> ExitCode {
             }
         }
     };
-    journal.finish();
+    log.finish();
     code.into()
 }
 
 /// Handlers first, then the listener: once it listens, it can be asked to stop.
-fn serve(config: Config, journal: &logging::Journal) -> Result<Totals, Error> {
+fn serve(config: Config) -> Result<Totals, Error> {
     let control = Control::new().map_err(Error::Start)?;
-    signals::install(&control, journal).map_err(Error::Start)?;
+    control::install(&control).map_err(Error::Start)?;
     let totals = Relay::bind_with(config, control)?.run()?;
     let Totals { sessions, up, down, spliced, .. } = totals;
     info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");

@@ -6,7 +6,7 @@ use super::alarms::Alarm;
 use super::cause::Cause;
 use super::gate::Decision;
 use super::session::Session;
-use super::{LOG, Net, Reactor};
+use super::{Net, Reactor};
 use crate::error::Error;
 use crate::net::errno::shortage_message;
 use crate::net::{Client, LISTEN_BACKLOG};
@@ -44,14 +44,14 @@ impl<N: Net> Reactor<N> {
                     Decision::Empty => {
                         self.listeners.set_empty(index);
                         if self.descriptors.note_enough() {
-                            info!(target: LOG, "accept: resumed, the queue is empty");
+                            info!("accept: resumed, the queue is empty");
                         }
                     }
                     Decision::Pause(pause) => {
                         self.alarms.set(self.now + pause, Alarm::Accept);
                         if self.descriptors.note_shortage() {
                             let action = format!("pausing {}ms", pause.as_millis());
-                            warn!(target: LOG, "accept: {}", shortage_message(&error, &action));
+                            warn!("accept: {}", shortage_message(&error, &action));
                         }
                     }
                     Decision::Dead => return Err(Error::Accept(error)),
@@ -60,7 +60,7 @@ impl<N: Net> Reactor<N> {
         }
         if self.table.len() >= self.limit && !self.warned_of_limit {
             self.warned_of_limit = true;
-            warn!(target: LOG, "at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
+            warn!("at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use log::info;
 
 use super::alarms::Alarm;
-use super::{LOG, Net, Reactor, accept};
+use super::{Net, Reactor, accept};
 use crate::error::Error;
 
 /// What the process is doing.
@@ -35,10 +35,10 @@ impl<N: Net> Reactor<N> {
         let left = self.table.live();
         match self.drain_timeout {
             Some(timeout) => {
-                info!(target: LOG, "draining {left} sessions, up to {timeout:?}");
+                info!("draining {left} sessions, up to {timeout:?}");
                 self.alarms.set(self.now + timeout, Alarm::Drain);
             }
-            None => info!(target: LOG, "draining {left} sessions, as long as it takes"),
+            None => info!("draining {left} sessions, as long as it takes"),
         }
         Ok(())
     }

@@ -72,9 +72,6 @@ const SLICE: usize = 256 << 10;
 /// The same when another flow waits: shorter turns keep more peers busy.
 const SHARED_SLICE: usize = 128 << 10;
 
-/// The log's word for all of this.
-const LOG: &str = "tproxy";
-
 /// A relay on any kernel.
 #[derive(Debug)]
 pub struct Reactor<N: Net> {
@@ -222,7 +219,7 @@ impl<N: Net> Reactor<N> {
         };
         self.events.clear();
         self.now = self.net.wait(sleep, &mut self.events, &mut self.messages).map_err(Error::Wait)?;
-        trace!(target: LOG, "turn: {} events, {ready} ready, {backlog} on the backlog", self.events.len());
+        trace!("turn: {} events, {ready} ready, {backlog} on the backlog", self.events.len());
         Ok(())
     }
 
@@ -297,7 +294,7 @@ impl<N: Net> Reactor<N> {
             let record = session.close(upstream, self.now, &mut self.pool);
             endpoint.into_iter().for_each(|id| self.endpoints.release(id));
             self.totals.add(&record);
-            info!(target: LOG, "{record}");
+            info!("{record}");
         }
         // Descriptors came free: first for the sessions that wait for one, then for new clients.
         self.descriptors.wake_first(&mut self.table, &mut self.alarms);

@@ -2,7 +2,7 @@
 
 use log::debug;
 
-use super::{LOG, Net, Reactor};
+use super::{Net, Reactor};
 
 impl<N: Net> Reactor<N> {
     /// If a flow asked for a pipe, opens one for the next that asks. Failure only means copying, so it is logged at
@@ -12,7 +12,7 @@ impl<N: Net> Reactor<N> {
             match self.net.pipe() {
                 Ok(pipe) => self.pool.add_pipe(pipe),
                 Err(error) => {
-                    debug!(target: LOG, "no pipe to splice through: {error}");
+                    debug!("no pipe to splice through: {error}");
                     self.pipe_failed = true;
                 }
             }

@@ -145,7 +145,7 @@ fn refused_when_nobody_listens_there() {
     let relay = relay_to(nobody.address).with(["--connect-attempts", "1"]).start();
     assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
     let session = ended(&relay, "refused", 0, 0);
-    assert_eq!(session.upstream, nobody.address);
+    assert_eq!(session.upstream, Some(nobody.address));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn no_resources_when_there_is_no_descriptor_for_the_upstream() {
     assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
     assert_eq!(relay.log.with("connect: too many open files").len(), 1);
     let session = ended(&relay, "no-resources", 0, 0);
-    assert_eq!(session.upstream, upstream.address);
+    assert_eq!(session.upstream, Some(upstream.address));
 }
 
 /// Its reset was being held back for a client that does not read when the relay was to stop.

@@ -6,20 +6,18 @@ use crate::process::{Relay, inherited_descriptors, relay_to};
 
 /// stdin, stdout, stderr.
 const STDIO: usize = 3;
-/// A pair of sockets: the log's bell, and the door its thread listens at.
-const LOG: usize = 2;
-/// A pair of sockets: the control's outside, and its inside, which the event queue watches.
+/// A pair of sockets: what is written to one wakes the event queue, which watches the other.
 const CONTROL: usize = 2;
-/// The handlers of SIGINT and SIGTERM each write to an outside of the control of their own.
+/// The handlers of SIGINT and SIGTERM each have a copy of the end that is written to.
 const STOP_SIGNALS: usize = 2;
-/// The handlers of SIGHUP and SIGUSR1 each ring a bell of the log of their own.
+/// A pair of sockets: the handlers of SIGHUP and SIGUSR1 wake the thread that waits for them.
 const OTHER_SIGNALS: usize = 2;
 /// The event queue.
 const EPOLL: usize = 1;
 /// Where clients connect.
 const LISTENER: usize = 1;
 
-const FIXED: usize = STDIO + LOG + CONTROL + STOP_SIGNALS + OTHER_SIGNALS + EPOLL + LISTENER;
+const FIXED: usize = STDIO + CONTROL + STOP_SIGNALS + OTHER_SIGNALS + EPOLL + LISTENER;
 
 /// The client's connection and the upstream's.
 const EACH_SESSION: usize = 2;

@@ -17,7 +17,8 @@ pub(crate) struct Journal {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Session {
     pub(crate) client: SocketAddr,
-    pub(crate) upstream: SocketAddr,
+    /// None if no address was tried.
+    pub(crate) upstream: Option<SocketAddr>,
     pub(crate) up: u64,
     pub(crate) down: u64,
     pub(crate) time: f64,
@@ -111,7 +112,10 @@ impl Session {
         };
         let session = Self {
             client: field("client").parse().unwrap(),
-            upstream: field("upstream").parse().unwrap(),
+            upstream: match field("upstream") {
+                "-" => None,
+                address => Some(address.parse().unwrap()),
+            },
             up: field("up").parse().unwrap(),
             down: field("down").parse().unwrap(),
             time: seconds(field("time")),

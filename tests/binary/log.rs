@@ -32,7 +32,7 @@ fn a_session_has_one_line_with_every_field() {
     assert_eq!(end_of(&client), Ended::Fin);
     let session = relay.log.wait_for_session();
     assert_eq!(session.client, client.local_addr().unwrap());
-    assert_eq!(session.upstream, upstream.address);
+    assert_eq!(session.upstream, Some(upstream.address));
     assert_eq!((session.up, session.down), (300_007, 1_000_003));
     assert!(session.connect <= session.time, "{session:?}");
     assert_eq!(session.end, "client-eof");

@@ -89,7 +89,7 @@ fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
         log.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     };
     let counted = || -> Vec<String> {
-        let lines = with(" lines of this log were lost");
+        let lines = with(" log lines dropped");
         lines
             .iter()
             .map(|line| line.split_once(" WARN  [tproxy] ").unwrap().1.split(' ').next().unwrap().into())
@@ -112,7 +112,7 @@ fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
 
 /// Lines that the log owns up to have lost.
 fn lost(relay: &Relay) -> usize {
-    let lines = relay.log.with(" lines of this log were lost");
+    let lines = relay.log.with(" log lines dropped");
     let count = |line: &String| line.split_once(" WARN  [tproxy] ").unwrap().1.split(' ').next().unwrap().parse();
     lines.iter().map(|line| count(line).unwrap_or(0_usize)).sum()
 }

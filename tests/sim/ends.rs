@@ -39,7 +39,10 @@ impl World {
             (it.records > 1, "a second record".to_owned()),
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
             (
-                record.upstream.map_or(it.upstream.is_some() || it.dials > 0, |upstream| !it.tried.contains(&upstream)),
+                match record.upstream {
+                    Some(upstream) => !it.tried.contains(&upstream),
+                    None => it.upstream.is_some() || it.dials > 0,
+                },
                 format!("upstream should be {:?}", it.tried),
             ),
             (record.up != it.flows[0].written, format!("up should be {}", it.flows[0].written)),

@@ -8,8 +8,8 @@ use super::attempts::{Attempts, Bounds, Step};
 use super::{Session, Stage};
 use crate::net::errno::{ConnectError, on_connect, shortage_message};
 use crate::net::{Hints, Net, Peer, Stream, Time};
+use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
-use crate::reactor::{LOG, Reactor};
 use crate::relay::side::Side;
 
 /// What a session is before its upstream is connected.
@@ -93,7 +93,7 @@ impl<N: Net> Reactor<N> {
             Err(error) => error,
         };
         if let Some(endpoint) = session.endpoint {
-            debug!(target: LOG, "cannot connect to {}: {error}", self.endpoints.address(endpoint));
+            debug!("cannot connect to {}: {error}", self.endpoints.address(endpoint));
         }
         opening.last = Cause::of_connect(&error);
         opening.upstream = None;
@@ -160,7 +160,7 @@ impl<N: Net> Reactor<N> {
                     return self.wait_for_descriptor(key, &error, bounds.deadline);
                 }
                 Err(error) => {
-                    debug!(target: LOG, "cannot connect to {}: {error}", self.endpoints.address(endpoint));
+                    debug!("cannot connect to {}: {error}", self.endpoints.address(endpoint));
                     opening.last = Cause::of_connect(&error);
                     opening.attempts.tried();
                 }
@@ -181,7 +181,7 @@ impl<N: Net> Reactor<N> {
         let waited = std::mem::replace(&mut opening.waits_for_descriptor, true);
         self.descriptors.wait(client, waited, self.now, &mut self.alarms);
         if self.descriptors.note_shortage() {
-            warn!(target: LOG, "connect: {}", shortage_message(error, "new clients wait"));
+            warn!("connect: {}", shortage_message(error, "new clients wait"));
         }
         self.arm(key, deadline);
     }
