@@ -77,7 +77,11 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
     let mut plan = Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops };
     splice(&mut plan);
-    // From a source of its own, as with pipes.
+    // From sources of their own, as with pipes. A stop while more clients wait than one turn lets in:
+    let rng = &mut Rng::with_seed(mix(seed ^ 0x0073_746f_7073));
+    if count > 32 && together && one_in(rng, 2) {
+        plan.stops = vec![Duration::from_nanos(rng.u64(delay.0..=delay.1))];
+    }
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
