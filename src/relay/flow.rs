@@ -32,7 +32,7 @@ pub struct Flow<P> {
     uncounted: u16,
     /// The pair's note: the source's FIN was read before that of the other flow's source.
     pub(super) finished_first: bool,
-    /// The pair's note: the source failed before the other flow's source.
+    /// The source failed before the target did.
     pub(super) failed_first: bool,
     /// Borrowed from the first byte read to the last byte written.
     lease: Option<Lease<P>>,
@@ -178,6 +178,7 @@ impl<P> Flow<P> {
                 }
                 State::Open | State::Cut => {
                     let result = self.read(source, pool, slice, &mut pass.spliced);
+                    self.failed_first |= source.first_error().is_some() && target.first_error().is_none();
                     match result {
                         // What has arrived meanwhile would be little: others first.
                         ReadResult::Bytes(_) if self.splices() => slice = 0,

@@ -89,8 +89,7 @@ impl<S: Stream> Pair<S> {
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
         // SO_ERROR is asked after reading and writing, which tell of errors themselves: a read knows whether the FIN
-        // came first. If both sides failed in this run, the target failed first: a flow asks nothing of its target
-        // once its source has failed.
+        // came first. The flow notes if its source failed before its target.
         for peer in [source.other(), source] {
             self.side_mut(peer).check_error();
             if self.first_to_fail().is_none() && self.side(peer).first_error().is_some() {

@@ -96,12 +96,9 @@ impl World {
         let goodbye = it.said_goodbye == [true; 2];
         // The side whose error was told first. A read of 0 settles a doubt about it, whatever else has happened.
         let told = it.first_told.map(|(peer, error)| fault_word(peer, error));
-        // The rule is that the first error names the end. Known and left for later: if a read fails and then, in the
-        // same run, a write to the other side or its SO_ERROR, the relay names the other side.
-        let late = it.failed_after_read.map(|(peer, error)| fault_word(peer, error));
         // A timeout that strikes names what was known then.
         let early = it.taken_for.map(|(peer, error)| fault_word(peer, error));
-        let told = [told, late, early];
+        let told = [told, early];
         let struck =
             if it.overdue { (it.struck_half_closed, it.struck_told) } else { (it.is_half_closed(), told[0].is_some()) };
         let (half_closed, failed) = struck;

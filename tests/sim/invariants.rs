@@ -103,7 +103,7 @@ impl World {
             Err(Errno::AGAIN | Errno::INTR) => return self.shadow.vain_calls += 1,
             Err(error) => {
                 it.flow(peer).end.get_or_insert(End::Cut);
-                self.shadow.told_by_read(conn, error);
+                self.shadow.told(conn, error);
                 // Nothing more can be read, and after an error nothing is written: the socket is of no use.
                 self.shadow.sessions[session].trouble.get_or_insert(now);
             }
@@ -126,7 +126,7 @@ impl World {
             }
             Err(error) if kills(error) => {
                 if self.caller(conn, "splice_in").is_some() {
-                    self.shadow.told_by_read(conn, error);
+                    self.shadow.told(conn, error);
                 }
             }
             Ok(0) | Err(_) => {

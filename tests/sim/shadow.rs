@@ -89,10 +89,6 @@ pub(crate) struct Session {
     /// The first error that a call on this side told.
     pub(crate) told: [Option<Errno>; 2],
     pub(crate) first_told: Option<(Peer, Errno)>,
-    /// The turn in which a read told the first error.
-    read_failed: Option<u64>,
-    /// Another call of that turn told this one of the other side.
-    pub(crate) failed_after_read: Option<(Peer, Errno)>,
     /// What the first error was taken for when a timeout may have struck; since then a doubt about it was settled.
     pub(crate) taken_for: Option<(Peer, Errno)>,
     pub(crate) told_at: Option<Time>,
@@ -395,8 +391,6 @@ impl Shadow {
                     blocked: [false; 2],
                     told: [None; 2],
                     first_told: None,
-                    read_failed: None,
-                    failed_after_read: None,
                     taken_for: None,
                     told_at: None,
                     told_turn: 0,
@@ -607,15 +601,6 @@ impl Shadow {
         it.trouble.get_or_insert(now);
     }
 
-    /// A read told an error of this connection.
-    pub(crate) fn told_by_read(&mut self, conn: ConnId, error: Errno) {
-        let is_first = self.owner(conn).filter(|(session, _)| self.sessions[*session].first_told.is_none());
-        self.told(conn, error);
-        if let Some((session, _)) = is_first {
-            self.sessions[session].read_failed = Some(self.turn);
-        }
-    }
-
     /// A call told an error of this connection.
     pub(crate) fn told(&mut self, conn: ConnId, error: Errno) {
         let now = self.now;
@@ -632,9 +617,6 @@ impl Shadow {
         // It is news only to a flow that still had something for this side, and only once.
         if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
             it.last_moved = now;
-        }
-        if it.read_failed == Some(turn) && it.told[peer as usize].is_none() {
-            it.failed_after_read = Some((peer, error));
         }
         it.told[peer as usize].get_or_insert(error);
         it.first_told.get_or_insert((peer, error));
