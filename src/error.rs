@@ -11,14 +11,14 @@ use crate::net::Address;
 pub enum Error {
     /// A field of the configuration is out of its range.
     Config(String),
-    /// The upstream is the relay itself, perhaps under another name.
+    /// An upstream is the relay itself, perhaps under another name.
     Loop {
         /// Where the relay listens.
         listening: Address,
         /// The upstream address that leads back there.
         upstream: Address,
     },
-    /// The address cannot be listened on.
+    /// An address cannot be listened on.
     Listen {
         /// The address.
         address: Address,
@@ -30,11 +30,11 @@ pub enum Error {
         /// The limit, RLIMIT_NOFILE.
         limit: u64,
     },
-    /// Something the relay needs to start could not be had.
+    /// Something the relay needs to start is missing: memory, descriptors, an event queue.
     Start(io::Error),
     /// The event queue failed.
     Wait(io::Error),
-    /// The listener is dead.
+    /// A listener is dead.
     Accept(io::Error),
 }
 

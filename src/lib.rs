@@ -1,8 +1,8 @@
 //! A TCP relay that never lies about how a stream ended.
 //!
-//! It listens, connects to an upstream for every client, and moves bytes both ways until both sides are done: one
-//! thread, one [`mio`](https://docs.rs/mio) event loop, a slab of sessions, a fixed buffer for each direction that
-//! holds bytes and none for those that do not.
+//! It listens, connects to an upstream for every client, and moves bytes both ways until both sides are done. One
+//! thread, one [`mio`](https://docs.rs/mio) event loop, a slab of sessions, a fixed buffer for each direction while it
+//! holds bytes.
 //!
 //! ```text
 //!                        ┌──────────────── session ────────────────┐
@@ -10,8 +10,8 @@
 //!   client ◄── side ◄── [lease] flow down ◄── side ◄── upstream
 //! ```
 //!
-//! A FIN is passed on only after the last byte before it, and only for a FIN that came in. Everything else, a reset, a
-//! timeout, a crash of the relay, is seen as a reset by the other side.
+//! A FIN is passed on only after the last byte before it, and only if a FIN came in. The other side sees everything else
+//! as a reset: a reset, a timeout, a crash of the relay.
 //!
 //! # Example
 //!
@@ -20,7 +20,7 @@
 //! use std::net::{Shutdown, TcpListener, TcpStream};
 //! use tproxy::{Config, Relay};
 //!
-//! // An upstream that says everything back.
+//! // An upstream that echoes.
 //! let upstream = TcpListener::bind("127.0.0.1:0")?;
 //! let address = upstream.local_addr()?;
 //! std::thread::spawn(move || {
@@ -47,24 +47,59 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Layout
+//! # A tour of the files
 //!
 //! Arrows point down and never up.
 //!
 //! ```text
-//!  lib: Relay, Config, Control, Totals           the public face
+//!  lib: Relay, Config, Route, Control, Totals     the public face
 //!    │
-//!  reactor/   the loop, the sessions, their alarms, the gate; the only caller of the seam
+//!  reactor/   the loop, the sessions, their alarms; the only caller of the seam
 //!    │
-//!    ├── net/     the seam: every kernel call the relay makes, as two traits; net/mio is the real kernel
+//!    ├── net/     the seam: every kernel call the relay makes, as two traits; net/mio/ is the real kernel
 //!    │
-//!    └── relay/   pure: pair → flow → pool, side. No mio, no clock, no log
+//!    └── relay/   pure: pair → flow → side → input. No mio, no clock, no log, no address
 //! ```
+//!
+//! From the inside out:
+//!
+//! 1. [`relay::flow`]: one direction of a session, one enum with its diagram, one function that moves bytes. *When is a
+//!    FIN passed on?*
+//! 2. [`relay::side`]: a stream and what the relay remembers of it. *When does it stop reading, and why does it never
+//!    miss an edge?* Its `input.rs` is the truth table of how a peer's input ended.
+//! 3. [`relay::pair`]: two sides and two flows. *What does the end of one direction mean for the other?*
+//! 4. [`net`]: the seam, and the kernel facts K1 to K27 that the relay leans on.
+//! 5. [`reactor`]: a turn of the loop has five steps, wait, mark, work, expire, reap.
+//! 6. The program around the library: `cli/`, `control/`, `logging.rs`, `main.rs`.
+//!
+//! | where | file |
+//! |---|---|
+//! | what happens on EMFILE | `reactor/descriptors.rs`; the table of error numbers is `net/errno.rs` |
+//! | where an option is added | `cli/settings.rs`, and its field in `config/` |
+//! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
+//! | where a name is looked up | `cli/address.rs`, once, at start |
+//! | how many sessions there may be | `config/limits.rs` |
+//!
+//! # Descriptors and memory
+//!
+//! A session takes two descriptors and 152 bytes. A pipe takes two descriptors; there are at most 32, one for every 32
+//! descriptors, and they are closed when the last session ends. So the most sessions are (limit − open at start − 8) ÷ 2
+//! − pipes. Each direction that holds bytes has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader
+//! that stalls while its bytes are in a pipe keeps that pipe; when 32 readers are stalled this way, all other bulk is
+//! copied until one of them reads on or disconnects.
+//!
+//! # Three details
+//!
+//! - An urgent byte (`MSG_OOB`) is relayed as a byte in its place in the stream, without the mark.
+//! - The FIN of a session that ended before a stop request is left to the kernel. Only while draining does the relay
+//!   wait until it is acknowledged.
+//! - Bytes are spliced once two reads in a row have filled a buffer, or brought 64 KiB each, until reads become small
+//!   again.
 //!
 //! [`net`], [`relay`] and [`reactor`] are public for readers, tests and benches, and exempt from semver.
 
 #[cfg(not(unix))]
-compile_error!("tproxy needs a Unix: it speaks of descriptors, signals and SO_LINGER");
+compile_error!("tproxy needs a Unix: it uses descriptors, signals and SO_LINGER");
 
 mod config;
 mod error;

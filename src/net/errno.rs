@@ -111,7 +111,7 @@ pub enum StreamError {
     Timeout,
     /// The kernel has no memory or no buffers.
     Shortage,
-    /// The connection was reset, or is of no use for a reason nobody documents.
+    /// The connection was reset, or is of no use for an undocumented reason.
     Reset,
 }
 

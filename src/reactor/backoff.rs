@@ -1,4 +1,4 @@
-//! How long to wait before trying again: doubling, bounded, and never in step with anyone else.
+//! How long to wait before trying again: doubling, bounded, with jitter so that processes do not retry in step.
 
 use std::time::Duration;
 

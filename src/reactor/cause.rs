@@ -21,9 +21,9 @@ pub enum Cause {
     ClientTimeout,
     /// The upstream stopped answering.
     UpstreamTimeout,
-    /// The client hung up while there was more for it (EPIPE).
+    /// The client hung up while it was still owed bytes (EPIPE).
     ClientClosed,
-    /// The upstream hung up while there was more for it (EPIPE).
+    /// The upstream hung up while it was still owed bytes (EPIPE).
     UpstreamClosed,
     /// No byte either way for the idle timeout.
     IdleTimeout,

@@ -325,7 +325,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         if served.failed {
-            // The flow that ran first may have something to find out, and no event may come to say so.
+            // The flow that ran first may have something to find out, and no event may announce it.
             self.table.wake(key);
         }
         match conclusion {

@@ -138,7 +138,7 @@ impl<P> Flow<P> {
     }
 
     /// Moves what can be moved now. Reads at most `slice` bytes and the rest of one buffer, or one pipe of
-    /// [a few times](SPLICE_SLICE_FACTOR) as much.
+    /// a few times as much.
     pub fn run<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,

@@ -130,7 +130,7 @@ mod tests {
         Pool::new(size, Splicing { after: 2, pipes_max: 2 })
     }
 
-    /// A flow that has made so many large reads.
+    /// A flow after this many large reads.
     fn after(large_reads: u8) -> Bulk {
         let mut bulk = Bulk::new();
         (0..large_reads).for_each(|_| bulk.observe(8, 8));

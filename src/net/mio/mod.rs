@@ -143,7 +143,7 @@ impl Net for Mio {
     }
 }
 
-/// Both directions and, where there is such a thing, the urgent mark, whose edge would otherwise say nothing (K15).
+/// Both directions and, on Linux, the urgent mark. Without it the edge of an urgent byte would carry no hint (K15).
 #[cfg(target_os = "linux")]
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(target_os = "linux"))]

@@ -11,8 +11,7 @@ pub use none::Pipe;
 #[cfg(target_os = "linux")]
 const SIZE: usize = 1 << 20;
 
-/// A pipe that holds less is not worth its calls. The kernel gives no more than a page to a user who has 64 MiB of
-/// pipes already (`/proc/sys/fs/pipe-user-pages-soft`).
+/// A pipe that holds less is not worth its calls. The kernel gives one page to a user that has 64 MiB of pipes already (`/proc/sys/fs/pipe-user-pages-soft`).
 #[cfg(target_os = "linux")]
 const WORTHWHILE: usize = 64 << 10;
 
@@ -63,7 +62,7 @@ mod linux {
 
         #[test]
         fn a_pipe_of_a_page_or_two_is_none() {
-            // What a user gets who has many already (`pipe(7)`), and what everybody gets who may not ask for more.
+            // A user with many pipes gets the first (`pipe(7)`); without permission to ask for more, a pipe has the last.
             assert_eq!(worthwhile(4096).unwrap_err().to_string(), "the pipe holds only 4096 bytes");
             assert!(worthwhile(8192).is_err());
             assert_eq!(worthwhile(65536).unwrap(), 65536);

@@ -1,5 +1,4 @@
-//! What no crate wraps safely: two questions to the kernel, how much of what we wrote the peer has not acknowledged,
-//! and how much has come from it.
+//! Two counts of a TCP connection that no crate wraps safely: bytes not acknowledged, and bytes received.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,15 +18,15 @@ pub(super) fn unacked(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// Other kernels have no such call for a TCP socket that we know of.
+/// Other kernels: unknown.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
 pub(super) fn unacked(_: BorrowedFd<'_>) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Bytes that have come from the peer in order, those that were read included; a FIN counts as one
-/// (`tcpi_bytes_received` of TCP_INFO, `tcp(7)` and `linux/tcp.h`). The answer survives the connection, whatever it
-/// died of.
+/// Bytes that have arrived from the peer in order, those that were read included; a FIN counts as one
+/// (`tcpi_bytes_received` of TCP_INFO, `tcp(7)` and `linux/tcp.h`). The count can still be asked for after the
+/// connection has failed (K19).
 #[cfg(target_os = "linux")]
 pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
     use std::os::fd::AsRawFd as _;
@@ -53,7 +52,7 @@ pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
-/// Only Linux splices, and only who splices needs to know.
+/// Only Linux splices, and only splicing needs this count.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn received(_: BorrowedFd<'_>) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
