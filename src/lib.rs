@@ -112,7 +112,7 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 use log::info;
 
-use config::limits::limits;
+use config::limits::{limits, worst_case};
 pub use config::{Config, Route, Splice};
 pub use error::Error;
 use net::Address;
@@ -162,7 +162,7 @@ impl Relay {
             let upstream: Vec<_> = route.to.iter().map(ToString::to_string).collect();
             info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
         }
-        let worst = config.buffer_size.saturating_mul(2 * limits.sessions) >> 20;
+        let worst = worst_case(&config, limits) >> 20;
         info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
         Ok(Self { reactor, control })
     }

@@ -3,7 +3,7 @@
 use log::warn;
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Splice};
+use super::{Config, Splice, memory};
 use crate::error::Error;
 
 /// Descriptors left free beside those that are open at start and two for each session: for name lookups and for the rest
@@ -15,6 +15,9 @@ const PIPES_MAX: usize = 32;
 
 /// At most one pipe for this many descriptors, so that pipes never take more than a sixteenth of them.
 const PIPES_SHARE: usize = 32;
+
+/// Sessions at a time, at most, however many descriptors there may be. Some containers allow a billion.
+const SESSIONS_MAX: usize = 1 << 20;
 
 /// What a relay may use of what the process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +33,30 @@ pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
     let limit = getrlimit(Resource::Nofile).current;
     // The listeners are not open yet.
     let open = open_descriptors() + config.routes.len() + SPARE_DESCRIPTORS;
+    let limits = within(limit, open, config)?;
+    // A number that was asked for was chosen on purpose.
+    let memory = memory::available().filter(|_| config.max_sessions.is_none());
+    let worst = worst_case(config, limits);
+    if let Some(memory) = memory.filter(|memory| worst > *memory) {
+        let (worst, memory) = (worst >> 20, memory >> 20);
+        warn!("buffers may need {worst} MiB and there are {memory} MiB of memory (set `--max-sessions`)");
+    }
+    Ok(limits)
+}
+
+/// Bytes of buffers if every direction of every session holds one.
+pub(crate) fn worst_case(config: &Config, limits: Limits) -> u64 {
+    config.buffer_size.saturating_mul(2 * limits.sessions) as u64
+}
+
+/// The limits if the process may have this many descriptors and this many are open.
+fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Error> {
     let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open);
     let pipes = match config.splice {
         Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),
         Splice::Off => 0,
     };
-    let room = room / 2 - pipes;
+    let room = (room / 2 - pipes).min(SESSIONS_MAX);
     let sessions = match config.max_sessions {
         _ if room == 0 => return Err(Error::Descriptors { limit: limit.unwrap_or_default() }),
         Some(asked) if asked > room => {
@@ -52,4 +73,36 @@ pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
 fn open_descriptors() -> usize {
     // The one that reads the directory is counted too, and closed again.
     std::fs::read_dir("/dev/fd").map_or(32, |entries| entries.count().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(([127, 0, 0, 1], 0).into(), [([127, 0, 0, 1], 80).into()])
+    }
+
+    #[test]
+    fn a_session_and_a_pipe_take_two_descriptors_each() {
+        for (limit, sessions, pipes) in [(20_000, 9_963, 32), (1_040, 483, 32), (100, 43, 2), (20, 5, 0), (12, 1, 0)] {
+            let limits = within(Some(limit), 10, &config()).unwrap();
+            assert_eq!((limits.sessions, limits.pipes), (sessions, pipes), "{limit}");
+            assert!(2 * (limits.sessions + limits.pipes) <= usize::try_from(limit).unwrap() - 10, "{limit}");
+        }
+        assert!(matches!(within(Some(11), 10, &config()), Err(Error::Descriptors { limit: 11 })));
+    }
+
+    #[test]
+    fn a_billion_descriptors_are_a_million_sessions() {
+        for limit in [Some(1_073_741_816), None] {
+            assert_eq!(within(limit, 20, &config()).unwrap().sessions, 1_048_576);
+        }
+    }
+
+    #[test]
+    fn pipes_take_nothing_where_bytes_are_copied() {
+        let config = Config { splice: Splice::Off, ..config() };
+        assert_eq!(within(Some(1_010), 10, &config).unwrap(), Limits { sessions: 500, pipes: 0 });
+    }
 }

@@ -1,6 +1,7 @@
 //! What a relay is told to do.
 
 pub(crate) mod limits;
+mod memory;
 pub(crate) mod ranges;
 mod route;
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use log::info;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
@@ -20,7 +20,7 @@ pub(crate) fn install(control: &Control) -> io::Result<()> {
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // By default they would end the process.
-    let ignored = Signals::new([SIGHUP, SIGUSR1])?;
+    let ignored = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
     thread::Builder::new().name("control".into()).spawn(move || note_ignored(ignored))?;
     Ok(())
 }

@@ -32,8 +32,8 @@ impl Peer {
 pub struct Token(u64);
 
 impl Token {
-    /// The largest key a token can carry.
-    pub const KEY_MAX: u32 = (1 << 31) - 1;
+    /// The largest key a token can carry. One less than fits: the token with all bits set is not a session's.
+    pub const KEY_MAX: u32 = (1 << 31) - 2;
 
     /// The token of the socket with this serial, in slot `key`, at `peer`'s end. `key` is at most [`Token::KEY_MAX`].
     pub const fn new(serial: u32, key: u32, peer: Peer) -> Self {
@@ -115,6 +115,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The event queue uses it to be woken.
+    #[test]
+    fn no_token_has_all_bits_set() {
+        assert_ne!(Token::new(u32::MAX, Token::KEY_MAX, Peer::Upstream).as_u64(), u64::MAX);
     }
 
     #[test]

@@ -10,7 +10,7 @@ const STDIO: usize = 3;
 const CONTROL: usize = 2;
 /// The handlers of SIGINT and SIGTERM each have a copy of the end that is written to.
 const STOP_SIGNALS: usize = 2;
-/// A pair of sockets: the handlers of SIGHUP and SIGUSR1 wake the thread that waits for them.
+/// A pair of sockets: the handlers of SIGHUP, SIGUSR1 and SIGUSR2 wake the thread that waits for them.
 const OTHER_SIGNALS: usize = 2;
 /// The event queue.
 const EPOLL: usize = 1;

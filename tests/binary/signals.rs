@@ -123,12 +123,13 @@ fn sigpipe_is_harmless() {
 }
 
 #[test]
-fn sighup_and_sigusr1_are_ignored_and_mentioned_once_each() {
+fn sighup_sigusr1_and_sigusr2_are_ignored_and_mentioned_once_each() {
     let upstream = Upstream::new();
     let mut relay = relay_to(upstream.address).start();
     let (client, server) = upstream.session(&relay);
-    for signal in [Signal::HUP, Signal::USR1] {
-        let line = format!("{} is ignored", if signal == Signal::HUP { "SIGHUP" } else { "SIGUSR1" });
+    let signals = [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")];
+    for (signal, name) in signals {
+        let line = format!("{name} is ignored");
         for _ in 0..10 {
             relay.signal(signal);
             // Its handler has run before the log says so, and before this session's end at the latest.
@@ -139,20 +140,20 @@ fn sighup_and_sigusr1_are_ignored_and_mentioned_once_each() {
     relayed(&client, &server, b"hello");
     finish(&client);
     finish(&server);
-    relay.log.wait_for_sessions(21);
+    relay.log.wait_for_sessions(31);
     assert_eq!(relay.stop(), 0);
-    let mentioned: Vec<_> = ["SIGHUP is ignored", "SIGUSR1 is ignored"].map(|line| relay.log.with(line).len()).into();
-    assert_eq!(mentioned, [1, 1], "{:?}", relay.log.lines());
+    let mentioned = signals.map(|(_, name)| relay.log.with(&format!("{name} is ignored")).len());
+    assert_eq!(mentioned, [1, 1, 1], "{:?}", relay.log.lines());
 }
 
 #[test]
 fn a_signal_right_after_the_handlers_are_there_is_not_lost() {
     for round in 0..20 {
         let mut relay = Newborn::of(relay_to("127.0.0.1:9"));
-        // Handlers come before the listener, so this is as early in a relay's life as can be. SIGUSR1's comes last:
+        // Handlers come before the listener, so this is as early in a relay's life as can be. SIGUSR2's comes last:
         // then those before it are complete. (For some microseconds between its sigaction(2) and its entry in the table
         // of handlers, signal-hook has no choice but to drop a signal.)
-        until("the last handler", || relay.catches(Signal::USR1).then_some(()));
+        until("the last handler", || relay.catches(Signal::USR2).then_some(()));
         relay.signal(STOPS[round % 2]);
         assert_eq!(relay.code(), 0);
     }
