@@ -110,7 +110,7 @@ pub mod relay;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use log::info;
+use log::{info, warn};
 
 use config::limits::{limits, worst_case};
 pub use config::{Config, Route, Splice};
@@ -159,6 +159,10 @@ impl Relay {
             }
         }
         for (route, at) in config.routes.iter().zip(&listening) {
+            let (Address::Inet(from), Address::Inet(bound)) = (&route.from, at);
+            if from.is_ipv6() != bound.is_ipv6() {
+                warn!("this machine has no IPv6: {bound} is used instead of {from}");
+            }
             let upstream: Vec<_> = route.to.iter().map(ToString::to_string).collect();
             info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
         }

@@ -3,7 +3,7 @@
 //! Where there is no strace, or it may not trace, these tests say so and are skipped.
 
 use std::io::ErrorKind;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
 
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
@@ -64,6 +64,20 @@ fn a_shortage_of_descriptors_in_accept_is_waited_out() {
         assert_eq!(relay.log.with("WARN").len(), 1, "one line for one shortage");
         assert_eq!(relay.log.with("resumed").len(), 1);
     }
+}
+
+#[test]
+fn without_ipv6_the_wildcard_listens_on_every_ipv4_address() {
+    let upstream = Upstream::new();
+    // The listener's is the first socket.
+    let Some(plan) = plan(&upstream, "socket:error=EAFNOSUPPORT:when=1") else { return };
+    let mut relay = plan.from("[::]:0").start();
+    relay.address = (Ipv4Addr::LOCALHOST, relay.address.port()).into();
+    let warnings = relay.log.with("WARN");
+    let expected = format!("this machine has no IPv6: 0.0.0.0:{} is used instead of [::]:0", relay.address.port());
+    assert_eq!((warnings.len(), warnings[0].contains(&expected)), (1, true), "{warnings:?}");
+    is_served(&upstream, &relay);
+    assert_eq!(relay.stop(), 0);
 }
 
 #[test]

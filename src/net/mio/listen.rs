@@ -1,9 +1,10 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::TcpListener;
+use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::options::{set_keepalive, set_options, stream_socket};
@@ -15,8 +16,18 @@ pub struct Listener(pub(super) TcpListener);
 
 impl Listener {
     /// Listens on `address`. Port 0 lets the kernel choose one. A wildcard `[::]` takes IPv4 too, whatever the sysctl
-    /// `net.ipv6.bindv6only` says.
+    /// `net.ipv6.bindv6only` says. On a machine without IPv6 it becomes `0.0.0.0`.
     pub(super) fn bind(address: SocketAddr, how: &ListenOptions) -> io::Result<Self> {
+        let everywhere = address.ip() == Ipv6Addr::UNSPECIFIED;
+        match Self::bind_to(address, how) {
+            Err(error) if everywhere && Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) => {
+                Self::bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into(), how)
+            }
+            result => result,
+        }
+    }
+
+    fn bind_to(address: SocketAddr, how: &ListenOptions) -> io::Result<Self> {
         let socket = stream_socket(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         if address.is_ipv6() {
