@@ -1,7 +1,8 @@
 //! Addresses as people write them, and what is said of those that cannot be.
 
 use std::collections::HashSet;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
 
 /// Where to connect to, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Target {
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse() {
+    if let Some(address) = literal(text)? {
         return Ok(address);
     }
     Err(match text.rsplit_once(':') {
@@ -49,7 +50,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn target(text: &str) -> Result<Target, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
+    if let Some(address) = literal(text)? {
         return match address.port() {
             0 => Err("port 0 cannot be connected to; write 1 to 65535".to_owned()),
             _ => Ok(Target::Address(address)),
@@ -77,6 +78,46 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         ),
         Some(port) => Ok(Target::Name(name.to_owned(), port)),
     }
+}
+
+/// An IP address with a port. None if it is something else. The scope of a link-local address may be the name of an
+/// interface, which is looked up, or its index.
+fn literal(text: &str) -> Result<Option<SocketAddr>, String> {
+    let named = || {
+        let (start, (scope, end)) =
+            text.split_once('%').and_then(|(start, rest)| Some((start, rest.split_once(']')?)))?;
+        // Without its scope it has to be an address.
+        let address = format!("{start}]{end}").parse::<SocketAddrV6>().ok()?;
+        Some((address, scope))
+    };
+    let address = match (text.parse(), named()) {
+        (Ok(address), _) => address,
+        (Err(_), None) => return Ok(None),
+        (Err(_), Some((mut address, name))) => {
+            let index = interface(name).map_err(|error| format!("there is no network interface {name:?}: {error}"))?;
+            address.set_scope_id(index);
+            address.into()
+        }
+    };
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let (ip, port) = (v6.ip(), v6.port());
+            Err(format!("a link-local address needs its interface, such as [{ip}%eth0]:{port}"))
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => Ok(Some(address)),
+    }
+}
+
+/// The index of the network interface with this name.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn interface(name: &str) -> io::Result<u32> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn interface(_: &str) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// A port is digits: no sign, no name of a service.
@@ -119,6 +160,26 @@ mod tests {
         ] {
             let complaint = listen_address(text).unwrap_err();
             assert!(complaint.contains(advice), "{text}: {complaint}");
+        }
+    }
+
+    /// `lo` is there everywhere, and has index 1 in every network namespace of Linux.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_scope_of_a_link_local_address_may_be_an_interface() {
+        let expected: SocketAddr = "[fe80::1%1]:80".parse().unwrap();
+        for text in ["[fe80::1%lo]:80", "[fe80::1%1]:80"] {
+            assert_eq!(listen_address(text), Ok(expected), "{text}");
+            assert_eq!(target(text), Ok(Target::Address(expected)), "{text}");
+        }
+        for (text, words) in [
+            ("[fe80::1%no-such-one]:80", "no network interface \"no-such-one\""),
+            ("[fe80::1%]:80", "no network interface"),
+            ("[fe80::1]:80", "needs its interface, such as [fe80::1%eth0]:80"),
+        ] {
+            for message in [listen_address(text).unwrap_err(), target(text).unwrap_err()] {
+                assert!(message.contains(words), "{text}: {message}");
+            }
         }
     }
 
@@ -170,6 +231,8 @@ mod tests {
 
         #[test]
         fn an_address_that_was_printed_is_read_back(ip in any::<IpAddr>(), port in 1_u16..) {
+            // A link-local address needs a scope.
+            prop_assume!(!matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
             let address = SocketAddr::new(ip, port);
             prop_assert_eq!(listen_address(&address.to_string()), Ok(address));
             prop_assert_eq!(target(&address.to_string()), Ok(Target::Address(address)));
