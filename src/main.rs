@@ -3,11 +3,13 @@
 mod cli;
 mod control;
 mod logging;
+mod port_file;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use log::{error, info, warn};
+use port_file::PortFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tproxy::{Config, Control, Error, Relay, Totals};
 
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
-    let code = match serve(config) {
+    let code = match serve(config, options.port_file.as_ref()) {
         Ok(Totals { cut_short: 0, .. }) => DRAINED,
         Ok(Totals { cut_short, .. }) => {
             warn!("{cut_short} sessions had not finished and were reset");
@@ -65,10 +67,17 @@ fn main() -> ExitCode {
 }
 
 /// Handlers first, then the listener: once it listens, it can be asked to stop.
-fn serve(config: Config) -> Result<Totals, Error> {
+fn serve(config: Config, port_file: Option<&PortFile>) -> Result<Totals, Error> {
     let control = Control::new().map_err(Error::Start)?;
     control::install(&control).map_err(Error::Start)?;
-    let totals = Relay::bind_with(config, control)?.run()?;
+    if let Some(file) = port_file {
+        file.remove_old().map_err(|error| Error::Config(error.to_string()))?;
+    }
+    let relay = Relay::bind_with(config, control)?;
+    if let Some(file) = port_file {
+        file.write(&relay.local_addrs()).map_err(Error::Start)?;
+    }
+    let totals = relay.run()?;
     let Totals { sessions, up, down, spliced, .. } = totals;
     info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
     Ok(totals)

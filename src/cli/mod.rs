@@ -8,12 +8,14 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Parser};
 use log::LevelFilter;
 
+use crate::port_file::PortFile;
 use settings::Settings;
 
 /// What the command line and RUST_LOG ask for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) settings: Settings,
+    pub(crate) port_file: Option<PortFile>,
     pub(crate) level: LevelFilter,
     /// To be said once there is a log.
     pub(crate) warnings: Vec<String>,
@@ -37,6 +39,10 @@ pub(crate) enum Answer {
 struct Args {
     #[command(flatten)]
     settings: Settings,
+
+    /// Write the addresses it listens on to this file, one on each line, once it listens. - is stdout
+    #[arg(long, value_name = "PATH", help_heading = "Process")]
+    port_file: Option<String>,
 
     /// Log more: -v for debug, -vv for trace
     #[arg(short, long, action = ArgAction::Count, help_heading = "Log")]
@@ -62,7 +68,8 @@ pub(crate) fn parse() -> Result<Options, Answer> {
     })?;
     let rust_log = std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned());
     let (level, warning) = level(args.verbose, args.quiet, rust_log.as_deref());
-    Ok(Options { settings: args.settings, level, warnings: warning.into_iter().collect() })
+    let port_file = args.port_file.as_deref().map(PortFile::from);
+    Ok(Options { settings: args.settings, port_file, level, warnings: warning.into_iter().collect() })
 }
 
 /// clap's message without its usage and its pointer to --help, on one line.

@@ -20,5 +20,6 @@ mod injected;
 mod kill;
 mod log;
 mod options;
+mod port_file;
 mod signals;
 mod stderr;
