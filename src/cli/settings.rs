@@ -28,8 +28,9 @@ pub(crate) struct Settings {
     #[arg(help_heading = "Connecting", allow_hyphen_values = true)]
     connect_timeout: Duration,
 
-    /// How often all the upstream's addresses are tried before the client is reset
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// How often all the upstream's addresses are tried before the client is reset. Between two attempts there is a pause
+    /// of about 100 ms, doubling to at most 1 s
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     #[arg(help_heading = "Connecting", allow_hyphen_values = true)]
     connect_attempts: u32,
 

@@ -15,7 +15,7 @@ pub struct Route {
     pub to: Vec<Address>,
     /// Bounds the whole of connecting to the upstream, attempts and pauses included. Default 5 s.
     pub connect_timeout: Duration,
-    /// How often all the upstream's addresses are tried, at least once. Default 3.
+    /// How often all the upstream's addresses are tried, at least once. Default 1.
     pub connect_attempts: u32,
     /// After the first FIN, inactivity in both directions after which both ends are reset. None is never. Default 5 min.
     pub half_close_timeout: Option<Duration>,
@@ -33,7 +33,7 @@ impl Route {
             from,
             to: to.into_iter().collect(),
             connect_timeout: Duration::from_secs(5),
-            connect_attempts: 3,
+            connect_attempts: 1,
             half_close_timeout: Some(Duration::from_secs(300)),
             idle_timeout: None,
             reset_grace: Duration::from_millis(300),

@@ -55,6 +55,17 @@ fn connect_attempts_are_so_many_with_pauses_between() {
 }
 
 #[test]
+fn a_refusal_is_told_after_one_attempt_unless_more_are_asked_for() {
+    for (arguments, attempts) in [(["-v", "-v"], 1), (["-v", "--connect-attempts=2"], 2)] {
+        let nobody = Nobody::new();
+        let relay = relay_to(nobody.address).with(arguments).start();
+        assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+        assert_eq!(relay.log.wait_for_session().end, "refused");
+        assert_eq!(relay.log.with("cannot connect to").len(), attempts);
+    }
+}
+
+#[test]
 fn every_address_of_a_name_is_used() {
     let addresses: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().unwrap().collect();
     for address in addresses.into_iter().filter(|address| address.is_ipv4() || has_ipv6()) {

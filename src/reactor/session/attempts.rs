@@ -14,8 +14,9 @@ use fastrand::Rng;
 use super::super::backoff::Backoff;
 use crate::net::Time;
 
-/// Between attempts.
-const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_secs(60), spread: 0.5 };
+/// Between attempts: with its jitter, a pause is at most a second.
+const BACKOFF: Backoff =
+    Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_millis(666), spread: 0.5 };
 
 /// How far the attempts to connect are.
 #[derive(Debug, Default)]
@@ -135,6 +136,15 @@ mod tests {
         attempts.next(bounds, now, &mut rng);
         attempts.tried();
         assert_eq!(attempts.next(bounds, now, &mut rng), Step::GiveUp);
+    }
+
+    #[test]
+    fn a_pause_is_at_most_a_second() {
+        let (mut attempts, mut rng) = (Attempts { next: 1, failures: 20 }, Rng::with_seed(1));
+        let Step::Pause { until } = attempts.next(bounds(1, 100, 100_000), at(0), &mut rng) else {
+            panic!("there is to be a pause")
+        };
+        assert!((at(333)..=at(1000)).contains(&until), "{until:?}");
     }
 
     #[test]
