@@ -1,20 +1,20 @@
 //! What an error number means, for each kind of call: the one table of them.
 //!
-//! | error | `accept` | `connect` | on a stream | `splice` |
+//! | error | `accept` | `connect` | on a stream | `splice` from it |
 //! |---|---|---|---|---|
 //! | EAGAIN | the queue is empty | no port is left (`connect(2)`) | would block | says nothing (K15) |
 //! | EINTR | again | under way | again | again |
-//! | ECONNREFUSED | | refused | reset | reset |
+//! | ECONNREFUSED | | refused | reset | copy |
 //! | ECONNRESET | that client is gone | reset after it was established | reset | reset |
 //! | EPIPE | | reset after it was established | closed (K16) | closed |
 //! | ETIMEDOUT | that client is gone | timeout | timeout | timeout |
 //! | EHOSTUNREACH, ENETUNREACH | that client is gone | unreachable | timeout | timeout |
-//! | EADDRNOTAVAIL | | no port is left | | |
-//! | EMFILE, ENFILE | shortage | shortage | shortage | shortage |
-//! | ENOBUFS, ENOMEM, ENOSPC | shortage | shortage | shortage | ENOMEM: copy; others: shortage |
-//! | ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, EOPNOTSUPP | that client is gone | unreachable | reset | EOPNOTSUPP: copy; others: reset |
-//! | EBADF, EINVAL, ENOTSOCK | the listener is dead | unreachable | reset | EINVAL: copy; others: reset |
-//! | any other | shortage of an unknown kind | unreachable | reset | reset |
+//! | EADDRNOTAVAIL | | no port is left | | copy |
+//! | EMFILE, ENFILE | shortage | shortage | shortage | copy |
+//! | ENOBUFS, ENOMEM, ENOSPC | shortage | shortage | shortage | copy |
+//! | ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, EOPNOTSUPP | that client is gone | unreachable | reset | copy |
+//! | EBADF, EINVAL, ENOTSOCK | the listener is dead | unreachable | reset | copy |
+//! | any other | shortage of an unknown kind | unreachable | reset | copy |
 //!
 //! Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`, `splice(2)`, and `tcp(7)`.
 
@@ -127,9 +127,32 @@ pub fn on_stream(error: &io::Error) -> StreamError {
     }
 }
 
-/// Does this error of `splice(2)` say that bytes of this socket have to be copied, and nothing of the socket itself?
-pub fn means_copy(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::OutOfMemory)
+/// What an error of `splice(2)` from a stream means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpliceError {
+    /// Try again at once.
+    Interrupted,
+    /// Nothing can be moved now, which proves nothing (K15).
+    WouldBlock,
+    /// The stream's own error.
+    Stream,
+    /// Splice does not work here: for this socket, in this sandbox, or without memory. Bytes have to be copied.
+    Unusable,
+}
+
+/// What an error of `splice(2)` from a stream means. Only the errors that a connection dies of are the stream's own:
+/// a sandbox may answer with anything else.
+pub fn on_splice(error: &io::Error) -> SpliceError {
+    match error.kind() {
+        ErrorKind::Interrupted => SpliceError::Interrupted,
+        ErrorKind::WouldBlock => SpliceError::WouldBlock,
+        ErrorKind::ConnectionReset
+        | ErrorKind::BrokenPipe
+        | ErrorKind::TimedOut
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable => SpliceError::Stream,
+        _ => SpliceError::Unusable,
+    }
 }
 
 /// Is the process or the machine out of something: descriptors, buffers, memory, watches? Then the same call may
@@ -196,12 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn some_errors_of_splice_say_nothing_of_the_socket() {
-        for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOMEM] {
-            assert!(means_copy(&errno.into()), "{errno:?}");
-        }
-        for errno in [Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::AGAIN] {
-            assert!(!means_copy(&errno.into()), "{errno:?}");
+    fn only_what_a_connection_dies_of_is_the_streams_own_error_of_splice() {
+        for (errnos, meaning) in [
+            (&[Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::HOSTUNREACH][..], SpliceError::Stream),
+            (&[Errno::NETUNREACH], SpliceError::Stream),
+            (&[Errno::PERM, Errno::ACCESS, Errno::NOBUFS, Errno::NOMEM, Errno::NOSYS], SpliceError::Unusable),
+            (&[Errno::INVAL, Errno::OPNOTSUPP, Errno::IO], SpliceError::Unusable),
+            (&[Errno::AGAIN], SpliceError::WouldBlock),
+            (&[Errno::INTR], SpliceError::Interrupted),
+        ] {
+            for errno in errnos {
+                assert_eq!(on_splice(&(*errno).into()), meaning, "{errno:?}");
+            }
         }
     }
 

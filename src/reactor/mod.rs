@@ -91,6 +91,8 @@ pub struct Reactor<N: Net> {
     pool: Pool<<N::Stream as Stream>::Pipe>,
     /// Opening a pipe failed, and no session has ended since.
     pipe_failed: bool,
+    /// It was logged that splice does not work here.
+    told_of_splice: bool,
     alarms: Alarms,
     events: Vec<Ready>,
     messages: Vec<Message>,
@@ -153,6 +155,7 @@ impl<N: Net> Reactor<N> {
             keepalive: Pending::default(),
             pool: Pool::new(buffer_size, splicing),
             pipe_failed: false,
+            told_of_splice: false,
             alarms: Alarms::default(),
             events: Vec::new(),
             messages: Vec::new(),
@@ -319,6 +322,9 @@ impl<N: Net> Reactor<N> {
         let patience = Patience::of(settings, self.lifecycle == Lifecycle::Draining);
         let conclusion = session.conclude(trigger, patience, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
+        if let Some(errno) = served.splice_error {
+            self.note_splice_error(errno);
+        }
         for source in Peer::BOTH {
             if served.queue[source as usize] {
                 self.table.queue(key, source);

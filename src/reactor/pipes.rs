@@ -1,6 +1,8 @@
 //! Opening pipes to splice through, one at a time, when a flow has asked for one.
 
-use log::debug;
+use std::io;
+
+use log::{debug, info};
 
 use super::{Net, Reactor};
 
@@ -16,6 +18,14 @@ impl<N: Net> Reactor<N> {
                     self.pipe_failed = true;
                 }
             }
+        }
+    }
+
+    /// splice(2) gave an error that is not the stream's: a sandbox forbids it, or memory is short. Logged once.
+    pub(super) fn note_splice_error(&mut self, errno: i32) {
+        if !std::mem::replace(&mut self.told_of_splice, true) {
+            let error = io::Error::from_raw_os_error(errno);
+            info!("splice does not work here ({error}): bytes are copied");
         }
     }
 

@@ -1,5 +1,7 @@
 //! One direction of a pair: when a byte moves, when a FIN is passed on, what becomes of a direction that broke.
 
+use std::io;
+
 use super::bulk::Bulk;
 use super::input::End;
 use super::lease::{Lease, Storage};
@@ -69,6 +71,8 @@ pub struct Pass {
     pub failed: bool,
     /// Bytes that went into a pipe.
     pub spliced: usize,
+    /// Splice does not work here, with this error number; the bytes were copied.
+    pub splice_error: Option<i32>,
 }
 
 /// Bytes a flow starts with, before it has read any: a header to send, or what was read too far behind one.
@@ -177,7 +181,7 @@ impl<P> Flow<P> {
                     return pass;
                 }
                 State::Open | State::Cut => {
-                    let result = self.read(source, pool, slice, &mut pass.spliced);
+                    let result = self.read(source, pool, slice, &mut pass);
                     self.failed_first |= source.first_error().is_some() && target.first_error().is_none();
                     match result {
                         // What has arrived meanwhile would be little: others first.
@@ -226,11 +230,15 @@ impl<P> Flow<P> {
         source: &mut Side<S>,
         pool: &mut Pool<P>,
         slice: usize,
-        spliced: &mut usize,
+        pass: &mut Pass,
     ) -> ReadResult {
-        if let Some(count) = self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR)) {
-            *spliced += count;
-            return ReadResult::Bytes(count);
+        match self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR)) {
+            Ok(0) => {}
+            Ok(count) => {
+                pass.spliced += count;
+                return ReadResult::Bytes(count);
+            }
+            Err(error) => pass.splice_error = error.raw_os_error(),
         }
         let mut lease = pool.lend();
         let result = source.read(lease.room());
@@ -247,26 +255,27 @@ impl<P> Flow<P> {
         result
     }
 
-    /// Fills a pipe, if this flow may have one. None says nothing: read on.
+    /// Fills a pipe, if this flow may have one. 0 says nothing: read on.
     fn splice_in<S: Stream<Pipe = P>>(
         &mut self,
         source: &mut Side<S>,
         pool: &mut Pool<P>,
         most: usize,
-    ) -> Option<usize> {
+    ) -> io::Result<usize> {
         if self.state != State::Open || !source.may_be_spliced() {
-            return None;
+            return Ok(0);
         }
-        let mut lease = pool.lend_pipe(self.bulk)?;
-        let count = lease.pipe().map_or(0, |pipe| source.splice_in(pipe, most));
-        if count == 0 {
-            pool.take_back(lease);
-            return None;
+        let Some(mut lease) = pool.lend_pipe(self.bulk) else { return Ok(0) };
+        let result = lease.pipe().map_or(Ok(0), |pipe| source.splice_in(pipe, most));
+        match result {
+            Ok(count @ 1..) => {
+                self.bulk.observe(count, pool.size());
+                lease.filled(count);
+                self.lease = Some(lease);
+            }
+            Ok(0) | Err(_) => pool.take_back(lease),
         }
-        self.bulk.observe(count, pool.size());
-        lease.filled(count);
-        self.lease = Some(lease);
-        Some(count)
+        result
     }
 
     /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.

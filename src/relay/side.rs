@@ -3,7 +3,7 @@
 use std::io;
 
 use super::input::{AtZero, End, Fault, Input};
-use crate::net::errno::{StreamError, means_copy, on_stream};
+use crate::net::errno::{SpliceError, StreamError, on_splice, on_stream};
 use crate::net::{Hints, Stream};
 
 /// One stream of a pair.
@@ -203,27 +203,30 @@ impl<S: Stream> Side<S> {
 
     /// Moves up to `most` bytes into an empty pipe and returns the count. 0 says nothing, neither that there is nothing
     /// nor that it is over: [`read`](Self::read) tells.
-    pub(super) fn splice_in(&mut self, pipe: &mut S::Pipe, most: usize) -> usize {
+    ///
+    /// # Errors
+    /// When splice does not work here. It is not tried again on this stream.
+    pub(super) fn splice_in(&mut self, pipe: &mut S::Pipe, most: usize) -> io::Result<usize> {
         loop {
             match self.stream.splice_in(pipe, most) {
                 Ok(count) => {
                     self.count(count);
-                    return count;
+                    return Ok(count);
                 }
-                // This socket cannot be spliced, or the kernel has no pages. Reading until WouldBlock is always right,
-                // and keeps splice from being tried again.
-                Err(error) if means_copy(&error) => self.hints |= Hints::READ_TO_EAGAIN,
-                Err(error) => match on_stream(&error) {
-                    StreamError::Interrupted => continue,
+                Err(error) => match on_splice(&error) {
+                    SpliceError::Interrupted => continue,
                     // Nothing is there, or a mark stands in front of it, or a page was short.
-                    StreamError::WouldBlock => {}
-                    // The socket's own error, told once. There may be bytes behind a mark, so reading goes on.
-                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
-                        self.latch(Fault::of_read(&error));
+                    SpliceError::WouldBlock => {}
+                    // Told once. There may be bytes behind a mark, so reading goes on.
+                    SpliceError::Stream => self.latch(Fault::of_read(&error)),
+                    // Reading until WouldBlock is always right, and keeps splice from being tried again.
+                    SpliceError::Unusable => {
+                        self.hints |= Hints::READ_TO_EAGAIN;
+                        return Err(error);
                     }
                 },
             }
-            return 0;
+            return Ok(0);
         }
     }
 

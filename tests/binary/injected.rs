@@ -199,6 +199,10 @@ fn bulk_is_copied_where_it_cannot_be_spliced() {
         ("pipe2:error=EMFILE", false),
         ("splice:error=EINVAL", false),
         ("splice:error=ENOMEM:when=1", false),
+        // A sandbox.
+        ("splice:error=EPERM", false),
+        ("splice:error=EACCES", false),
+        ("splice:error=ENOBUFS", false),
         ("splice:error=EINTR:when=1+2", true),
         // The first is a pull. A push that says so although there is room is in no kernel: no event would follow.
         ("splice:error=EAGAIN:when=1", true),

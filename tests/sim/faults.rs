@@ -88,6 +88,9 @@ impl Call {
                 Errno::TIMEDOUT,
                 Errno::HOSTUNREACH,
                 Errno::NOMEM,
+                Errno::NOBUFS,
+                Errno::PERM,
+                Errno::ACCESS,
             ],
             Self::SpliceOut => {
                 &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS]

@@ -36,6 +36,8 @@ pub(in crate::reactor) struct Served {
     pub(in crate::reactor) failed: bool,
     /// Bytes that went into pipes.
     pub(in crate::reactor) spliced: usize,
+    /// Splice does not work here, with this error number.
+    pub(in crate::reactor) splice_error: Option<i32>,
 }
 
 /// What a session waits for now.
@@ -90,6 +92,7 @@ impl<S: Stream> Session<S> {
             progress |= pass.progress;
             served.failed |= pass.failed;
             served.spliced += pass.spliced;
+            served.splice_error = served.splice_error.or(pass.splice_error);
             served.queue[source as usize] = pass.slice_used_up;
         }
         if progress {

@@ -142,14 +142,17 @@ fn an_error_that_a_pipe_was_told_is_remembered_and_what_is_left_is_read() {
 
 #[test]
 fn a_stream_that_cannot_be_spliced_is_not_tried_again() {
-    let mut rig = Rig::new();
-    rig.source.fails(ErrorKind::InvalidInput);
-    for _ in 0..8 {
-        rig.source.reads(b"12345678");
+    for kind in [ErrorKind::InvalidInput, ErrorKind::PermissionDenied, ErrorKind::Other] {
+        let mut rig = Rig::new();
+        rig.source.fails(kind);
+        for _ in 0..8 {
+            rig.source.reads(b"12345678");
+        }
+        let splices = rig.source.splice_calls();
+        rig.event(Hints::READABLE);
+        let (calls, state) = (rig.source.splice_calls(), rig.flow.state());
+        assert_eq!((calls, state, rig.from.first_error()), (splices + 1, State::Open, None), "{kind:?}");
     }
-    let splices = rig.source.splice_calls();
-    rig.event(Hints::READABLE);
-    assert_eq!((rig.source.splice_calls(), rig.flow.state(), rig.from.first_error()), (splices + 1, State::Open, None));
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn a_slice_is_one_pipe_of_four_times_as_much() {
     let pass = rig.flow.run(&mut rig.from, &mut rig.to, &mut rig.pool, 4 << 10);
     assert_eq!(
         (pass, rig.news(before).len()),
-        (Pass { progress: true, slice_used_up: true, failed: false, spliced: 16 << 10 }, 16 << 10)
+        (Pass { progress: true, slice_used_up: true, failed: false, spliced: 16 << 10, splice_error: None }, 16 << 10)
     );
 }
 
@@ -283,6 +286,9 @@ fn a_slice_is_over_with_one_pull_for_what_has_come_meanwhile_is_little() {
     let pass = rig.flow.run(&mut rig.from, &mut rig.to, &mut rig.pool, 1 << 20);
     assert_eq!(
         (pass, rig.news(before).len()),
-        (Pass { progress: true, slice_used_up: true, failed: false, spliced: LARGE_READ.len() }, LARGE_READ.len())
+        (
+            Pass { progress: true, slice_used_up: true, failed: false, spliced: LARGE_READ.len(), splice_error: None },
+            LARGE_READ.len()
+        )
     );
 }
