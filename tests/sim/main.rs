@@ -16,16 +16,25 @@
 //!                 world: time, faults, noise   invariants: what must hold     records: what it logged
 //! ```
 //!
-//! **What is promised.** At every call and sleep (`invariants.rs`), after every turn (`turns.rs`) and in the end
+//! **What is promised.** At every call and sleep (`invariants`), after every turn (`turns.rs`) and in the end
 //! (`ends.rs`): what arrives is what was sent, every byte checked; a clean end only where it was meant, and a reset
-//! only with a cause; nothing is thrown away that could still be delivered; who sleeps has nothing to do and wakes in
-//! time; nobody starves, nothing spins; tables are as small as they should be, descriptors come back; timers are never
-//! early, and I/O goes first; the drain lets nobody in and ends; the log says what happened. And the same seed does the
-//! same.
+//! only with a cause; nothing is thrown away that could still be delivered; a relay that sleeps has nothing to do and
+//! wakes in time; nobody starves, nothing spins; tables are as small as they should be, descriptors come back; timers
+//! are never early, and I/O goes first; the drain lets nobody in and ends; the log says what happened. And the same
+//! seed does the same.
 //!
 //! **How it is driven.** `seeds.rs` random schedules, `sweep.rs` one fault at a time in every call of some fifty
-//! scenarios, `exhaustive.rs` every order of a few events. `conformance.rs` holds the simulated kernel against the real
-//! one, for a simulator that disagrees with the kernel proves nothing.
+//! scenarios, `exhaustive.rs` every order of a few events. `conformance` holds the simulated kernel against the real one
+//! (`rig`): a simulator that disagrees with the kernel proves nothing.
+//!
+//! | folder | what is in it |
+//! |---|---|
+//! | `kernel` | connections and the wire; `agenda.rs` the clock, `sockets.rs` the calls on a socket |
+//! | `world` | what happens around the relay; `wait.rs` how long it waits, and for which events |
+//! | `shadow` | the model; `session.rs` one session of it, `opening.rs` how one begins, `words.rs` what a record says |
+//! | `invariants` | `calls.rs` at each call, `sleep.rs` at each sleep |
+//! | `conformance` | a file of scripts for each topic |
+//! | `rig` | `real.rs` and `simulated.rs`, the two kernels under a script |
 //!
 //! ```console
 //! $ cargo test --test sim                                       # 20,000 seeds and all the rest

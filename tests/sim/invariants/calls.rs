@@ -1,8 +1,4 @@
-//! What must hold at each call and at each sleep; `turns.rs` and `ends.rs` say what must hold after each turn and in
-//! the end.
-//!
-//! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
-//! but for its gauges and its log.
+//! What must hold at each call.
 
 use std::time::Duration;
 
@@ -12,29 +8,13 @@ use tproxy::net::{Peer, Time};
 use crate::conn::Life;
 use crate::faults::kills;
 use crate::kernel::ConnId;
-use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
+use crate::shadow::{End, Flow};
 use crate::world::World;
 
-/// A session that is older than this has its upstream's connection kept alive.
-const YOUNG: Duration = Duration::from_secs(5);
-
-/// How many at a time, and when the next.
-const KEPT_PER_TURN: usize = 256;
-const SOON: Duration = Duration::from_millis(10);
-
-/// How often an ending asks.
-const ENDING_POLL: Duration = Duration::from_millis(20);
+/// Upstreams that are kept alive in one turn, at most.
+pub(super) const KEPT_PER_TURN: usize = 256;
 
 impl World {
-    /// Something happened that must not.
-    pub(crate) fn violation(&mut self, what: impl Into<String>) {
-        let what = what.into();
-        self.trace.note(self.kernel.now, || format!("!! {what}"));
-        self.shadow.violation(what);
-    }
-
-    // ---- at each call ----
-
     /// Whose call is this? Only a session's stream may be read and written.
     fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
@@ -343,39 +323,6 @@ impl World {
         }
     }
 
-    // ---- at each sleep ----
-
-    /// No lost wake-up: who sleeps has nothing to do, and wakes for the next thing there is.
-    pub(crate) fn check_sleep(&mut self, until: Option<Time>) {
-        for index in 0..self.shadow.live.len() {
-            let session = self.shadow.live[index];
-            if let Some(what) = self.missed(session) {
-                self.violation(format!("session {session} sleeps, but {what}"));
-            }
-            self.check_deadline(session, until);
-        }
-        let drained = self.shadow.stops.first().zip(self.plan.config.drain_timeout).map(|(at, wait)| *at + wait);
-        if let Some(deadline) = drained.filter(|_| !self.shadow.live.is_empty())
-            && until.is_none_or(|until| until > deadline.max(self.shadow.now))
-        {
-            self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
-        }
-        let alone = self.plan.config.routes[0].to.len() == 1 && self.plan.config.routes[0].connect_attempts == 1;
-        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
-        let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
-        if alone && waits && self.shadow.freed {
-            self.violation("a session waits for a descriptor, one came free, and nobody dials");
-        }
-        let full = self.shadow.live.len() >= self.plan.limit;
-        // Someone waits for a descriptor: then nobody else is let in.
-        let starved = self.shadow.waits_for_descriptor();
-        let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
-        let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
-        if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
-            self.violation(format!("{} clients wait to be accepted, and nobody will", self.kernel.queue.len()));
-        }
-    }
-
     /// The listener goes: the clients in its queue when the drain began have been let in, if there was room, whether or
     /// not an event had told of them.
     pub(crate) fn check_door(&mut self) {
@@ -385,87 +332,6 @@ impl World {
         let starved = self.shadow.waits_for_descriptor();
         if waiting > 0 && room && !starved && !self.shadow.fatal {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
-        }
-    }
-
-    /// What could be done for this session, although no event is to come that would say so.
-    fn missed(&self, session: usize) -> Option<String> {
-        let it = &self.shadow.sessions[session];
-        let (Some(_), Some(upstream)) = (it.connected, it.upstream) else {
-            let error = self.kernel.conns[it.client].relay.error?;
-            return (!self.kernel.is_pending(it.client)).then(|| format!("nobody asked its client for {error:?}"));
-        };
-        if self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream) {
-            return None;
-        }
-        for peer in Peer::BOTH {
-            let conn = it.conn(peer)?;
-            if let Some(error) = self.kernel.conns[conn].relay.error {
-                return Some(format!("nobody asked connection {conn} for {error:?}"));
-            }
-            if let Some(what) = self.movable(it, peer) {
-                return Some(format!("the flow from its {peer:?} {what}"));
-            }
-        }
-        None
-    }
-
-    /// Could the flow from this peer move now?
-    pub(crate) fn movable(&self, it: &Session, source: Peer) -> Option<&'static str> {
-        let flow = it.flows[source as usize];
-        let from = &self.kernel.conns[it.conn(source)?];
-        let to = &self.kernel.conns[it.conn(source.other())?];
-        let readable = flow.end.is_none() && from.is_readable();
-        if it.told[source.other() as usize].is_some() {
-            return readable.then_some("could be read and thrown away");
-        }
-        if it.overdue || flow.finished || !to.is_writable() {
-            return None;
-        }
-        match flow {
-            Flow { read, written, .. } if read > written => Some("holds bytes that could be written"),
-            Flow { end: Some(End::Eof), .. } => Some("owes a FIN"),
-            Flow { end: Some(End::Cut), .. } => None,
-            Flow { end: None, .. } => readable.then_some("could be read"),
-        }
-    }
-
-    /// Every wait has a deadline, and the relay wakes for it.
-    fn check_deadline(&mut self, session: usize, until: Option<Time>) {
-        let config = &self.shadow.config;
-        let now = self.shadow.now;
-        let it = &self.shadow.sessions[session];
-        let half_close = config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
-        let inactive = config.routes[0].idle_timeout.into_iter().chain(half_close).min();
-        let deadline = match it.connected {
-            None => {
-                let last = it.began + config.routes[0].connect_timeout;
-                // An address that does not answer uses its own share of the time, and no other's. Which address it is
-                // can be told of the first, unless connect failed at once.
-                let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
-                let addresses = u32::try_from(config.routes[0].to.len()).unwrap();
-                Some(first.map_or(last, |at| at + last.since(at) / addresses))
-            }
-            Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),
-            // It may be ending too.
-            Some(_) if it.first_told.is_some() || it.overdue || self.shadow.stop_turn.is_some() => {
-                inactive.map(|wait| now + wait.max(ENDING_POLL))
-            }
-            Some(_) => inactive.map(|wait| now + wait),
-        };
-        // An old session is looked after by the kernel; a young one will be, unless it is ending.
-        let draining = self.shadow.stop_turn.is_some();
-        let looked_after =
-            it.connected.filter(|_| !it.kept_alive && it.first_told.is_none() && !it.overdue && !draining);
-        // Not all in one turn.
-        let portion = if self.shadow.kept_alive < KEPT_PER_TURN { Time::START } else { now + SOON };
-        let deadline = deadline.into_iter().chain(looked_after.map(|at| portion.max(at + YOUNG))).min();
-        if let Some(deadline) = deadline
-            && until.is_none_or(|until| until > deadline.max(now))
-        {
-            self.violation(format!(
-                "session {session} has a deadline at {deadline:?}, the relay sleeps until {until:?}"
-            ));
         }
     }
 }

@@ -1,12 +1,17 @@
-//! A kernel made of queues: sockets, one listener, descriptors, a clock and an event queue, all from one seed.
+//! A kernel made of queues, all from one seed.
 //!
 //! Everything that takes time is an entry of the agenda. The model is Linux' (`net/ipv4/tcp*.c`), as far as a process
-//! can see it; `conformance.rs` holds it against the real one.
+//! can see it; `conformance` holds it against the real one. This file follows a connection from its SYN to its reset.
 
-use std::cmp::{Ordering, Reverse};
+mod agenda;
+mod sockets;
+
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+pub(crate) use agenda::Due;
+use agenda::Entry;
 use fastrand::Rng;
 use rustix::io::Errno;
 use tproxy::net::Time;
@@ -37,59 +42,6 @@ pub(crate) struct Laws {
     /// Bytes a pipe holds, at most. One that holds less than 64 KiB may be full with fewer.
     pub(crate) pipe_size: usize,
 }
-
-/// What an entry of the agenda does when its time has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// A segment reaches the other end of the connection.
-    Arrive { conn: ConnId, from: Who, upto: u64, fin: bool },
-    /// An acknowledgement reaches the sender.
-    Acked { conn: ConnId, to: Who, upto: u64, fin: bool },
-    /// The receiver's window opened.
-    Pump { conn: ConnId, from: Who },
-    /// A reset reaches this end.
-    Rst { conn: ConnId, to: Who },
-    /// A client's SYN reaches the listener.
-    Syn { conn: ConnId, tries: u32 },
-    /// An upstream answered the relay's SYN, or gave no answer for long enough.
-    Dialled { conn: ConnId, error: Option<Errno> },
-    /// The relay's kernel gives up on a peer that fell silent.
-    Fail { conn: ConnId, error: Errno },
-    /// A peer has something to do.
-    Wake { peer: usize },
-    /// The upstream's process dies.
-    Crash,
-    /// Somebody asks the relay to stop.
-    Stop,
-}
-
-/// Entries of one moment keep their order.
-#[derive(Debug)]
-struct Entry {
-    at: Time,
-    number: u64,
-    due: Due,
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Entry {}
 
 /// See the module.
 #[derive(Debug)]
@@ -137,44 +89,6 @@ impl Kernel {
             pipes: 0,
             spliced: 0,
             stirred: Vec::new(),
-        }
-    }
-
-    // ---- the agenda ----
-
-    pub(crate) fn at(&mut self, at: Time, due: Due) {
-        self.scheduled += 1;
-        self.agenda.push(Reverse(Entry { at: at.max(self.now), number: self.scheduled, due }));
-    }
-
-    pub(crate) fn after(&mut self, wait: Duration, due: Due) {
-        self.at(self.now + wait, due);
-    }
-
-    /// When something happens next by itself.
-    pub(crate) fn next(&self) -> Option<Time> {
-        self.agenda.peek().map(|Reverse(entry)| entry.at)
-    }
-
-    /// Takes the next entry that is due by `until`, and moves the clock to it.
-    pub(crate) fn pop(&mut self, until: Time) -> Option<Due> {
-        self.next().filter(|at| *at <= until)?;
-        let Reverse(Entry { at, due, .. }) = self.agenda.pop()?;
-        self.now = self.now.max(at);
-        Some(due)
-    }
-
-    /// Does what the kernel has to do with an entry; the rest is for peers and the schedule.
-    pub(crate) fn carry_out(&mut self, due: Due) {
-        match due {
-            Due::Arrive { conn, from, upto, fin } => self.arrive(conn, from, upto, fin),
-            Due::Acked { conn, to, upto, fin } => self.acknowledge(conn, to, upto, fin),
-            Due::Pump { conn, from } => self.pump(conn, from),
-            Due::Rst { conn, to } => self.reset(conn, to),
-            Due::Syn { conn, tries } => self.syn(conn, tries),
-            Due::Dialled { conn, error } => self.dialled(conn, error),
-            Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
-            Due::Wake { .. } | Due::Crash | Due::Stop => {}
         }
     }
 
@@ -271,173 +185,7 @@ impl Kernel {
         }
     }
 
-    // ---- bytes ----
-
-    pub(crate) fn recv(&mut self, conn: ConnId, who: Who, room: &mut [u8]) -> Result<usize, Errno> {
-        let linux = self.laws.linux || who == Who::Peer;
-        let short = !linux && self.rng.u8(..) < self.laws.short;
-        let it = &mut self.conns[conn];
-        let queue = it.inn(who);
-        let mut count = queue.readable().min(room.len() as u64);
-        if count > 0 {
-            if short {
-                count = self.rng.u64(1..=count);
-            }
-            let closed = queue.sent - queue.read >= queue.receive_cap;
-            let count = usize::try_from(count).unwrap();
-            queue.take(&mut room[..count]);
-            if closed {
-                let delay = self.delay();
-                self.after(delay, Due::Pump { conn, from: who.other() });
-            }
-            return Ok(count);
-        }
-        // The FIN is looked at before the error (SOCK_DONE, K12), the error only once (K1).
-        if queue.fin_arrived {
-            return Ok(0);
-        }
-        if let Some(error) = it.end(who).error.take() {
-            return Err(error);
-        }
-        if it.end(who).life == Life::Dead {
-            return Ok(0);
-        }
-        if who == Who::Relay {
-            it.watch.owes_read = true;
-        }
-        Err(Errno::AGAIN)
-    }
-
-    /// splice(2) from the relay's end into an empty pipe. A pipe is full when it has no slot left, however few bytes
-    /// are in them, so any count is legal. WouldBlock here owes no edge: only reading finds out.
-    pub(crate) fn splice_in(&mut self, conn: ConnId, most: usize) -> Result<Vec<u8>, Errno> {
-        assert!(most > 0, "nothing is asked for, and nothing would look like the end");
-        let few = self.laws.pipe_size < 1 << 16 && self.rng.u8(..4) == 0;
-        let it = &mut self.conns[conn];
-        let queue = &mut it.from_peer;
-        let mut count = queue.spliceable().min(self.laws.pipe_size.min(most) as u64);
-        if count == 0 {
-            // The FIN is looked at first, even if there are bytes behind the mark.
-            return match it.relay.error {
-                _ if it.from_peer.fin_arrived => Ok(Vec::new()),
-                Some(error) => {
-                    it.relay.error = None;
-                    Err(error)
-                }
-                None if it.relay.life == Life::Dead => Ok(Vec::new()),
-                None => Err(Errno::AGAIN),
-            };
-        }
-        if few {
-            count = self.rng.u64(1..=count);
-        }
-        let closed = queue.sent - queue.read >= queue.receive_cap;
-        self.spliced += count;
-        let mut bytes = vec![0; usize::try_from(count).unwrap()];
-        queue.take(&mut bytes);
-        if closed {
-            let delay = self.delay();
-            self.after(delay, Due::Pump { conn, from: Who::Peer });
-        }
-        Ok(bytes)
-    }
-
-    /// A pipe, two descriptors.
-    pub(crate) fn pipe(&mut self) -> Result<(), Errno> {
-        if self.open + 2 > self.laws.descriptors {
-            return Err(Errno::MFILE);
-        }
-        self.open += 2;
-        self.pipes += 1;
-        Ok(())
-    }
-
-    pub(crate) fn send(&mut self, conn: ConnId, who: Who, data: &[u8], urgent: bool) -> Result<usize, Errno> {
-        let short = !urgent && self.rng.u8(..) < self.laws.short;
-        let it = &mut self.conns[conn];
-        if it.end(who).life == Life::Dead || it.end(who).error.is_some() {
-            return Err(it.end(who).error.take().unwrap_or(Errno::PIPE));
-        }
-        if it.out(who).fin_written {
-            return Err(Errno::PIPE);
-        }
-        let mut count =
-            if it.end(who).life == Life::Connecting { 0 } else { it.out(who).room().min(data.len() as u64) };
-        if count == 0 {
-            it.end(who).no_space = true;
-            it.watch.owes_write |= who == Who::Relay;
-            return Err(Errno::AGAIN);
-        }
-        if short {
-            count = self.rng.u64(1..=count);
-        }
-        let taken = usize::try_from(count).unwrap();
-        it.out(who).write(&data[..taken], urgent);
-        if taken < data.len() {
-            it.end(who).no_space = true;
-            if it.out(who).is_roomy() && who == Who::Relay && self.laws.linux {
-                // Memory was short, not the queue: Linux says when there is some again.
-                self.edge(conn);
-            }
-        }
-        self.pump(conn, who);
-        Ok(taken)
-    }
-
-    /// shutdown(Write). To a dead socket it is ENOTCONN, which SO_ERROR decides, as the seam says.
-    pub(crate) fn finish(&mut self, conn: ConnId, who: Who) -> Result<(), Errno> {
-        let it = &mut self.conns[conn];
-        if it.end(who).life != Life::Open {
-            return self.take_error(conn, who);
-        }
-        it.out(who).fin_written = true;
-        self.pump(conn, who);
-        if who == Who::Relay {
-            // `inet_shutdown` wakes whoever polls.
-            self.edge(conn);
-        }
-        Ok(())
-    }
-
-    /// SO_ERROR.
-    pub(crate) fn take_error(&mut self, conn: ConnId, who: Who) -> Result<(), Errno> {
-        self.conns[conn].end(who).error.take().map_or(Ok(()), Err)
-    }
-
-    /// close(2), with SO_LINGER {1, 0} armed or not. Unread input turns it into a reset too (K3).
-    pub(crate) fn close(&mut self, conn: ConnId, who: Who, armed: bool) {
-        let it = &mut self.conns[conn];
-        if who == Who::Relay {
-            it.watch = Watch::default();
-        }
-        match it.end(who).life {
-            Life::Orphan | Life::Gone => panic!("connection {conn}: {who:?} closes a closed descriptor"),
-            Life::Dead => it.end(who).life = Life::Gone,
-            Life::Connecting => {
-                it.end(who).life = Life::Gone;
-                // Whoever answered in the meantime has an answer coming.
-                self.say_rst(conn, who);
-            }
-            Life::Open => {
-                let (unread, heard) = (it.inn(who).unread() > 0, it.inn(who).fin_arrived);
-                let out = it.out(who);
-                if unread || armed {
-                    // In LAST_ACK and CLOSING Linux says nothing more, unless something was not even sent
-                    // (`tcp_disconnect`); in TIME_WAIT never.
-                    let said = heard && out.fin_sent && (out.fin_acked || !unread);
-                    out.purge();
-                    it.end(who).life = Life::Gone;
-                    if !said {
-                        self.say_rst(conn, who);
-                    }
-                } else {
-                    out.fin_written = true;
-                    it.end(who).life = Life::Orphan;
-                    self.pump(conn, who);
-                }
-            }
-        }
-    }
+    // ---- what travels ----
 
     /// The connection is over for this end, for a reason the network gave.
     pub(crate) fn fail(&mut self, conn: ConnId, who: Who, error: Errno) {

@@ -1,0 +1,242 @@
+//! What the relay should know, from its own calls and their results: the model it is held against.
+
+mod opening;
+mod session;
+mod words;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+pub(crate) use session::{End, Ending, Flow, Session};
+use tproxy::Config;
+use tproxy::net::{Hints, Peer, Ready, Time};
+pub(crate) use words::{connect_word, fault_word};
+
+use crate::kernel::ConnId;
+use crate::plan::Plan;
+
+/// The share by which a pause of accepting may be longer or shorter.
+pub(crate) const PAUSE_JITTER: f64 = 0.25;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub(crate) violations: Vec<String>,
+    pub(crate) sessions: Vec<Session>,
+    /// Those that have not ended.
+    pub(crate) live: Vec<usize>,
+    owners: Vec<Option<(usize, Peer)>>,
+    slots: Vec<Option<usize>>,
+    pub(crate) config: Config,
+    /// The most sessions at a time.
+    limit: usize,
+    pub(crate) now: Time,
+    pub(crate) asleep: bool,
+    /// When requests to stop were delivered.
+    pub(crate) stops: Vec<Time>,
+    /// Clients that waited in the queue when the first was delivered.
+    pub(crate) came_before: Vec<ConnId>,
+    /// Turn in which the first came.
+    pub(crate) stop_turn: Option<u64>,
+    pub(crate) turn: u64,
+    pub(crate) progress: bool,
+    /// Turns in a row that did nothing and did not sleep.
+    pub(crate) idle_turns: usize,
+    /// Accept was told to leave it: from when on, and how long the pause is without its jitter.
+    pub(crate) shortage: Option<(Time, Duration)>,
+    /// Pauses since the last client, and clients lost since then.
+    pauses: u32,
+    lost: u32,
+    /// The address of the last connect, and that of the next, if the last failed at once.
+    pub(crate) dialling: Option<SocketAddr>,
+    dial_due: Option<SocketAddr>,
+    /// Connections that the network ended, at the relay's end or at both.
+    pub(crate) cut_off: Vec<ConnId>,
+    /// The loop ended with an error, as it should.
+    pub(crate) fatal: bool,
+    pub(crate) ended_this_turn: usize,
+    /// Whose events this turn brought; none when something else may make a session run too.
+    pub(crate) called: Option<Vec<usize>>,
+    /// An alarm may go off in this turn.
+    pub(crate) alarm: bool,
+    /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
+    pub(crate) backlog: usize,
+    pub(crate) stale_backlog: usize,
+    /// The last line about a shortage said that it began.
+    pub(crate) short: bool,
+    /// There were once as many sessions as there may be, and a line said so.
+    pub(crate) full: bool,
+    pub(crate) full_told: bool,
+    /// Upstreams that the kernel was told to look after in this turn.
+    pub(crate) kept_alive: usize,
+    /// The last push sent less than there was, to this connection.
+    pub(crate) short_splice_out: Option<ConnId>,
+    /// A pipe was asked for in this turn.
+    pub(crate) pipe_asked: bool,
+    /// There was none, and no session has ended since.
+    pub(crate) pipe_failed: bool,
+    /// Turns in which a flow could have used a pipe, since one was last asked for.
+    pub(crate) pipe_missed: usize,
+    /// A descriptor came free, and nobody has dialled since.
+    pub(crate) freed: bool,
+    /// Reads and writes of this turn that brought nothing.
+    pub(crate) vain_calls: usize,
+    /// Calls of accept in this turn.
+    pub(crate) accepts: usize,
+}
+
+impl Shadow {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            violations: Vec::new(),
+            sessions: Vec::new(),
+            live: Vec::new(),
+            owners: Vec::new(),
+            slots: Vec::new(),
+            config: plan.config.clone(),
+            limit: plan.limit,
+            now: Time::START,
+            asleep: false,
+            stops: Vec::new(),
+            came_before: Vec::new(),
+            stop_turn: None,
+            turn: 0,
+            progress: false,
+            idle_turns: 0,
+            shortage: None,
+            pauses: 0,
+            lost: 0,
+            dialling: None,
+            dial_due: None,
+            cut_off: Vec::new(),
+            fatal: false,
+            ended_this_turn: 0,
+            called: None,
+            alarm: false,
+            backlog: 0,
+            stale_backlog: 0,
+            short: false,
+            full: false,
+            full_told: false,
+            kept_alive: 0,
+            short_splice_out: None,
+            pipe_asked: false,
+            pipe_failed: false,
+            pipe_missed: 0,
+            freed: false,
+            vain_calls: 0,
+            accepts: 0,
+        }
+    }
+
+    pub(crate) fn violation(&mut self, what: String) {
+        if self.violations.len() < 8 {
+            self.violations.push(what);
+        }
+    }
+
+    /// Whose stream this is.
+    pub(crate) fn owner(&self, conn: ConnId) -> Option<(usize, Peer)> {
+        self.owners.get(conn).copied().flatten()
+    }
+
+    fn own(&mut self, conn: ConnId, session: usize, peer: Peer) {
+        if self.owners.len() <= conn {
+            self.owners.resize(conn + 1, None);
+        }
+        self.owners[conn] = Some((session, peer));
+    }
+
+    /// A request to stop is delivered, while these clients wait to be accepted.
+    pub(crate) fn stopped(&mut self, now: Time, queue: &VecDeque<ConnId>) {
+        if self.stops.is_empty() {
+            self.came_before.extend(queue);
+        }
+        self.stops.push(now);
+        self.stop_turn.get_or_insert(self.turn);
+    }
+
+    /// May sessions be reset now because the relay is to stop?
+    pub(crate) fn is_given_up(&self, now: Time) -> bool {
+        let deadline = self.stops.first().zip(self.config.drain_timeout).map(|(at, wait)| *at + wait);
+        self.fatal || self.stops.len() > 1 || deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Has nothing been passed on for so long that a timeout may strike?
+    pub(crate) fn is_inactive(&self, it: &Session) -> bool {
+        let half_close = self.config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
+        let wait = self.config.routes[0].idle_timeout.into_iter().chain(half_close).min();
+        it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
+    }
+
+    // ---- events ----
+
+    /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
+    pub(crate) fn saw(&mut self, event: Ready) {
+        let (token, hints, peer) = (event.token, event.hints, event.token.peer() as usize);
+        let slot = self.slots.get(token.key()).copied().flatten();
+        let Some(session) = slot.filter(|session| self.sessions[*session].tokens[peer] == Some(token)) else {
+            return;
+        };
+        if let Some(called) = &mut self.called {
+            called.push(session);
+        }
+        let it = &mut self.sessions[session];
+        it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
+        it.saw_fin[peer] |= hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none();
+        it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
+    }
+
+    // ---- calls ----
+
+    pub(crate) fn cut_off(&mut self, conn: ConnId) {
+        self.cut_off.push(conn);
+    }
+
+    pub(crate) fn piped(&mut self, result: Result<(), Errno>) {
+        (self.pipe_asked, self.pipe_failed, self.pipe_missed) = (true, result.is_err(), 0);
+    }
+
+    /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when
+    /// nobody is left to hear what it said, as after an error of the other side or a timeout.
+    pub(crate) fn settle_doubt(&mut self, session: usize, peer: Peer, heard: bool) {
+        let now = self.now;
+        let it = &mut self.sessions[session];
+        if !std::mem::take(&mut it.in_doubt[peer as usize]) || heard {
+            return;
+        }
+        it.told[peer as usize] = Some(Errno::CONNRESET);
+        if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
+            it.taken_for = it.overdue.then_some((peer, *error));
+            *error = Errno::CONNRESET;
+        }
+        it.trouble.get_or_insert(now);
+    }
+
+    /// A call told an error of this connection.
+    pub(crate) fn told(&mut self, conn: ConnId, error: Errno) {
+        let now = self.now;
+        let Some((session, peer)) = self.owner(conn) else {
+            return self.violation(format!("an error of connection {conn} was told to nobody"));
+        };
+        self.progress = true;
+        let turn = self.turn;
+        let it = &mut self.sessions[session];
+        let saw_fin = it.saw_fin[peer as usize];
+        // Behind a FIN, a reset is what EPIPE says: the peer has hung up, and its stream is whole.
+        let error = if saw_fin && fault_word(peer, error).ends_with("reset") { Errno::PIPE } else { error };
+        it.told_turn = turn;
+        // It is news only to a flow that still had something for this side, and only once.
+        if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
+            it.last_moved = now;
+        }
+        it.told[peer as usize].get_or_insert(error);
+        it.first_told.get_or_insert((peer, error));
+        it.told_at.get_or_insert(now);
+        if error != Errno::PIPE && !saw_fin {
+            it.trouble.get_or_insert(now);
+        }
+    }
+}

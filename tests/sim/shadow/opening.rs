@@ -1,0 +1,213 @@
+//! What the relay was told while it accepted and connected.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tproxy::net::{Peer, Token};
+
+use super::{PAUSE_JITTER, Session, Shadow, connect_word};
+use crate::kernel::ConnId;
+use crate::seam::inet;
+
+/// Accepting pauses for so long at first, doubling each time up to so long.
+const PAUSE_LEAST: Duration = Duration::from_millis(10);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
+
+/// So many clients lost in a row are a shortage.
+const LOST_MAX: u32 = 16;
+
+/// Calls of accept in one turn.
+const ACCEPTS_PER_TURN: usize = 32;
+
+impl Shadow {
+    pub(crate) fn accepted(&mut self, result: Result<ConnId, Errno>) {
+        if self.stop_turn.is_some_and(|turn| self.turn > turn) {
+            self.violation("accept was called after the drain had begun".to_owned());
+        }
+        if let Some((at, pause)) = self.shortage
+            && self.now < at + pause.mul_f64(1.0 - PAUSE_JITTER)
+        {
+            self.violation(format!("accept is asked again {:?} into a pause of {pause:?}", self.now.since(at)));
+        }
+        self.accepts += 1;
+        if self.accepts > ACCEPTS_PER_TURN && self.stop_turn.is_none() {
+            self.violation(format!("accept is called {} times in one turn", self.accepts));
+        }
+        // Who waits for a descriptor goes first.
+        if result.is_ok() && self.config.routes[0].to.len() == 1 && self.config.routes[0].connect_attempts == 1 {
+            let timeout = self.config.routes[0].connect_timeout;
+            let waits = self.live.iter().copied().find(|live| {
+                let it = &self.sessions[*live];
+                it.connected.is_none()
+                    && it.upstream.is_none()
+                    && it.failures.is_empty()
+                    && !it.refused_at_once
+                    && !it.unwatched
+                    && it.told == [None; 2]
+                    && self.now < it.began + timeout
+            });
+            if let Some(session) = waits {
+                self.violation(format!("a client is let in while session {session} waits for a descriptor"));
+            }
+        }
+        match result {
+            Ok(conn) => {
+                (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
+                self.own(conn, self.sessions.len(), Peer::Client);
+                self.live.push(self.sessions.len());
+                self.full |= self.live.len() >= self.limit;
+                self.sessions.push(Session::new(conn, self.now));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // A client of its own is lost, and the next may be there. Too many in a row mean something else.
+            Err(Errno::CONNABORTED | Errno::PROTO | Errno::PERM | Errno::NETDOWN | Errno::TIMEDOUT)
+                if self.lost + 1 < LOST_MAX =>
+            {
+                (self.shortage, self.lost) = (None, self.lost + 1);
+            }
+            Err(_) => {
+                let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
+                self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
+                (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);
+            }
+        }
+    }
+
+    /// The next address is tried, for one of these sessions. Of one alone it is known what it tried last.
+    fn diallers(&self) -> Vec<usize> {
+        let may_dial = |live: &usize| {
+            let it = &self.sessions[*live];
+            it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2]
+        };
+        self.live.iter().copied().filter(may_dial).collect()
+    }
+
+    /// May a session wait for a descriptor?
+    pub(crate) fn waits_for_descriptor(&self) -> bool {
+        self.diallers().iter().any(|session| self.sessions[*session].failed_at_once)
+    }
+
+    /// Connect failed at once, or the new connection could not be watched.
+    fn dial_failed(&mut self, error: Errno) {
+        let word = connect_word(error);
+        let refused = !tproxy::net::errno::is_shortage(&error.into());
+        let diallers = self.diallers();
+        for session in &diallers {
+            let it = &mut self.sessions[*session];
+            if diallers.len() == 1 {
+                it.tried.clear();
+                it.last_failure.clear();
+            }
+            it.tried.extend(self.dialling);
+            it.last_failure.push(word);
+            it.failed_at_once = true;
+            it.refused_at_once |= refused;
+        }
+    }
+
+    pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
+        self.freed = false;
+        self.progress |= result.is_ok();
+        if let Some(due) = self.dial_due.take()
+            && self.dialling != Some(due)
+        {
+            self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
+        }
+        if let Err(error) = result {
+            self.dial_failed(error);
+            if !tproxy::net::errno::is_shortage(&error.into()) {
+                let addresses = self.config.routes[0].to.iter().map(inet);
+                self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
+            }
+        }
+    }
+
+    /// A stream got its token. For an upstream, whose session is it?
+    pub(crate) fn registered(&mut self, conn: ConnId, token: Token, result: Result<(), Errno>) -> Option<usize> {
+        self.progress |= result.is_ok();
+        if let Err(error) = result
+            && token.peer() == Peer::Upstream
+        {
+            self.dial_failed(error);
+        }
+        match token.peer() {
+            Peer::Client => {
+                if self.slots.len() <= token.key() {
+                    self.slots.resize(token.key() + 1, None);
+                }
+                let (session, _) = self.owner(conn)?;
+                if self.slots[token.key()].is_some_and(|old| self.sessions[old].ended.is_none()) {
+                    self.violation(format!("slot {} was given away while its session lives", token.key()));
+                }
+                self.slots[token.key()] = Some(session);
+                self.sessions[session].tokens[0] = Some(token);
+                self.sessions[session].unwatched = result.is_err();
+                None
+            }
+            Peer::Upstream => {
+                let session = self.slots.get(token.key()).copied().flatten()?;
+                if result.is_ok() {
+                    let now = self.now;
+                    self.own(conn, session, Peer::Upstream);
+                    // Each address in its turn, as long as none failed at once.
+                    let due =
+                        inet(&self.config.routes[0].to[self.sessions[session].dials % self.config.routes[0].to.len()]);
+                    if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
+                        self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
+                    }
+                    let it = &mut self.sessions[session];
+                    let (addresses, place) =
+                        (self.config.routes[0].to.len(), it.dials % self.config.routes[0].to.len());
+                    let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
+                        let round = u32::try_from(it.dials / addresses).unwrap() - 1;
+                        now < *at + Duration::from_millis(50) * 2_u32.pow(round)
+                    });
+                    let deadline = it.began + self.config.routes[0].connect_timeout;
+                    let left = u32::try_from(addresses - place).unwrap();
+                    it.share = now + deadline.since(now) / left;
+                    it.tried = self.dialling.into_iter().collect();
+                    it.upstream = Some(conn);
+                    it.dials += 1;
+                    let (dials, attempts) = (it.dials, self.config.routes[0].connect_attempts as usize);
+                    if let Some(at) = early {
+                        self.violation(format!("session {session} dials {dials} times, the last at once after {at:?}"));
+                    }
+                    if dials > attempts * addresses {
+                        self.violation(format!("session {session} dials {dials} times"));
+                    }
+                    let it = &mut self.sessions[session];
+                    it.first_dial = (it.dials == 1).then_some(now);
+                    (it.tokens[1], it.saw_fin[1]) = (Some(token), false);
+                }
+                Some(self.sessions[session].plan)
+            }
+        }
+    }
+
+    pub(crate) fn connected(&mut self, conn: ConnId, result: &std::io::Result<bool>) {
+        let now = self.now;
+        let Some((session, _)) = self.owner(conn) else {
+            return self.violation(format!("connected was asked of connection {conn}, which nobody watches"));
+        };
+        let it = &mut self.sessions[session];
+        match result {
+            Ok(false) => return,
+            Ok(true) => it.connected = Some(now),
+            Err(error) => match Errno::from_io_error(error) {
+                // It had come about, and was reset since: what it said is still owed.
+                Some(errno @ (Errno::CONNRESET | Errno::PIPE)) => {
+                    it.connected = Some(now);
+                    self.told(conn, errno);
+                }
+                Some(errno) => {
+                    it.attempt_failed(conn, connect_word(errno), now);
+                }
+                None => {
+                    it.attempt_failed(conn, "refused", now);
+                }
+            },
+        }
+        (self.sessions[session].last_moved, self.sessions[session].last_io) = (now, now);
+        self.progress = true;
+    }
+}

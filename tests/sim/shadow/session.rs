@@ -1,0 +1,205 @@
+//! What the relay was told of one session.
+
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+use tproxy::net::{Peer, Time, Token};
+
+use crate::kernel::ConnId;
+
+/// How one direction ended, as the relay was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A read of 0 that is true.
+    Eof,
+    /// An error, or a read of 0 behind one.
+    Cut,
+}
+
+/// One direction of a session, named by the peer it reads from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flow {
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+    pub(crate) end: Option<End>,
+    /// The FIN was passed on.
+    pub(crate) finished: bool,
+    /// Turns in which it could have moved and did not.
+    pub(crate) hungry: usize,
+    /// And how many it may take, for there were so many others.
+    pub(crate) patience: usize,
+    pub(crate) moved: bool,
+    /// Bytes read in this turn.
+    pub(crate) gulp: u64,
+    /// Reads in a row that filled a buffer or brought as much as a large one holds, and went through no pipe.
+    pub(crate) large_copies: usize,
+    /// Something was said of the source after which its bytes need not go through a pipe: an end, an error, a mark.
+    pub(crate) unspliced: bool,
+}
+
+/// How far a session is that has nothing more to relay, as the kernel knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// When a byte last moved, an end was told, or one was acknowledged.
+    pub(crate) done: Time,
+    /// Streams that are known to have ended.
+    pub(crate) ends: usize,
+    /// When that was seen to have changed, until the relay must have noticed.
+    pub(crate) moved: Option<Time>,
+    /// When it must have noticed.
+    pub(crate) noticed: Time,
+    /// Since when nothing is owed.
+    pub(crate) paid: Option<Time>,
+}
+
+/// One accepted client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its place in the plan.
+    pub(crate) plan: usize,
+    pub(crate) client: ConnId,
+    /// The connection under way, or the one that stands.
+    pub(crate) upstream: Option<ConnId>,
+    pub(crate) began: Time,
+    pub(crate) connected: Option<Time>,
+    pub(crate) flows: [Flow; 2],
+    pub(crate) tokens: [Option<Token>; 2],
+    /// It is known that this peer has finished speaking.
+    pub(crate) saw_fin: [bool; 2],
+    /// EPIPE was told, and it may have been a reset.
+    pub(crate) in_doubt: [bool; 2],
+    /// The last write found no room, and nothing has said since that there is some.
+    pub(crate) blocked: [bool; 2],
+    /// The first error that a call on this side told.
+    pub(crate) told: [Option<Errno>; 2],
+    pub(crate) first_told: Option<(Peer, Errno)>,
+    /// What the first error was taken for when a timeout may have struck; since then a doubt about it was settled.
+    pub(crate) taken_for: Option<(Peer, Errno)>,
+    pub(crate) told_at: Option<Time>,
+    /// The turn in which one was told last.
+    pub(crate) told_turn: u64,
+    pub(crate) first_fin: Option<Peer>,
+    /// When bytes were last read for the other side or written, a FIN heard or passed on, an error told.
+    pub(crate) last_moved: Time,
+    /// When bytes or a FIN were last passed on.
+    pub(crate) passed_on: Time,
+    /// When bytes were last read or written.
+    pub(crate) last_io: Time,
+    /// When an error after which nothing can be relayed was first told.
+    pub(crate) trouble: Option<Time>,
+    /// What came of it since.
+    pub(crate) ending: Option<Ending>,
+    /// A timeout of inactivity may have struck.
+    pub(crate) overdue: bool,
+    /// Nothing had moved for that long when this turn began, and nothing could.
+    pub(crate) due: bool,
+    /// It could move at the beginning of this turn.
+    pub(crate) could_move: bool,
+    /// Why attempts to connect failed.
+    pub(crate) failures: Vec<&'static str>,
+    /// The address it was last connected to or tried. There are several if connect failed at once and several sessions
+    /// may have called it: it does not say for whom.
+    pub(crate) tried: Vec<SocketAddr>,
+    /// Connect may have failed at once for it, and for another reason than a shortage.
+    pub(crate) failed_at_once: bool,
+    pub(crate) refused_at_once: bool,
+    /// Why its last attempt failed, in the same way.
+    pub(crate) last_failure: Vec<&'static str>,
+    /// When the first connection to its upstream was begun, if it is still the first.
+    pub(crate) first_dial: Option<Time>,
+    pub(crate) dials: usize,
+    /// Until when it may stay without an answer.
+    pub(crate) share: Time,
+    /// When the last attempt failed.
+    pub(crate) failed_at: Option<Time>,
+    pub(crate) failed: Option<ConnId>,
+    /// Was it half closed when a timeout may have struck?
+    pub(crate) struck_half_closed: bool,
+    /// Had an error been told by then?
+    pub(crate) struck_told: bool,
+    /// Its upstream is kept alive.
+    pub(crate) kept_alive: bool,
+    /// Its client could not be watched.
+    pub(crate) unwatched: bool,
+    /// Both streams are gone since then.
+    pub(crate) ended: Option<Time>,
+    /// It was reset when the relay had been asked to stop, and would wait no longer.
+    pub(crate) ended_late: bool,
+    pub(crate) said_goodbye: [bool; 2],
+    pub(crate) records: usize,
+    pub(crate) cause: Option<String>,
+}
+
+impl Session {
+    /// A client was accepted.
+    pub(crate) fn new(client: ConnId, now: Time) -> Self {
+        Self {
+            plan: client,
+            client,
+            upstream: None,
+            began: now,
+            connected: None,
+            flows: [Flow::default(); 2],
+            tokens: [None; 2],
+            saw_fin: [false; 2],
+            in_doubt: [false; 2],
+            blocked: [false; 2],
+            told: [None; 2],
+            first_told: None,
+            taken_for: None,
+            told_at: None,
+            told_turn: 0,
+            first_fin: None,
+            last_moved: now,
+            last_io: now,
+            passed_on: now,
+            trouble: None,
+            ending: None,
+            overdue: false,
+            due: false,
+            could_move: false,
+            failures: Vec::new(),
+            tried: Vec::new(),
+            failed_at_once: false,
+            refused_at_once: false,
+            last_failure: Vec::new(),
+            first_dial: None,
+            dials: 0,
+            share: now,
+            failed_at: None,
+            failed: None,
+            struck_half_closed: false,
+            struck_told: false,
+            kept_alive: false,
+            unwatched: false,
+            ended: None,
+            ended_late: false,
+            said_goodbye: [false; 2],
+            records: 0,
+            cause: None,
+        }
+    }
+
+    pub(crate) fn flow(&mut self, source: Peer) -> &mut Flow {
+        &mut self.flows[source as usize]
+    }
+
+    /// Has one of the two finished speaking? EPIPE says so before the FIN is read.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.first_fin.is_some() || self.first_told.is_some()
+    }
+
+    /// This connection did not come about.
+    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str, now: Time) {
+        (self.failed_at, self.failed) = (Some(now), Some(conn));
+        self.failures.push(why);
+        self.last_failure = vec![why];
+    }
+
+    pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {
+        match peer {
+            Peer::Client => Some(self.client),
+            Peer::Upstream => self.upstream,
+        }
+    }
+}
