@@ -234,7 +234,7 @@ impl<N: Net> Reactor<N> {
                 Owner::Listener(index) => self.listeners.set_waiting(index),
                 Owner::Session(..) => {
                     if let Some(key) = self.table.find(token) {
-                        self.table[key].mark(token.peer(), hints);
+                        self.table[key].mark(token.peer(), hints, self.now);
                         self.table.wake(key);
                     }
                 }

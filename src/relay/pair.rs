@@ -70,9 +70,9 @@ impl<S: Stream> Pair<S> {
         }
     }
 
-    /// Remembers an event of this peer's stream.
-    pub fn mark(&mut self, peer: Peer, hints: Hints) {
-        self.side_mut(peer).mark(hints);
+    /// Remembers an event of this peer's stream. Returns whether its FIN was seen for the first time.
+    pub fn mark(&mut self, peer: Peer, hints: Hints) -> bool {
+        self.side_mut(peer).mark(hints)
     }
 
     /// Forgets every WouldBlock: the next run tries everything.
@@ -125,10 +125,10 @@ impl<S: Stream> Pair<S> {
         self.client.is_dead() || self.upstream.is_dead()
     }
 
-    /// Has one of the two finished speaking? An error says so too, before the FIN is read: a pair that still relays has
-    /// only seen EPIPE.
+    /// Has one of the two finished speaking? A FIN counts as soon as it was seen: behind a reader that stalls it is never
+    /// read. An error counts too: a pair that still relays has only seen EPIPE.
     pub fn is_half_closed(&self) -> bool {
-        self.first_fin().is_some() || self.first_to_fail().is_some()
+        self.client.has_fin() || self.upstream.has_fin() || self.first_to_fail().is_some()
     }
 
     /// The peer whose FIN was read first.

@@ -44,8 +44,10 @@ impl<S: Stream> Side<S> {
         &mut self.stream
     }
 
-    /// Remembers an event. A hang-up or an error says "try both now", never "close".
-    pub fn mark(&mut self, mut hints: Hints) {
+    /// Remembers an event. A hang-up or an error says "try both now", never "close". Returns whether the peer's FIN was
+    /// seen for the first time.
+    pub fn mark(&mut self, mut hints: Hints) -> bool {
+        let had_fin = self.input.has_fin();
         // A reset looks like the end of input too, so beside an error, or after one, this is no FIN.
         if hints.has(Hints::FIN) && self.first_error.is_none() && !hints.has(Hints::ERROR) && !self.input.is_ended() {
             self.input = Input::FinSeen;
@@ -55,6 +57,7 @@ impl<S: Stream> Side<S> {
         }
         hints.remove(Hints::FIN);
         self.hints |= hints;
+        self.input.has_fin() && !had_fin
     }
 
     /// Forgets every WouldBlock: the next calls try.
@@ -81,6 +84,11 @@ impl<S: Stream> Side<S> {
     /// Is the socket of no use in either direction?
     pub(super) fn is_dead(&self) -> bool {
         self.input.is_dead(self.first_error)
+    }
+
+    /// Has the peer finished speaking, whether or not that was read?
+    pub(super) fn has_fin(&self) -> bool {
+        self.input.has_fin()
     }
 
     /// Did the peer finish speaking, and have we read that?

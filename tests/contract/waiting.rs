@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use crate::kernel::unacked;
 use crate::support::*;
 
 /// For what is to happen when nothing moves.
@@ -27,6 +28,29 @@ fn a_half_closed_session_ends_when_nothing_moves_any_more() {
             // The FIN was passed on before, so the reset reaches the far end only when it speaks.
             assert_eq!(end_of(&far), Ended::Fin);
             until("the far end is told", || std::io::Write::write(&mut &far, b"x").is_err());
+        },
+    );
+}
+
+#[test]
+fn a_fin_behind_a_reader_that_stalls_starts_the_half_close_time() {
+    both_ways(
+        |config| {
+            config.routes[0].half_close_timeout = Some(SHORT);
+            config.routes[0].reset_grace = SHORT;
+        },
+        |Ends { near, far }| {
+            clog(&near);
+            finish(&near);
+            // The far end reads until the FIN has reached the relay, and then no more: the FIN stays unread.
+            until("the FIN has arrived", || {
+                if unacked(&near) > 0 {
+                    read_exactly(&far, 256 << 10);
+                }
+                unacked(&near) == 0
+            });
+            assert_eq!(end_of(&near), Ended::Reset);
+            assert_eq!(throw_away(&far), Ended::Reset);
         },
     );
 }

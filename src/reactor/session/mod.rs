@@ -117,11 +117,15 @@ impl<S: Stream> Session<S> {
         self.serials[Peer::Upstream as usize] = serial;
     }
 
-    /// Remembers an event.
-    pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
+    /// Remembers an event. The half-close time starts when a FIN is seen, read or not.
+    pub(super) fn mark(&mut self, peer: Peer, hints: Hints, now: Time) {
         match &mut self.stage {
             Stage::Opening(opening) => opening.mark(peer, hints),
-            Stage::Relaying(pair, _) => pair.mark(peer, hints),
+            Stage::Relaying(pair, _) => {
+                if pair.mark(peer, hints) {
+                    self.last_progress = now;
+                }
+            }
             Stage::Moving => self.stage.unexpected("marked"),
         }
     }

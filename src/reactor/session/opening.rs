@@ -40,7 +40,9 @@ impl<S: Stream> Opening<S> {
 
     pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
         match peer {
-            Peer::Client => self.client.mark(hints),
+            Peer::Client => {
+                self.client.mark(hints);
+            }
             Peer::Upstream => {
                 if let Some(upstream) = &mut self.upstream {
                     upstream.mark(hints);

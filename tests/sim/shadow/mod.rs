@@ -185,7 +185,10 @@ impl Shadow {
         }
         let it = &mut self.sessions[session];
         it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
-        it.saw_fin[peer] |= hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none();
+        if hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none() && !it.saw_fin[peer] {
+            // The half-close time starts now.
+            (it.saw_fin[peer], it.last_moved) = (true, self.now);
+        }
         it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
 

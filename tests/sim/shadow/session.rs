@@ -184,9 +184,9 @@ impl Session {
         &mut self.flows[source as usize]
     }
 
-    /// Has one of the two finished speaking? EPIPE says so before the FIN is read.
+    /// Has one of the two finished speaking? A FIN that was seen counts, read or not (rule 9). EPIPE says so too.
     pub(crate) fn is_half_closed(&self) -> bool {
-        self.first_fin.is_some() || self.first_told.is_some()
+        self.saw_fin.contains(&true) || self.first_told.is_some()
     }
 
     /// This connection did not come about.
