@@ -1,6 +1,7 @@
 //! A schedule from a seed. Swarm testing: each seed draws first which kinds of trouble exist at all, so that rare ones
 //! meet without a hundred others in the way.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -63,7 +64,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         .map(|_| {
             let start = if together { Duration::ZERO } else { pause(rng) };
             let (client, upstream) = conversation(rng, config.buffer_size.min(laws.segment));
-            SessionPlan { start, client, upstream }
+            SessionPlan { route: 0, start, client, upstream }
         })
         .collect();
     let dials = if one_in(rng, 4) { (0..2 * count).map(|_| dial(rng)).collect() } else { Vec::new() };
@@ -82,8 +83,48 @@ pub(crate) fn draw(seed: u64) -> Plan {
     if count > 32 && together && one_in(rng, 2) {
         plan.stops = vec![Duration::from_nanos(rng.u64(delay.0..=delay.1))];
     }
+    routes(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
+}
+
+/// Two or three routes, in one of four seeds, and at times a storm on one of them. From a source of its own too.
+fn routes(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x726f_7574_6573));
+    if !one_in(rng, 4) {
+        return;
+    }
+    let count = rng.u8(2..=3);
+    for number in 1..count {
+        let mut route = plan.config.routes[0].clone();
+        route.from = SocketAddr::from(([10, 0, 0, 1 + number], 80)).into();
+        if !one_in(rng, 3) {
+            let first = 1 + 10 * number;
+            route.to = (first..first + rng.u8(1..=3)).map(|number| upstream(number).into()).collect();
+            route.connect_attempts = rng.u32(1..=3);
+        }
+        if one_in(rng, 2) {
+            let mut time = |most: usize| Duration::from_millis(log(rng, 1, most) as u64);
+            route.connect_timeout = time(5000);
+            route.reset_grace = time(1000);
+            let (half_close, idle) = (time(10_000), time(10_000));
+            route.half_close_timeout = one_in(rng, 2).then_some(half_close);
+            route.idle_timeout = one_in(rng, 3).then_some(idle);
+        }
+        plan.config.routes.push(route);
+    }
+    plan.sessions.iter_mut().for_each(|session| session.route = rng.usize(..usize::from(count)));
+    if one_in(rng, 12) {
+        let at = rng.usize(..usize::from(count));
+        let last = plan.sessions.len() - 1;
+        for place in 0..rng.usize(70..=110) {
+            let mut session = plan.sessions[place % (last + 1)].clone();
+            (session.route, session.start) = (at, Duration::ZERO);
+            plan.sessions.push(session);
+        }
+        plan.sessions[last].start = Duration::ZERO;
+        (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (256, 128, 1024);
+    }
 }
 
 /// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.

@@ -32,7 +32,7 @@ impl Kernel {
 
     /// Is there anything for the event queue to say?
     pub(crate) fn has_events(&mut self) -> bool {
-        if self.listener_ready() {
+        if self.listeners.iter().any(|one| one.is_ready(self.laws.linux)) {
             return true;
         }
         if self.laws.linux {
@@ -53,11 +53,6 @@ impl Kernel {
         (!self.laws.linux || self.conns[conn].watch.listed) && self.hints(conn) != Hints::default()
     }
 
-    pub(crate) fn listener_ready(&self) -> bool {
-        let waiting = self.listening && !self.queue.is_empty();
-        waiting && if self.laws.linux { self.listener_edge } else { self.listener_owed }
-    }
-
     /// Delivers at most `most` events. What an event says is what is true now, not what was true at its edge.
     pub(crate) fn collect(&mut self, most: usize, ready: &mut Vec<Ready>) {
         let before = ready.len();
@@ -66,11 +61,13 @@ impl Kernel {
             let first = if self.conns.is_empty() { 0 } else { self.rng.usize(..self.conns.len()) };
             self.edges.extend((first..self.conns.len()).chain(0..first));
         }
-        let mut listener = self.listener_place();
+        let mut places = self.listener_places();
         while ready.len() - before < most {
-            if listener.is_some_and(|place| ready.len() - before >= place || self.edges.is_empty()) {
-                (self.listener_edge, self.listener_owed, listener) = (false, false, None);
-                ready.push(Ready { token: Token::listener(0), hints: Hints::READABLE });
+            let due = |(place, _): &(usize, u16)| ready.len() - before >= *place || self.edges.is_empty();
+            if let Some(next) = places.iter().position(due) {
+                let (_, index) = places.remove(next);
+                self.listeners[usize::from(index)].announce();
+                ready.push(Ready { token: Token::listener(index), hints: Hints::READABLE });
                 continue;
             }
             let Some(conn) = self.edges.pop_front() else {
@@ -89,13 +86,16 @@ impl Kernel {
         }
     }
 
-    /// Which place the listener's event has among those that are due: any, so it may have to wait for another batch.
-    fn listener_place(&mut self) -> Option<usize> {
-        if !self.listener_ready() {
-            return None;
+    /// Which places the listeners' events have among those that are due: any, so one may have to wait for another
+    /// batch.
+    fn listener_places(&mut self) -> Vec<(usize, u16)> {
+        let linux = self.laws.linux;
+        let ready: Vec<_> = (0..).zip(&self.listeners).filter(|(_, one)| one.is_ready(linux)).map(|it| it.0).collect();
+        if ready.is_empty() {
+            return Vec::new();
         }
         let others = self.edges.iter().filter(|conn| self.hints(**conn) != Hints::default()).count();
-        Some(self.rng.usize(..=others))
+        ready.into_iter().map(|index| (self.rng.usize(..=others), index)).collect()
     }
 
     /// What the event of this connection would say now; nothing if none would come.

@@ -66,17 +66,18 @@ impl World {
     /// Did a session that never got its upstream get all it was promised?
     fn check_connecting(&mut self, session: usize, cause: &str) {
         let shadow = &self.shadow;
-        let (it, config) = (&shadow.sessions[session], &shadow.config);
+        let it = &shadow.sessions[session];
+        let route = shadow.route(it);
         if it.connected.is_some() || shadow.is_given_up(shadow.now) {
             return;
         }
-        let timed_out = shadow.now >= it.began + config.routes[0].connect_timeout;
+        let timed_out = shadow.now >= it.began + route.connect_timeout;
         // A pause that would outlast the timeout is not begun.
-        let dials = it.dials / config.routes[0].to.len();
+        let dials = it.dials / route.to.len();
         let pause = Duration::from_millis(150) * 2_u32.pow(u32::try_from(dials.max(1) - 1).unwrap());
-        let patient = shadow.now + pause < it.began + config.routes[0].connect_timeout;
+        let patient = shadow.now + pause < it.began + route.connect_timeout;
         let alone = !it.failed_at_once && it.told == [None; 2] && !it.unwatched;
-        if alone && patient && it.dials < config.routes[0].connect_attempts as usize * config.routes[0].to.len() {
+        if alone && patient && it.dials < route.connect_attempts as usize * route.to.len() {
             let dials = it.dials;
             self.violation(format!("session {session}: given up after {dials} connections"));
             return;
@@ -90,6 +91,7 @@ impl World {
     /// Does history explain this cause?
     fn explain(&self, it: &Session, cause: &str) -> Result<(), String> {
         let shadow = &self.shadow;
+        let route = shadow.route(it);
         let now = shadow.now;
         // What comes after the timeout struck is thrown away, and counts no more.
         let quiet = |wait: Option<Duration>| wait.is_some() && (it.overdue || it.due);
@@ -102,28 +104,23 @@ impl World {
         let struck =
             if it.overdue { (it.struck_half_closed, it.struck_told) } else { (it.is_half_closed(), told[0].is_some()) };
         let (half_closed, failed) = struck;
-        let (idle, half) = (shadow.config.routes[0].idle_timeout, shadow.config.routes[0].half_close_timeout);
+        let (idle, half) = (route.idle_timeout, route.half_close_timeout);
         let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
             "idle-timeout" => {
-                it.connected.is_some()
-                    && quiet(shadow.config.routes[0].idle_timeout)
-                    && !(half_closed && half_first)
-                    && !failed
+                it.connected.is_some() && quiet(route.idle_timeout) && !(half_closed && half_first) && !failed
             }
             "half-close-timeout" => {
                 half_closed
-                    && quiet(shadow.config.routes[0].half_close_timeout)
-                    && (shadow.config.routes[0].idle_timeout.is_none() || half_first)
+                    && quiet(route.half_close_timeout)
+                    && (route.idle_timeout.is_none() || half_first)
                     && !failed
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
-            "connect-timeout" if it.last_failure.is_empty() => {
-                now >= it.began + shadow.config.routes[0].connect_timeout
-            }
+            "connect-timeout" if it.last_failure.is_empty() => now >= it.began + route.connect_timeout,
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
                 it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"

@@ -93,7 +93,12 @@ fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
     let peer = |acts: &Vec<Act>| PeerPlan { acts: acts.clone(), reading: Reading::Prompt, caps: [4; 4] };
     plan.sessions = acts
         .iter()
-        .map(|[upstream, client]| SessionPlan { start: Duration::ZERO, client: peer(client), upstream: peer(upstream) })
+        .map(|[upstream, client]| SessionPlan {
+            route: 0,
+            start: Duration::ZERO,
+            client: peer(client),
+            upstream: peer(upstream),
+        })
         .collect();
     plan
 }

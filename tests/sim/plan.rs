@@ -70,6 +70,8 @@ impl Plan {
 /// One client and its upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionPlan {
+    /// The route of the listener that the client connects to.
+    pub(crate) route: usize,
     /// When the client connects.
     pub(crate) start: Duration,
     pub(crate) client: PeerPlan,

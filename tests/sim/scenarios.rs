@@ -28,7 +28,7 @@ pub(crate) fn quiet() -> Plan {
 /// One session, kind peers, wide queues.
 fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
     let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
+    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
     Plan { sessions: vec![session], ..quiet() }
 }
 

@@ -22,7 +22,10 @@ pub(crate) struct SimNet<const LINUX: bool>(pub(crate) Rc<RefCell<World>>);
 
 /// A listening socket.
 #[derive(Debug)]
-pub(crate) struct SimListener(pub(crate) Rc<RefCell<World>>);
+pub(crate) struct SimListener {
+    world: Rc<RefCell<World>>,
+    index: usize,
+}
 
 /// A connected socket. Dropping it resets.
 #[derive(Debug)]
@@ -68,32 +71,34 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
     }
 
     fn listen(&mut self, at: &Address, _: &ListenOptions, token: Token) -> io::Result<(SimListener, Address)> {
-        let world = self.0.borrow();
-        assert_eq!(token, Token::listener(0), "there is one listener");
-        assert_eq!(*at, world.plan.config.routes[0].from, "it listens where it is told to");
+        let mut world = self.0.borrow_mut();
+        let index = world.kernel.listeners.len();
+        assert_eq!(token, Token::listener(u16::try_from(index).unwrap()), "listeners have the numbers of their routes");
+        assert_eq!(*at, world.plan.config.routes[index].from, "it listens where it is told to");
+        world.kernel.listen();
         drop(world);
-        Ok((SimListener(Rc::clone(&self.0)), at.clone()))
+        Ok((SimListener { world: Rc::clone(&self.0), index }, at.clone()))
     }
 
     fn unlisten(&mut self, listener: SimListener) {
         drop(listener);
     }
 
-    fn accept(&mut self, _: &mut SimListener) -> io::Result<(SimStream<LINUX>, Client)> {
+    fn accept(&mut self, from: &mut SimListener) -> io::Result<(SimStream<LINUX>, Client)> {
         let mut world = self.0.borrow_mut();
         let result = match world.enter(Call::Accept) {
             Some(error @ (Errno::CONNABORTED | Errno::PROTO)) => {
                 // The client went before it was accepted: it is off the queue.
-                if let Some(conn) = world.kernel.queue.pop_front() {
+                if let Some(conn) = world.kernel.listeners[from.index].queue.pop_front() {
                     world.kernel.close(conn, Who::Relay, true);
                 }
                 Err(error)
             }
             Some(error) => Err(error),
-            None => world.kernel.accept(),
+            None => world.kernel.accept(from.index),
         };
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
-        world.shadow.accepted(result);
+        world.shadow.accepted(from.index, result);
         let conn = result?;
         drop(world);
         Ok((self.stream(conn), client_address(conn).into()))
@@ -350,10 +355,10 @@ impl Drop for SimListener {
         if std::thread::panicking() {
             return;
         }
-        let mut world = self.0.borrow_mut();
-        world.note(Call::Wait, usize::MAX, || "the listener goes".to_owned());
-        world.check_door();
-        world.kernel.stop_listening();
+        let mut world = self.world.borrow_mut();
+        world.note(Call::Wait, usize::MAX, || format!("listener {} goes", self.index));
+        world.check_door(self.index);
+        world.kernel.stop_listening(self.index);
         world.settle();
     }
 }

@@ -89,9 +89,17 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.limit = 64);
     add(&|plan| plan.config.splice = Splice::Off);
     add(&|plan| (plan.pipes, plan.laws.pipe_size) = (32, 1 << 16));
-    add(&|plan| plan.config.routes[0].to.truncate(1));
-    add(&|plan| plan.config.routes[0].connect_timeout = Duration::from_secs(24 * 3600));
-    add(&|plan| (plan.config.routes[0].half_close_timeout, plan.config.routes[0].idle_timeout) = (None, None));
+    add(&|plan| {
+        plan.config.routes.truncate(1);
+        plan.sessions.iter_mut().for_each(|session| session.route = 0);
+    });
+    add(&|plan| plan.config.routes.iter_mut().for_each(|route| route.to.truncate(1)));
+    add(&|plan| {
+        plan.config.routes.iter_mut().for_each(|route| route.connect_timeout = Duration::from_secs(24 * 3600));
+    });
+    add(&|plan| {
+        plan.config.routes.iter_mut().for_each(|route| (route.half_close_timeout, route.idle_timeout) = (None, None));
+    });
     add(&|plan| plan.sessions.iter_mut().for_each(|session| session.start = Duration::ZERO));
     for i in 0..plan.sessions.len() {
         for client in [true, false] {

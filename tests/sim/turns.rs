@@ -27,6 +27,9 @@ const FEW_LARGE: usize = 4;
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
 
+/// A client whose listener was announced is accepted within so many turns.
+const TURNS_AT_A_DOOR: usize = 2;
+
 impl World {
     /// A wait is over.
     pub(crate) fn begin_turn(&mut self, asleep: bool, events: usize) {
@@ -39,6 +42,8 @@ impl World {
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
         shadow.accepts = 0;
+        shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
+        shadow.doors.iter_mut().for_each(|door| door.asked = false);
         shadow.pipe_asked = false;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
@@ -69,6 +74,7 @@ impl World {
             self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
         }
         self.check_tables(gauges);
+        self.check_doors();
         self.check_pipes();
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
         let first = 2 * (4 * self.plan.config.buffer_size as u64 + self.plan.config.buffer_size as u64);
@@ -96,7 +102,7 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
-        if self.shadow.stop_turn.is_some() && self.kernel.listening {
+        if self.shadow.stop_turn.is_some() && self.kernel.is_listening() {
             self.violation("draining, and still listening");
         }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
@@ -165,6 +171,21 @@ impl World {
         let shadow = &mut self.shadow;
         shadow.backlog = backlog;
         shadow.stale_backlog = if backlog == 0 { 0 } else { stale + 2 * ended };
+    }
+
+    /// A storm on one listener holds up no other: each is asked within two turns.
+    fn check_doors(&mut self) {
+        let shadow = &mut self.shadow;
+        let full = shadow.live.len() >= self.plan.limit || shadow.ended_this_turn > 0;
+        let hindered = shadow.hindered || full || shadow.shortage.is_some() || shadow.waits_for_descriptor();
+        for (index, door) in shadow.doors.iter_mut().enumerate() {
+            let listener = &self.kernel.listeners[index];
+            let waits = listener.open && !listener.queue.is_empty() && door.announced;
+            door.passed_over = if waits && !door.asked && !hindered { door.passed_over + 1 } else { 0 };
+        }
+        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= TURNS_AT_A_DOOR) {
+            self.violation(format!("clients wait at listener {index} turn after turn, and others are let in"));
+        }
     }
 
     /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again when a session has ended.
@@ -252,7 +273,7 @@ impl World {
         if self.shadow.backlog > 0 || Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some()) {
             (owed, done) = (true, now);
         }
-        let grace = self.shadow.config.routes[0].reset_grace;
+        let grace = self.shadow.route(it).reset_grace;
         let it = &mut self.shadow.sessions[session];
         let ending = it.ending.get_or_insert(Ending { done, ends, moved: Some(now), noticed: now, paid: None });
         if (ending.done, ending.ends) != (done, ends) {

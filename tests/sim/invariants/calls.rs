@@ -259,8 +259,7 @@ impl World {
         let untold = self.kernel.conns[conn].relay.error.filter(|_| !it.flows[peer.other() as usize].finished);
         // A container's network goes with its last process: while draining, who owes bytes stays for a while.
         let owed = self.kernel.conns[conn].from_relay.unacked();
-        let patient =
-            self.shadow.now >= it.last_moved + self.shadow.config.routes[0].reset_grace || it.told != [None; 2];
+        let patient = self.shadow.now >= it.last_moved + self.shadow.route(it).reset_grace || it.told != [None; 2];
         let hasty = owed > 0 && self.shadow.stop_turn.is_some() && !patient;
         if hasty {
             self.violation(format!("session {session}: connection {conn} closed in the drain, and owes {owed} bytes"));
@@ -297,7 +296,7 @@ impl World {
         let unread = source.map_or(0, |it| it.from_peer.unread());
         let (unacked, held) = (half.unacked(), flow.read - flow.written);
         let acked_at = if self.plan.laws.counts_unacked { half.acked_at } else { Time::START };
-        let quiet = now >= it.last_io.max(acked_at) + self.shadow.config.routes[0].reset_grace;
+        let quiet = now >= it.last_io.max(acked_at) + self.shadow.route(it).reset_grace;
         let tired = it.told_at.is_some_and(|told| now >= told + Duration::from_secs(30));
         // An acknowledgement may come between the last question and the end.
         let surprised = half.acked_at == now;
@@ -325,8 +324,9 @@ impl World {
 
     /// The listener goes: the clients in its queue when the drain began have been let in, if there was room, whether or
     /// not an event had told of them.
-    pub(crate) fn check_door(&mut self) {
-        let waiting = self.kernel.queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
+    pub(crate) fn check_door(&mut self, index: usize) {
+        let waiting =
+            self.kernel.listeners[index].queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
         let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
         // A session may wait for a descriptor: then nobody else is let in.
         let starved = self.shadow.waits_for_descriptor();

@@ -33,10 +33,13 @@ impl World {
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
         }
-        let alone = self.plan.config.routes[0].to.len() == 1 && self.plan.config.routes[0].connect_attempts == 1;
-        let dialling = |it: &Session| it.connected.is_none() && it.upstream.is_none();
+        let dialling = |it: &Session| {
+            let route = self.shadow.route(it);
+            let alone = route.to.len() == 1 && route.connect_attempts == 1;
+            alone && it.connected.is_none() && it.upstream.is_none()
+        };
         let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
-        if alone && waits && self.shadow.freed {
+        if waits && self.shadow.freed {
             self.violation("a session waits for a descriptor, one came free, and nobody dials");
         }
         let full = self.shadow.live.len() >= self.plan.limit;
@@ -44,8 +47,10 @@ impl World {
         let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
-        if self.kernel.listening && !self.kernel.queue.is_empty() && !full && !patient {
-            self.violation(format!("{} clients wait to be accepted, and nobody will", self.kernel.queue.len()));
+        let open = self.kernel.listeners.iter().filter(|listener| listener.open);
+        let waiting: usize = open.map(|listener| listener.queue.len()).sum();
+        if waiting > 0 && !full && !patient {
+            self.violation(format!("{waiting} clients wait to be accepted, and nobody will"));
         }
     }
 
@@ -93,18 +98,18 @@ impl World {
 
     /// Every wait has a deadline, and the relay wakes for it.
     fn check_deadline(&mut self, session: usize, until: Option<Time>) {
-        let config = &self.shadow.config;
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];
-        let half_close = config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
-        let inactive = config.routes[0].idle_timeout.into_iter().chain(half_close).min();
+        let route = self.shadow.route(it);
+        let half_close = route.half_close_timeout.filter(|_| it.is_half_closed());
+        let inactive = route.idle_timeout.into_iter().chain(half_close).min();
         let deadline = match it.connected {
             None => {
-                let last = it.began + config.routes[0].connect_timeout;
+                let last = it.began + route.connect_timeout;
                 // An address that does not answer uses its own share of the time, and no other's. Which address it is
                 // can be told of the first, unless connect failed at once.
                 let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
-                let addresses = u32::try_from(config.routes[0].to.len()).unwrap();
+                let addresses = u32::try_from(route.to.len()).unwrap();
                 Some(first.map_or(last, |at| at + last.since(at) / addresses))
             }
             Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),

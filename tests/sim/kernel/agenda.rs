@@ -20,8 +20,8 @@ pub(crate) enum Due {
     Pump { conn: ConnId, from: Who },
     /// A reset reaches this end.
     Rst { conn: ConnId, to: Who },
-    /// A client's SYN reaches the listener.
-    Syn { conn: ConnId, tries: u32 },
+    /// A client's SYN reaches this listener.
+    Syn { conn: ConnId, to: usize, tries: u32 },
     /// An upstream answered the relay's SYN, or gave no answer for long enough.
     Dialled { conn: ConnId, error: Option<Errno> },
     /// The relay's kernel gives up on a peer that fell silent.
@@ -92,7 +92,7 @@ impl Kernel {
             Due::Acked { conn, to, upto, fin } => self.acknowledge(conn, to, upto, fin),
             Due::Pump { conn, from } => self.pump(conn, from),
             Due::Rst { conn, to } => self.reset(conn, to),
-            Due::Syn { conn, tries } => self.syn(conn, tries),
+            Due::Syn { conn, to, tries } => self.syn(conn, to, tries),
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
             Due::Wake { .. } | Due::Crash | Due::Stop => {}

@@ -4,6 +4,7 @@
 //! can see it; `conformance` holds it against the real one. This file follows a connection from its SYN to its reset.
 
 mod agenda;
+mod listener;
 mod sockets;
 
 use std::cmp::Reverse;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub(crate) use agenda::Due;
 use agenda::Entry;
 use fastrand::Rng;
+use listener::Listener;
 use rustix::io::Errno;
 use tproxy::net::Time;
 
@@ -56,11 +58,8 @@ pub(crate) struct Kernel {
     scheduled: u64,
     /// Connections whose relay's end has an edge to be looked at.
     pub(crate) edges: VecDeque<ConnId>,
-    pub(crate) listening: bool,
-    pub(crate) queue: VecDeque<ConnId>,
-    pub(crate) listener_edge: bool,
-    pub(crate) listener_owed: bool,
-    /// Open in the relay's process, the listener not counted.
+    pub(crate) listeners: Vec<Listener>,
+    /// Open in the relay's process, the listeners not counted.
     pub(crate) open: usize,
     /// Pipes among them, two descriptors each.
     pub(crate) pipes: usize,
@@ -81,10 +80,7 @@ impl Kernel {
             agenda: BinaryHeap::new(),
             scheduled: 0,
             edges: VecDeque::new(),
-            listening: true,
-            queue: VecDeque::new(),
-            listener_edge: false,
-            listener_owed: true,
+            listeners: Vec::new(),
             open: 0,
             pipes: 0,
             spliced: 0,
@@ -99,11 +95,11 @@ impl Kernel {
 
     // ---- connections come about ----
 
-    /// A client that wants to connect to the relay.
-    pub(crate) fn dial_relay(&mut self, caps: [usize; 4]) -> ConnId {
+    /// A client that wants to connect to this listener of the relay.
+    pub(crate) fn dial_relay(&mut self, caps: [usize; 4], to: usize) -> ConnId {
         let conn = self.socket(caps, Life::Connecting, Life::Gone);
         let delay = self.delay();
-        self.after(delay, Due::Syn { conn, tries: 0 });
+        self.after(delay, Due::Syn { conn, to, tries: 0 });
         conn
     }
 
@@ -125,27 +121,6 @@ impl Kernel {
         self.conns.len() - 1
     }
 
-    fn syn(&mut self, conn: ConnId, tries: u32) {
-        if self.conns[conn].peer.life != Life::Connecting {
-            return;
-        }
-        if !self.listening {
-            return self.fail(conn, Who::Peer, Errno::CONNREFUSED);
-        }
-        if self.queue.len() > self.laws.backlog {
-            // A full queue drops SYNs (K7), and the client tries again.
-            return match tries {
-                5 => self.fail(conn, Who::Peer, Errno::TIMEDOUT),
-                _ => self.after(Duration::from_secs(1 << tries), Due::Syn { conn, tries: tries + 1 }),
-            };
-        }
-        self.conns[conn].peer.life = Life::Open;
-        self.conns[conn].relay.life = Life::Open;
-        self.queue.push_back(conn);
-        self.listener_edge = true;
-        self.stirred.push(conn);
-    }
-
     fn dialled(&mut self, conn: ConnId, error: Option<Errno>) {
         if self.conns[conn].relay.life != Life::Connecting {
             return;
@@ -160,28 +135,6 @@ impl Kernel {
                 }
                 self.edge(conn);
             }
-        }
-    }
-
-    /// Takes a client off the queue. The descriptor comes first, as in Linux' `do_accept`.
-    pub(crate) fn accept(&mut self) -> Result<ConnId, Errno> {
-        if self.open >= self.laws.descriptors {
-            return Err(Errno::MFILE);
-        }
-        let Some(conn) = self.queue.pop_front() else {
-            self.listener_owed = true;
-            return Err(Errno::AGAIN);
-        };
-        self.open += 1;
-        Ok(conn)
-    }
-
-    /// The listener goes, and with it who waits in its queue.
-    pub(crate) fn stop_listening(&mut self) {
-        self.listening = false;
-        self.listener_edge = false;
-        while let Some(conn) = self.queue.pop_front() {
-            self.close(conn, Who::Relay, true);
         }
     }
 

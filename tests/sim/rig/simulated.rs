@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::Net;
+use tproxy::net::{ListenOptions, Net, Token};
 
 use super::{QUIET, Rig};
 use crate::conn::{Life, Who};
@@ -33,7 +33,10 @@ impl Rig for Sim {
 
     fn new() -> Self {
         let world = Rc::new(RefCell::new(World::new(Rc::new(Plan::empty()), Trace::hash_only())));
-        Self { net: SimNet(Rc::clone(&world)), listener: Some(SimListener(world)) }
+        let at = world.borrow().plan.config.routes[0].from.clone();
+        let mut net = SimNet(world);
+        let (listener, _) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
+        Self { net, listener: Some(listener) }
     }
 
     fn net(&mut self) -> &mut SimNet<true> {
@@ -77,7 +80,7 @@ impl Rig for Sim {
     fn knock(&mut self) -> usize {
         self.world(|world| {
             world.owners.push(None);
-            world.kernel.dial_relay([CAP; 4])
+            world.kernel.dial_relay([CAP; 4], 0)
         })
     }
 

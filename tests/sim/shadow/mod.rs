@@ -4,14 +4,13 @@ mod opening;
 mod session;
 mod words;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Session};
-use tproxy::Config;
-use tproxy::net::{Hints, Peer, Ready, Time};
+use tproxy::net::{Hints, Owner, Peer, Ready, Time};
+use tproxy::{Config, Route};
 pub(crate) use words::{connect_word, fault_word};
 
 use crate::kernel::ConnId;
@@ -19,6 +18,17 @@ use crate::plan::Plan;
 
 /// The share by which a pause of accepting may be longer or shorter.
 pub(crate) const PAUSE_JITTER: f64 = 0.25;
+
+/// What the relay was told of a listener.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Door {
+    /// An event said that clients wait, and accept has not said since that there are none.
+    pub(crate) announced: bool,
+    /// Accept was called in this turn.
+    pub(crate) asked: bool,
+    /// Turns in a row in which it could have been called and was not.
+    pub(crate) passed_over: usize,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -49,9 +59,9 @@ pub(crate) struct Shadow {
     /// Pauses since the last client, and clients lost since then.
     pauses: u32,
     lost: u32,
-    /// The address of the last connect, and that of the next, if the last failed at once.
+    /// The address of the last connect, and what the next may be, if the last failed at once.
     pub(crate) dialling: Option<SocketAddr>,
-    dial_due: Option<SocketAddr>,
+    dial_due: Vec<SocketAddr>,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -85,6 +95,10 @@ pub(crate) struct Shadow {
     pub(crate) vain_calls: usize,
     /// Calls of accept in this turn.
     pub(crate) accepts: usize,
+    /// Something kept, or may have kept, the relay from accepting in this turn.
+    pub(crate) hindered: bool,
+    /// What is known of each listener.
+    pub(crate) doors: Vec<Door>,
 }
 
 impl Shadow {
@@ -109,7 +123,7 @@ impl Shadow {
             pauses: 0,
             lost: 0,
             dialling: None,
-            dial_due: None,
+            dial_due: Vec::new(),
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,
@@ -128,6 +142,8 @@ impl Shadow {
             freed: false,
             vain_calls: 0,
             accepts: 0,
+            hindered: false,
+            doors: vec![Door::default(); plan.config.routes.len()],
         }
     }
 
@@ -149,10 +165,15 @@ impl Shadow {
         self.owners[conn] = Some((session, peer));
     }
 
+    /// The settings of this session.
+    pub(crate) fn route(&self, it: &Session) -> &Route {
+        &self.config.routes[it.route]
+    }
+
     /// A request to stop is delivered, while these clients wait to be accepted.
-    pub(crate) fn stopped(&mut self, now: Time, queue: &VecDeque<ConnId>) {
+    pub(crate) fn stopped(&mut self, now: Time, waiting: Vec<ConnId>) {
         if self.stops.is_empty() {
-            self.came_before.extend(queue);
+            self.came_before = waiting;
         }
         self.stops.push(now);
         self.stop_turn.get_or_insert(self.turn);
@@ -166,8 +187,8 @@ impl Shadow {
 
     /// Has nothing been passed on for so long that a timeout may strike?
     pub(crate) fn is_inactive(&self, it: &Session) -> bool {
-        let half_close = self.config.routes[0].half_close_timeout.filter(|_| it.is_half_closed());
-        let wait = self.config.routes[0].idle_timeout.into_iter().chain(half_close).min();
+        let half_close = self.route(it).half_close_timeout.filter(|_| it.is_half_closed());
+        let wait = self.route(it).idle_timeout.into_iter().chain(half_close).min();
         it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
     }
 
@@ -175,6 +196,9 @@ impl Shadow {
 
     /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
     pub(crate) fn saw(&mut self, event: Ready) {
+        if let Owner::Listener(index) = event.token.owner() {
+            return self.doors[usize::from(index)].announced = true;
+        }
         let (token, hints, peer) = (event.token, event.hints, event.token.peer() as usize);
         let slot = self.slots.get(token.key()).copied().flatten();
         let Some(session) = slot.filter(|session| self.sessions[*session].tokens[peer] == Some(token)) else {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tproxy::Route;
 use tproxy::net::{Peer, Token};
 
 use super::{PAUSE_JITTER, Session, Shadow, connect_word};
@@ -20,7 +21,9 @@ const LOST_MAX: u32 = 16;
 const ACCEPTS_PER_TURN: usize = 32;
 
 impl Shadow {
-    pub(crate) fn accepted(&mut self, result: Result<ConnId, Errno>) {
+    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>) {
+        self.doors[route].asked = true;
+        self.doors[route].announced &= result != Err(Errno::AGAIN);
         if self.stop_turn.is_some_and(|turn| self.turn > turn) {
             self.violation("accept was called after the drain had begun".to_owned());
         }
@@ -34,17 +37,18 @@ impl Shadow {
             self.violation(format!("accept is called {} times in one turn", self.accepts));
         }
         // Who waits for a descriptor goes first.
-        if result.is_ok() && self.config.routes[0].to.len() == 1 && self.config.routes[0].connect_attempts == 1 {
-            let timeout = self.config.routes[0].connect_timeout;
+        if result.is_ok() {
             let waits = self.live.iter().copied().find(|live| {
                 let it = &self.sessions[*live];
-                it.connected.is_none()
+                let Route { to, connect_attempts, connect_timeout, .. } = self.route(it);
+                (to.len(), *connect_attempts) == (1, 1)
+                    && it.connected.is_none()
                     && it.upstream.is_none()
                     && it.failures.is_empty()
                     && !it.refused_at_once
                     && !it.unwatched
                     && it.told == [None; 2]
-                    && self.now < it.began + timeout
+                    && self.now < it.began + *connect_timeout
             });
             if let Some(session) = waits {
                 self.violation(format!("a client is let in while session {session} waits for a descriptor"));
@@ -56,7 +60,7 @@ impl Shadow {
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
                 self.full |= self.live.len() >= self.limit;
-                self.sessions.push(Session::new(conn, self.now));
+                self.sessions.push(Session::new(conn, route, self.now));
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A client of its own is lost, and the next may be there. Too many in a row mean something else.
@@ -66,6 +70,7 @@ impl Shadow {
                 (self.shortage, self.lost) = (None, self.lost + 1);
             }
             Err(_) => {
+                self.hindered = true;
                 let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
                 self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
                 (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);
@@ -89,6 +94,7 @@ impl Shadow {
 
     /// Connect failed at once, or the new connection could not be watched.
     fn dial_failed(&mut self, error: Errno) {
+        self.hindered = true;
         let word = connect_word(error);
         let refused = !tproxy::net::errno::is_shortage(&error.into());
         let diallers = self.diallers();
@@ -108,16 +114,21 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed = false;
         self.progress |= result.is_ok();
-        if let Some(due) = self.dial_due.take()
-            && self.dialling != Some(due)
-        {
-            self.violation(format!("{:?} is dialled, and {due} is next", self.dialling));
+        let due = std::mem::take(&mut self.dial_due);
+        if !due.is_empty() && !due.iter().any(|one| Some(*one) == self.dialling) {
+            self.violation(format!("{:?} is dialled, and {due:?} is next", self.dialling));
         }
         if let Err(error) = result {
             self.dial_failed(error);
             if !tproxy::net::errno::is_shortage(&error.into()) {
-                let addresses = self.config.routes[0].to.iter().map(inet);
-                self.dial_due = addresses.skip_while(|one| Some(*one) != self.dialling).nth(1);
+                // Several sessions may have called it, each of its own route.
+                let routes = self.diallers().into_iter().map(|session| self.route(&self.sessions[session]));
+                let routes = routes
+                    .map(|route| route.to.iter().map(inet))
+                    .filter(|to| to.clone().any(|one| Some(one) == self.dialling));
+                let next: Option<Vec<_>> =
+                    routes.map(|mut to| to.by_ref().skip_while(|one| Some(*one) != self.dialling).nth(1)).collect();
+                self.dial_due = next.unwrap_or_default();
             }
         }
     }
@@ -149,26 +160,31 @@ impl Shadow {
                 if result.is_ok() {
                     let now = self.now;
                     self.own(conn, session, Peer::Upstream);
+                    let route = self.route(&self.sessions[session]).clone();
+                    if !route.to.iter().any(|one| Some(inet(one)) == self.dialling) {
+                        self.violation(format!(
+                            "session {session} dials {:?}, which is none of its route",
+                            self.dialling
+                        ));
+                    }
                     // Each address in its turn, as long as none failed at once.
-                    let due =
-                        inet(&self.config.routes[0].to[self.sessions[session].dials % self.config.routes[0].to.len()]);
+                    let due = inet(&route.to[self.sessions[session].dials % route.to.len()]);
                     if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
                     let it = &mut self.sessions[session];
-                    let (addresses, place) =
-                        (self.config.routes[0].to.len(), it.dials % self.config.routes[0].to.len());
+                    let (addresses, place) = (route.to.len(), it.dials % route.to.len());
                     let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
                         let round = u32::try_from(it.dials / addresses).unwrap() - 1;
                         now < *at + Duration::from_millis(50) * 2_u32.pow(round)
                     });
-                    let deadline = it.began + self.config.routes[0].connect_timeout;
+                    let deadline = it.began + route.connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();
                     it.share = now + deadline.since(now) / left;
                     it.tried = self.dialling.into_iter().collect();
                     it.upstream = Some(conn);
                     it.dials += 1;
-                    let (dials, attempts) = (it.dials, self.config.routes[0].connect_attempts as usize);
+                    let (dials, attempts) = (it.dials, route.connect_attempts as usize);
                     if let Some(at) = early {
                         self.violation(format!("session {session} dials {dials} times, the last at once after {at:?}"));
                     }

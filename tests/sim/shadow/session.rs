@@ -57,6 +57,8 @@ pub(crate) struct Ending {
 pub(crate) struct Session {
     /// Its place in the plan.
     pub(crate) plan: usize,
+    /// The route of the listener it came to.
+    pub(crate) route: usize,
     pub(crate) client: ConnId,
     /// The connection under way, or the one that stands.
     pub(crate) upstream: Option<ConnId>,
@@ -132,9 +134,10 @@ pub(crate) struct Session {
 
 impl Session {
     /// A client was accepted.
-    pub(crate) fn new(client: ConnId, now: Time) -> Self {
+    pub(crate) fn new(client: ConnId, route: usize, now: Time) -> Self {
         Self {
             plan: client,
+            route,
             client,
             upstream: None,
             began: now,

@@ -62,7 +62,7 @@ impl World {
         let mut owners = Vec::new();
         for (i, session) in plan.sessions.iter().enumerate() {
             kernel.now = Time::START + session.start;
-            let conn = kernel.dial_relay(session.client.caps);
+            let conn = kernel.dial_relay(session.client.caps, session.route);
             peers.push(Peer::new(plan.seed, i, true, conn, session.client.clone()));
             owners.push(Some(i));
         }

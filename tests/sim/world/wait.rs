@@ -90,7 +90,8 @@ impl World {
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
         });
         if stop {
-            self.shadow.stopped(now, &self.kernel.queue);
+            let waiting = self.kernel.listeners.iter().flat_map(|listener| &listener.queue);
+            self.shadow.stopped(now, waiting.copied().collect());
             messages.push(Message::Stop);
         }
         Ok(now)
@@ -140,7 +141,9 @@ impl World {
 
     fn add_spurious(&mut self, ready: &mut Vec<Ready>) -> bool {
         if self.rng.u8(..8) == 0 {
-            ready.push(Ready { token: Token::listener(0), hints: Hints::READABLE });
+            let listeners = self.plan.config.routes.len();
+            let index = if listeners > 1 { self.rng.usize(..listeners) } else { 0 };
+            ready.push(Ready { token: Token::listener(u16::try_from(index).unwrap()), hints: Hints::READABLE });
             return true;
         }
         let watched = self.kernel.conns.iter().filter_map(|conn| conn.watch.token);

@@ -1,0 +1,86 @@
+//! Listening sockets, and the clients that wait at them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{ConnId, Due, Kernel};
+use crate::conn::{Life, Who};
+
+/// A listening socket. Its index is that of its token.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) open: bool,
+    pub(crate) queue: VecDeque<ConnId>,
+    /// A client came, and no event has said so.
+    pub(super) edge: bool,
+    /// The relay was told that the queue is empty, and is owed an event for the next client.
+    pub(super) owed: bool,
+}
+
+impl Listener {
+    /// Would an event come now?
+    pub(crate) fn is_ready(&self, linux: bool) -> bool {
+        self.open && !self.queue.is_empty() && if linux { self.edge } else { self.owed }
+    }
+
+    /// Its event is delivered.
+    pub(crate) fn announce(&mut self) {
+        (self.edge, self.owed) = (false, false);
+    }
+}
+
+impl Kernel {
+    /// Another listener.
+    pub(crate) fn listen(&mut self) {
+        self.listeners.push(Listener { open: true, queue: VecDeque::new(), edge: false, owed: true });
+    }
+
+    /// Does any of them listen?
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.open)
+    }
+
+    pub(super) fn syn(&mut self, conn: ConnId, to: usize, tries: u32) {
+        if self.conns[conn].peer.life != Life::Connecting {
+            return;
+        }
+        if !self.listeners[to].open {
+            return self.fail(conn, Who::Peer, Errno::CONNREFUSED);
+        }
+        if self.listeners[to].queue.len() > self.laws.backlog {
+            // A full queue drops SYNs (K7), and the client tries again.
+            return match tries {
+                5 => self.fail(conn, Who::Peer, Errno::TIMEDOUT),
+                _ => self.after(Duration::from_secs(1 << tries), Due::Syn { conn, to, tries: tries + 1 }),
+            };
+        }
+        self.conns[conn].peer.life = Life::Open;
+        self.conns[conn].relay.life = Life::Open;
+        self.listeners[to].queue.push_back(conn);
+        self.listeners[to].edge = true;
+        self.stirred.push(conn);
+    }
+
+    /// Takes a client off the queue. The descriptor comes first, as in Linux' `do_accept`.
+    pub(crate) fn accept(&mut self, from: usize) -> Result<ConnId, Errno> {
+        if self.open >= self.laws.descriptors {
+            return Err(Errno::MFILE);
+        }
+        let Some(conn) = self.listeners[from].queue.pop_front() else {
+            self.listeners[from].owed = true;
+            return Err(Errno::AGAIN);
+        };
+        self.open += 1;
+        Ok(conn)
+    }
+
+    /// The listener goes, and with it the clients that wait in its queue.
+    pub(crate) fn stop_listening(&mut self, index: usize) {
+        self.listeners[index].open = false;
+        while let Some(conn) = self.listeners[index].queue.pop_front() {
+            self.close(conn, Who::Relay, true);
+        }
+    }
+}
