@@ -48,14 +48,24 @@ impl fmt::Display for Error {
                     "the upstream {upstream} is this relay itself, which listens on {listening}; choose another address or port"
                 )
             }
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}{}", advice(error)),
             Self::Descriptors { limit } => {
                 write!(f, "the limit of {limit} open files leaves no room for a session (raise `ulimit -n`)")
             }
             Self::Start(error) => write!(f, "cannot start: {error}"),
             Self::Wait(error) => write!(f, "cannot wait for events: {error}"),
-            Self::Accept(error) => write!(f, "the listener is dead: {error}"),
+            Self::Accept(error) => write!(f, "cannot accept clients any more: {error}"),
         }
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrInUse => " (another process listens there; choose another port, or stop it)",
+        io::ErrorKind::AddrNotAvailable => " (this machine does not have that address)",
+        _ => "",
     }
 }
 

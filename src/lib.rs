@@ -74,8 +74,8 @@
 //!
 //! | where | file |
 //! |---|---|
-//! | what happens on EMFILE | `reactor/descriptors.rs`; the table of error numbers is `net/errno.rs` |
-//! | where an option is added | `cli/settings.rs`, and its field in `config/` |
+//! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/descriptors.rs` in connect; error numbers in `net/errno.rs` |
+//! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
 //! | where a name is looked up | `cli/address.rs`, once, at start |
 //! | how many sessions there may be | `config/limits.rs` |
@@ -167,7 +167,7 @@ impl Relay {
             info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
         }
         let worst = worst_case(&config, limits) >> 20;
-        info!("buffers of {} KiB, at worst {worst} MiB of them", config.buffer_size >> 10);
+        info!("buffers of {} KiB, at most {worst} MiB in total", config.buffer_size >> 10);
         Ok(Self { reactor, control })
     }
 

@@ -12,7 +12,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
@@ -22,6 +22,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// At exit, how long to wait for the next line to be written before giving up.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// And for all of them.
+const FLUSH_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// The relay's log, until the process ends.
 #[derive(Clone)]
@@ -66,10 +69,12 @@ pub(crate) fn start(level: LevelFilter) -> io::Result<LogQueue> {
 }
 
 impl LogQueue {
-    /// Waits until the last lines are written, or none was for a while.
+    /// Waits until the last lines are written, for at most a second each and five seconds in all.
+    #[expect(clippy::disallowed_methods, reason = "the loop has ended")]
     pub(crate) fn finish(&self) {
+        let begun = Instant::now();
         let mut queue = self.queue();
-        while queue.busy || !queue.lines.is_empty() {
+        while (queue.busy || !queue.lines.is_empty()) && begun.elapsed() < FLUSH_TIMEOUT_MAX {
             let taken = queue.taken;
             let stuck = |queue: &mut Queue| queue.taken == taken && (queue.busy || !queue.lines.is_empty());
             let waited = self.shared.taken.wait_timeout_while(queue, FLUSH_TIMEOUT, stuck);
@@ -92,8 +97,12 @@ impl LogQueue {
             return;
         }
         queue.lines.push_back(line);
+        let is_first = queue.lines.len() == 1;
         drop(queue);
-        self.shared.filled.notify_one();
+        // The thread sleeps only while the queue is empty.
+        if is_first {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// The thread.

@@ -1,4 +1,4 @@
-//! Addresses as people write them, and what is said of those that cannot be.
+//! Addresses on the command line: parsing them, and looking up names.
 
 use std::collections::HashSet;
 use std::io;
@@ -58,7 +58,7 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or(rest);
-        return Err(format!("{scheme}:// is not part of it; write {rest}"));
+        return Err(format!("leave out {scheme}://; write {rest}"));
     }
     let (name, port) = match text.rsplit_once(':') {
         _ if text.parse::<Ipv6Addr>().is_ok() => {

@@ -1,4 +1,4 @@
-//! The command line: what people write, and what is said when it is wrong.
+//! The command line: parsing, and errors in one line.
 
 mod address;
 mod quantity;
@@ -57,8 +57,8 @@ const AFTER_HELP: &str = "\
 TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days. SIZE is 4096, 64k or 1M; k is 1024.
 RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q does.
 
-SIGINT and SIGTERM: no new clients, the sessions finish. A second one does not wait.
-Exit codes: 0 drained, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
+SIGINT and SIGTERM: no new clients, the sessions finish. A second signal resets what is left.
+Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
 
 /// Reads the command line and RUST_LOG.
 pub(crate) fn parse() -> Result<Options, Answer> {
@@ -117,7 +117,17 @@ mod tests {
         let readme = include_str!("../../README.md");
         let help = Args::command().render_long_help().to_string();
         // Options of other programs that README runs.
-        let foreign = ["--path", "--locked", "--open", "--bind", "--release", "--test", "--bench"];
+        let foreign = [
+            "--retry",
+            "--retry-connrefused",
+            "--path",
+            "--locked",
+            "--open",
+            "--bind",
+            "--release",
+            "--test",
+            "--bench",
+        ];
         let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
         let options: Vec<_> =
             words.filter(|word| word.starts_with("--") && word.contains(char::is_alphabetic)).collect();

@@ -46,7 +46,7 @@ pub(super) fn buffer_size(text: &str) -> Result<usize, String> {
     let digits = count.bytes().all(|byte| byte.is_ascii_digit());
     match (count.parse::<usize>().ok().filter(|_| digits), unit) {
         (Some(count), Some(unit)) if Config::BUFFER_SIZES.contains(&count.saturating_mul(unit)) => Ok(count * unit),
-        (Some(_), Some(_)) => Err("a buffer has 4k to 16M".to_owned()),
+        (Some(_), Some(_)) => Err("a buffer must be 4k to 16M".to_owned()),
         (None, _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
     }
 }

@@ -57,13 +57,13 @@ pub(crate) struct Settings {
 
     /// Bytes in a buffer, 4k to 16M. A direction has one only while it holds bytes
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = buffer_size)]
-    #[arg(help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(help_heading = "Memory", allow_hyphen_values = true)]
     buffer_size: usize,
 
-    /// Pass bytes through a pipe in the kernel instead of copying them: auto while the reads of a direction are large.
+    /// Move bulk through a pipe in the kernel instead of copying it. auto: while the reads of a direction are large.
     /// At most 32 pipes are used; without a free pipe, bytes are copied. on makes small messages 50 % more expensive
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = splice())]
-    #[arg(help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(help_heading = "Memory", allow_hyphen_values = true)]
     splice: Splice,
 
     /// Sessions at a time. More clients wait in the kernel's queue [default: what the limit of open files allows]

@@ -16,7 +16,7 @@
 //! | EBADF, EINVAL, ENOTSOCK | the listener is dead | unreachable | reset | copy |
 //! | any other | shortage of an unknown kind | unreachable | reset | copy |
 //!
-//! Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`, `splice(2)`, and `tcp(7)`.
+//! An empty cell is as *any other*. Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`, `splice(2)`, and `tcp(7)`.
 
 use std::io::{self, ErrorKind};
 
@@ -31,9 +31,9 @@ pub enum AcceptError {
     Interrupted,
     /// This client is lost; the next may be there.
     ClientGone,
-    /// The listener is no listener (any more).
+    /// The descriptor is not a listener.
     Dead,
-    /// Something is short, known or not: leave accept alone for a while.
+    /// A resource is short, or the error is unknown: pause accepting.
     Shortage,
 }
 
@@ -71,7 +71,7 @@ pub enum ConnectError {
     /// The connection was established and is gone again. Only a peer that answered can reset: a refusal is
     /// ECONNREFUSED (`tcp(7)`). What it said before can still be read.
     WasEstablished,
-    /// Nobody listens there.
+    /// Nothing listens there.
     Refused,
     /// No answer came.
     Timeout,
@@ -79,7 +79,7 @@ pub enum ConnectError {
     NoPorts,
     /// Descriptors, memory or watches are short.
     Shortage,
-    /// There is no way.
+    /// The network has no route, or the error is another one.
     Unreachable,
 }
 

@@ -20,7 +20,7 @@ pub enum Message {
 /// A control belongs to one relay. It may be made before the relay is bound (see
 /// [`Relay::bind_with`](crate::Relay::bind_with)), so that a signal that arrives in between is not lost.
 ///
-/// [`AsFd`] gives a descriptor for signal handlers: a byte written to it is a stop request.
+/// [`AsFd`] gives a descriptor for signal handlers: any byte but 0 written to it is a stop request.
 #[derive(Debug, Clone)]
 pub struct Control {
     shared: Arc<Shared>,
@@ -67,7 +67,7 @@ impl Control {
     }
 
     fn write(&self, byte: u8) {
-        // The only failure is a full pipe. Then the loop has enough bytes to find, each of which wakes it.
+        // The only failure is a full buffer. Then the loop has unread bytes that wake it.
         let _ = (&self.shared.tx).write(&[byte]);
     }
 

@@ -21,7 +21,7 @@
 //! | fact | what the kernel does |
 //! |---|---|
 //! | K1 | bytes that came before a reset can be read; then the error, once; then it looks like the end |
-//! | K2 | a write may be told that error instead, and the bytes stay |
+//! | K2 | a write may return that error instead; the bytes stay readable |
 //! | K3 | to close over unread input is to reset |
 //! | K4 | a killed process says FIN; with SO_LINGER {1, 0} armed it resets |
 //! | K5 | an urgent byte is lost from the stream unless SO_OOBINLINE is set |
@@ -31,12 +31,12 @@
 //! | K9 | to write to a closed peer succeeds once, then is EPIPE; what it said stays readable |
 //! | K10 | shutdown, disarm, close: all bytes arrive, then the FIN |
 //! | K11 | to reset throws away what had not been delivered |
-//! | K12 | after a FIN reads say the end, whatever comes: a reset shows in the ERROR edge and SO_ERROR alone |
+//! | K12 | after a FIN, reads return 0 whatever happens; only the ERROR edge and SO_ERROR show a reset |
 //! | K13 | accepted sockets inherit their listener's options |
 //! | K14 | a socket may connect to itself |
 //! | K15 | a read stops short at the urgent mark, and no edge follows; splice says EAGAIN there, and 0 once the FIN came |
 //! | K16 | a reset after the FIN is EPIPE and the end was true; without, ECONNRESET, and the end is a lie |
-//! | K17 | what SIOCOUTQ counts is not acknowledged, the FIN as one; that none is left raises no edge |
+//! | K17 | SIOCOUTQ counts unacknowledged bytes, a FIN as one; no edge tells when it reaches 0 |
 //! | K18 | a UDP socket can be bound to an address if and only if it is ours |
 //! | K19 | TCP_INFO counts what was received, the FIN as one, and still does after a reset |
 //! | K20 | AF_UNIX: a peer closes over unread input: our write gives EPIPE; read gives its data, then ECONNRESET, then EOF. SO_ERROR, if asked in between, consumes the ECONNRESET |

@@ -43,8 +43,8 @@ impl<N: Net> Reactor<N> {
                     Decision::Skip => {}
                     Decision::Empty => {
                         self.listeners.set_empty(index);
-                        if self.descriptors.note_enough() {
-                            info!("accept: resumed, the queue is empty");
+                        if !self.listeners.is_waiting() && self.descriptors.note_enough() {
+                            info!("accept: resumed, no client waits");
                         }
                     }
                     Decision::Pause(pause) => {

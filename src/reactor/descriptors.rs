@@ -13,8 +13,8 @@ use crate::net::{Stream, Time, Token};
 /// How long the first waiter waits before it tries again, if no session's end gives it a descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Sessions that wait for a descriptor, in the order they came. Only the first is woken: if it gets a descriptor, it
-/// wakes the next.
+/// Sessions that wait for a descriptor, in the order they came. When one may be free, the first is woken; if it gets a
+/// descriptor, it wakes the next. An event of its own makes a waiter try out of turn.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     /// By their client's token. Entries of sessions that have ended, or that no longer wait, are skipped.

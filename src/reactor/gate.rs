@@ -18,7 +18,7 @@ const SKIPS_MAX: u32 = 16;
 /// The one pause of accepting.
 ///
 /// ```text
-///             an error of no single client's              the alarm, or a session ended
+///             a shortage, or 16 clients lost in a row     the alarm, or a session ended
 ///   Open ──────────────────────────────────► Paused ────────────────────────────────────► Open
 /// ```
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Gate {
     paused: Option<Time>,
     /// Pauses since the last client.
     pauses: u32,
-    /// Clients lost since the last client.
+    /// Clients lost in a row.
     skips: u32,
 }
 

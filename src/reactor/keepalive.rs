@@ -52,5 +52,7 @@ impl Pending {
             }
             self.queue.pop_front();
         }
+        // A burst leaves no memory behind.
+        self.queue.shrink_to_fit();
     }
 }

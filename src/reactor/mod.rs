@@ -101,7 +101,7 @@ pub struct Reactor<N: Net> {
     totals: Totals,
 }
 
-/// How much of everything there is now, for tests and the curious.
+/// How much of everything there is now, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gauges {
     /// Sessions in the table.

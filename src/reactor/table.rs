@@ -8,8 +8,8 @@ use slab::Slab;
 use super::session::Session;
 use crate::net::{Peer, Stream, Token};
 
-/// Sessions the table has room for from the beginning, unless the limit is lower. So it need not be moved while it
-/// grows. Room that was never touched is no memory yet.
+/// Slots reserved at start, unless the limit is lower, so that the table does not move while it grows. Untouched slots
+/// take no memory.
 const RESERVED: usize = 1 << 16;
 
 /// The sessions and their queues. A session is on each queue at most once.

@@ -32,7 +32,7 @@ pub struct Flow<P> {
     bulk: Bulk,
     /// Bytes of the preface that are still to be written and are not counted in `moved`.
     uncounted: u16,
-    /// The pair's note: the source's FIN was read before that of the other flow's source.
+    /// Set by the pair: the source's FIN was read before that of the other flow's source.
     pub(super) finished_first: bool,
     /// The source failed before the target did.
     pub(super) failed_first: bool,
@@ -184,7 +184,7 @@ impl<P> Flow<P> {
                     let result = self.read(source, pool, slice, &mut pass);
                     self.failed_first |= source.first_error().is_some() && target.first_error().is_none();
                     match result {
-                        // What has arrived meanwhile would be little: others first.
+                        // Little has arrived since. Let others run first.
                         ReadResult::Bytes(_) if self.splices() => slice = 0,
                         ReadResult::Bytes(count) => slice = slice.saturating_sub(count),
                         ReadResult::Nothing => {}
@@ -278,7 +278,7 @@ impl<P> Flow<P> {
         result
     }
 
-    /// Returns the lease. Every way out of a session comes through here, or the pool would count for ever.
+    /// Returns the lease. Every way out of a session must call this, otherwise the pool counts the lease as lent for ever.
     pub(super) fn give_back(&mut self, pool: &mut Pool<P>) {
         if let Some(lease) = self.lease.take() {
             pool.take_back(lease);

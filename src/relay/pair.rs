@@ -113,9 +113,9 @@ impl<S: Stream> Pair<S> {
         if self.has_dead_side() { Fate::OneSideDead } else { Fate::Relaying }
     }
 
-    /// Does moving bytes from this peer count as progress? Throwing away does while the source may yet get an answer,
-    /// so not when the other flow is cut too, nor when a side is dead. Then a reset is all there is to tell, and a peer
-    /// that only writes must not put it off.
+    /// Does moving bytes from this peer count as progress? Throwing bytes away counts only while the peer that sends them
+    /// may still get an answer: not when both flows are cut, nor when a side is dead. Then only a reset is left to tell,
+    /// and a peer that only writes must not put it off.
     pub fn is_progress(&self, source: Peer) -> bool {
         let cut = |peer| self.flow(peer).state() == State::Cut;
         !cut(source) || !(cut(source.other()) || self.has_dead_side())
@@ -150,7 +150,7 @@ impl<S: Stream> Pair<S> {
         usize::from(self.client.first_error().is_some()) + usize::from(self.upstream.first_error().is_some())
     }
 
-    /// Bytes the living have not acknowledged, both sides together.
+    /// Bytes that were written to sides that have not failed, and are not acknowledged yet.
     pub fn unacked(&self) -> usize {
         self.client.unacked() + self.upstream.unacked()
     }

@@ -175,7 +175,7 @@ mod tests {
         let mut pool = pool(4);
         assert!(!pool.take_pipe_request());
         assert!(pool.lend_pipe(after(1)).is_none());
-        assert!(!pool.take_pipe_request(), "who has not read two full buffers gets no pipe");
+        assert!(!pool.take_pipe_request(), "a flow gets no pipe before two large reads");
         for (pipe, count) in [('a', 1), ('b', 2)] {
             assert!(pool.lend_pipe(after(2)).is_none());
             assert!(pool.take_pipe_request() && !pool.take_pipe_request(), "a wish is told once");

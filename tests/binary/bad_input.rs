@@ -137,7 +137,7 @@ fn help_is_grouped_and_no_error() {
             "--quiet",
             "RUST_LOG",
             "127.0.0.1:6101",
-            "Exit codes: 0 drained",
+            "Exit codes: 0 all sessions finished",
         ] {
             assert!(help.contains(part), "{part} is missing: {help}");
         }

@@ -30,7 +30,7 @@ fn a_dead_listener_ends_the_relay_with_1_and_resets_its_sessions() {
     // A listening socket that was shut down gives EINVAL to accept.
     rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
     assert_eq!(relay.code(), 1);
-    relay.log.wait_for(" ERROR [tproxy] the listener is dead: Invalid argument (os error 22)");
+    relay.log.wait_for(" ERROR [tproxy] cannot accept clients any more: Invalid argument (os error 22)");
     assert_eq!((end_of(&client), end_of(&server)), (Ended::Reset, Ended::Reset));
 }
 
@@ -111,8 +111,8 @@ fn an_address_that_is_taken_is_3() {
     let finished = relay_to("127.0.0.1:9").from(address).run();
     assert_eq!(finished.code, 3);
     let said = finished.stderr.join("\n");
-    let line = format!(" ERROR [tproxy] cannot listen on {address}: Address already in use (os error 98)");
-    assert!(said.ends_with(&line), "{said}");
+    let line = format!(" ERROR [tproxy] cannot listen on {address}: Address already in use (os error 98) (another process");
+    assert!(said.contains(&line), "{said}");
 }
 
 #[test]

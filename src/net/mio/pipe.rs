@@ -50,7 +50,7 @@ mod linux {
             Ok(splice(from, None, &self.entry, None, self.size.min(most), SpliceFlags::NONBLOCK)?)
         }
 
-        /// `count` is exactly what is in it: were it more, the last piece would be held back, for more seems to come.
+        /// `count` must be exactly what the pipe holds. With more, the kernel expects more to come and delays the last piece.
         pub(in crate::net::mio) fn splice_out(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, into, None, count, SpliceFlags::NONBLOCK)?)
         }

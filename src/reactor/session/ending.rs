@@ -30,12 +30,12 @@ pub(super) struct Ending {
 pub(super) enum Next {
     /// Everything arrived.
     Over,
-    /// Ask again then. If that moment has come, waiting is no use any more.
+    /// Ask again then. If that time has passed, stop waiting.
     Wait(Time),
 }
 
 impl Ending {
-    /// An ending that begins now. How much is not acknowledged, it has still to be told.
+    /// An ending that begins now. [`acknowledged`](Self::acknowledged) tells it how much is pending.
     pub(super) fn new(now: Time) -> Self {
         let secs = u32::try_from(now.as_nanos().div_ceil(NANOS_PER_SEC)).unwrap_or(u32::MAX);
         Self { since_secs: NonZeroU32::new(secs).unwrap_or(NonZeroU32::MIN), unacked: 0 }

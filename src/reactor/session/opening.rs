@@ -75,7 +75,7 @@ impl<N: Net> Reactor<N> {
             session.stage.unexpected("opened");
             return;
         };
-        // A client that only finished speaking is kept. One that reset its connection is beyond help.
+        // A client that only finished speaking is kept. A reset of its connection ends the session.
         opening.client.check_error();
         if opening.client.first_error().is_some() {
             return self.end(key, Some(Cause::ClientGone));
