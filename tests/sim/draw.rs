@@ -76,12 +76,18 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let crash = one_in(rng, 12).then(|| pause(rng));
     let faults = if one_in(rng, 2) { Faults::Drawn(odds(rng)) } else { Faults::NONE };
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
-    let mut plan = Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops };
+    let mut plan =
+        Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops, stop_now: None };
     splice(&mut plan);
     // From sources of their own, as with pipes. A stop while more clients wait than one turn lets in:
     let rng = &mut Rng::with_seed(mix(seed ^ 0x0073_746f_7073));
     if count > 32 && together && one_in(rng, 2) {
         plan.stops = vec![Duration::from_nanos(rng.u64(delay.0..=delay.1))];
+    }
+    let rng = &mut Rng::with_seed(mix(seed ^ 0x6e6f_7721));
+    if one_in(rng, 24) {
+        // At times together with a request to drain.
+        plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
     }
     routes(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);

@@ -102,9 +102,12 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
                     world.shadow.fatal = true;
                     return;
                 }
+                if more && world.shadow.stop_now {
+                    return world.shadow.violation("it was asked to stop at once, and goes on".to_owned());
+                }
                 if !more {
                     // Nobody asked it to, or it left somebody behind.
-                    if world.shadow.stops.is_empty() || !world.shadow.live.is_empty() {
+                    if world.shadow.stop_turn.is_none() || !world.shadow.live.is_empty() {
                         world.shadow.violation("the loop ended before its time".to_owned());
                     }
                     break;

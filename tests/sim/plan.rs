@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) crash: Option<Duration>,
     /// When the relay is asked to stop. After the last it is asked again at rest, so that every run ends.
     pub(crate) stops: Vec<Duration>,
+    /// When it is asked to stop without a drain.
+    pub(crate) stop_now: Option<Duration>,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             noise: Noise::NONE,
             crash: None,
             stops: Vec::new(),
+            stop_now: None,
         }
     }
 }

@@ -195,6 +195,11 @@ fn clocks() -> Vec<Scenario> {
         ("asked to stop, and no patience", drain(stop(slow(), vec![10 * MS]), Some(Duration::ZERO))),
         ("asked to stop, and little patience", drain(stop(slow(), vec![10 * MS]), Some(10 * MS))),
         ("asked to stop, and all patience", drain(stop(slow(), vec![10 * MS]), None)),
+        ("asked to stop at once", with(slow(), |plan| plan.stop_now = Some(10 * MS))),
+        (
+            "asked to drain, then to stop at once",
+            with(stop(slow(), vec![10 * MS]), |plan| plan.stop_now = Some(20 * MS)),
+        ),
         ("asked to stop before anyone came", stop(echo(), vec![Duration::ZERO])),
     ]
 }

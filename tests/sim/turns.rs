@@ -49,9 +49,12 @@ impl World {
         for index in 0..self.shadow.live.len() {
             let session = self.shadow.live[index];
             let it = &self.shadow.sessions[session];
+            // After an error, what is only thrown away is no progress: if it waits for a slice, no peer waits for that.
+            let backlog = self.shadow.backlog > 0;
+            let wasted = |peer: Peer| backlog && it.trouble.is_some() && it.told[peer.other() as usize].is_some();
             let could_move = it.upstream.is_some()
                 && it.connected.is_some()
-                && Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some());
+                && Peer::BOTH.iter().any(|peer| !wasted(*peer) && self.movable(it, *peer).is_some());
             // What could move is not inactive: an alarm lets it move, or it waits for a slice. So a timeout may strike
             // only a session with nothing to do.
             let due = self.shadow.is_inactive(it) && !(could_move && it.told == [None; 2]);

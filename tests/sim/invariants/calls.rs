@@ -23,6 +23,10 @@ impl World {
         {
             self.violation(format!("session {session}: {what}, although nothing was said of it"));
         }
+        // Keepalive of a socket that goes with this turn changes nothing.
+        if self.shadow.stop_now && what != "keep alive" {
+            self.violation(format!("{what} on connection {conn}, although everything is given up"));
+        }
         match owner {
             Some((session, _)) if self.shadow.sessions[session].connected.is_none() => {
                 self.violation(format!("{what} on connection {conn} before its session was connected"));
@@ -212,6 +216,9 @@ impl World {
 
     /// A stream goes: with a goodbye, or dropped.
     pub(crate) fn will_go(&mut self, conn: ConnId, armed: bool) {
+        if self.shadow.stop_now && !armed {
+            self.violation(format!("a goodbye to connection {conn}, although everything is given up"));
+        }
         self.shadow.progress = true;
         let Some((session, peer)) = self.shadow.owner(conn) else {
             return;

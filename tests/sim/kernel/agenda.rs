@@ -32,6 +32,8 @@ pub(crate) enum Due {
     Crash,
     /// Somebody asks the relay to stop.
     Stop,
+    /// Somebody asks it to stop without a drain.
+    StopNow,
 }
 
 /// Entries of one moment keep their order.
@@ -95,7 +97,7 @@ impl Kernel {
             Due::Syn { conn, to, tries } => self.syn(conn, to, tries),
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
-            Due::Wake { .. } | Due::Crash | Due::Stop => {}
+            Due::Wake { .. } | Due::Crash | Due::Stop | Due::StopNow => {}
         }
     }
 }

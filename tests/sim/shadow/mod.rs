@@ -46,6 +46,8 @@ pub(crate) struct Shadow {
     pub(crate) asleep: bool,
     /// When requests to stop were delivered.
     pub(crate) stops: Vec<Time>,
+    /// A request to stop without a drain was delivered: everything is given up.
+    pub(crate) stop_now: bool,
     /// Clients that waited in the queue when the first was delivered.
     pub(crate) came_before: Vec<ConnId>,
     /// Turn in which the first came.
@@ -114,6 +116,7 @@ impl Shadow {
             now: Time::START,
             asleep: false,
             stops: Vec::new(),
+            stop_now: false,
             came_before: Vec::new(),
             stop_turn: None,
             turn: 0,
@@ -179,10 +182,16 @@ impl Shadow {
         self.stop_turn.get_or_insert(self.turn);
     }
 
+    /// A request to stop without a drain is delivered.
+    pub(crate) fn stopped_now(&mut self) {
+        self.stop_now = true;
+        self.stop_turn.get_or_insert(self.turn);
+    }
+
     /// May sessions be reset now because the relay is to stop?
     pub(crate) fn is_given_up(&self, now: Time) -> bool {
         let deadline = self.stops.first().zip(self.config.drain_timeout).map(|(at, wait)| *at + wait);
-        self.fatal || self.stops.len() > 1 || deadline.is_some_and(|deadline| now >= deadline)
+        self.fatal || self.stop_now || self.stops.len() > 1 || deadline.is_some_and(|deadline| now >= deadline)
     }
 
     /// Has nothing been passed on for so long that a timeout may strike?

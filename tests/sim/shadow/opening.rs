@@ -24,7 +24,7 @@ impl Shadow {
     pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>) {
         self.doors[route].asked = true;
         self.doors[route].announced &= result != Err(Errno::AGAIN);
-        if self.stop_turn.is_some_and(|turn| self.turn > turn) {
+        if self.stop_turn.is_some_and(|turn| self.turn > turn) || self.stop_now && self.stops.is_empty() {
             self.violation("accept was called after the drain had begun".to_owned());
         }
         if let Some((at, pause)) = self.shortage

@@ -43,6 +43,7 @@ pub(crate) struct World {
     /// The outcome of the next connect, if a script says so.
     pub(crate) next_dial: Option<Dial>,
     pub(crate) stop_pending: bool,
+    pub(crate) stop_now_pending: bool,
     /// Nothing will happen by itself any more.
     pub(crate) at_rest: bool,
     quiet_alarms: u32,
@@ -73,6 +74,9 @@ impl World {
         for stop in &plan.stops {
             kernel.at(Time::START + *stop, Due::Stop);
         }
+        if let Some(at) = plan.stop_now {
+            kernel.at(Time::START + at, Due::StopNow);
+        }
         let shadow = Shadow::new(&plan);
         Self {
             kernel,
@@ -87,6 +91,7 @@ impl World {
             dials: 0,
             next_dial: None,
             stop_pending: false,
+            stop_now_pending: false,
             at_rest: false,
             quiet_alarms: 0,
             stale: Vec::new(),
@@ -123,6 +128,10 @@ impl World {
             Due::Stop => {
                 self.trace.note(self.kernel.now, || "a stop is asked for".to_owned());
                 self.stop_pending = true;
+            }
+            Due::StopNow => {
+                self.trace.note(self.kernel.now, || "a stop without a drain is asked for".to_owned());
+                self.stop_now_pending = true;
             }
             _ => {
                 self.trace.note(self.kernel.now, || format!("  {due:?}"));

@@ -29,7 +29,7 @@ impl World {
         self.kernel.turn = None;
         let fault = self.enter(Call::Wait);
         let asleep = sleep != Sleep::Not;
-        if asleep && !self.kernel.has_events() && !self.stop_pending {
+        if asleep && !self.kernel.has_events() && !self.is_asked() {
             self.check_sleep(until);
         }
         if let Some(error) = fault {
@@ -75,26 +75,37 @@ impl World {
             self.rng.shuffle(ready);
         }
         let stop = std::mem::take(&mut self.stop_pending);
+        let stop_now = std::mem::take(&mut self.stop_now_pending);
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        self.shadow.called = (asleep && !alarm && !stop).then(Vec::new);
+        self.shadow.called = (asleep && !alarm && !stop && !stop_now).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
         }
         ready.iter().for_each(|one| self.shadow.saw(*one));
         let now = self.kernel.now;
-        self.trace.mix(&[now.as_nanos(), ready.len() as u64, u64::from(stop)]);
+        self.trace.mix(&[now.as_nanos(), ready.len() as u64, u64::from(stop) | u64::from(stop_now) << 1]);
         self.trace.note(now, || {
             let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.hints)).collect();
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
+                + if stop_now { " NOW" } else { "" }
         });
         if stop {
             let waiting = self.kernel.listeners.iter().flat_map(|listener| &listener.queue);
             self.shadow.stopped(now, waiting.copied().collect());
             messages.push(Message::Stop);
         }
+        if stop_now {
+            self.shadow.stopped_now();
+            messages.push(Message::StopNow);
+        }
         Ok(now)
+    }
+
+    /// Is there a request to stop that was not delivered?
+    fn is_asked(&self) -> bool {
+        self.stop_pending || self.stop_now_pending
     }
 
     /// How much too late a wait ends.
@@ -113,7 +124,7 @@ impl World {
     /// Nothing is to be done until something happens, or until the alarm.
     fn sleep(&mut self, until: Option<Time>) {
         loop {
-            if self.kernel.has_events() || self.stop_pending {
+            if self.kernel.has_events() || self.is_asked() {
                 self.quiet_alarms = 0;
                 return;
             }
