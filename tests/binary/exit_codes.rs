@@ -111,7 +111,8 @@ fn an_address_that_is_taken_is_3() {
     let finished = relay_to("127.0.0.1:9").from(address).run();
     assert_eq!(finished.code, 3);
     let said = finished.stderr.join("\n");
-    let line = format!(" ERROR [tproxy] cannot listen on {address}: Address already in use (os error 98) (another process");
+    let line =
+        format!(" ERROR [tproxy] cannot listen on {address}: Address already in use (os error 98) (another process");
     assert!(said.contains(&line), "{said}");
 }
 
