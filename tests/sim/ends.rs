@@ -112,8 +112,9 @@ impl World {
             "idle-timeout" => {
                 it.connected.is_some() && quiet(route.idle_timeout) && !(half_closed && half_first) && !failed
             }
+            // The timeout that may have struck may also have found a byte to read, and a FIN was seen after it.
             "half-close-timeout" => {
-                half_closed
+                (half_closed || it.is_half_closed())
                     && quiet(route.half_close_timeout)
                     && (route.idle_timeout.is_none() || half_first)
                     && !failed
