@@ -10,10 +10,10 @@
 //!                                              says (K19)
 //!   FinSeen        any                         a FIN                        alive
 //!   Ended(Fin)     any                         a FIN                        alive
-//!   Ended(Reset)   Reset, Timeout, Resources   a reset                      dead
-//!   Ended(Reset)   Closed                      a reset                      alive
+//!   Ended(Reset)   any                         a reset                      dead
 //! ```
-//! A dead socket is of no use in either direction. One that is alive may still bring what its peer said.
+//! A dead socket is of no use in either direction: nothing is written to a socket that has failed. One that is alive may
+//! still bring what its peer said.
 //!
 //! The log names the first error: `*-reset`, `*-closed`, `*-timeout`, `no-resources`. A reset behind a FIN that was
 //! seen is named `*-closed`: the peer had finished speaking and hung up.
@@ -118,7 +118,7 @@ impl Input {
 
     /// Is the socket of no use in either direction?
     pub(super) fn is_dead(self, first_error: Option<Fault>) -> bool {
-        !self.has_fin() && first_error.is_some_and(Fault::is_fatal)
+        self == Self::Ended(End::Reset) || (!self.has_fin() && first_error.is_some_and(Fault::is_fatal))
     }
 
     /// What to call an error that comes now. Behind a FIN a reset is a hang-up: once we have sent a FIN too, the
@@ -167,7 +167,7 @@ mod tests {
             (Input::Ended(End::Reset), RESET, CUT, true),
             (Input::Ended(End::Reset), TIMEOUT, CUT, true),
             (Input::Ended(End::Reset), RESOURCES, CUT, true),
-            (Input::Ended(End::Reset), CLOSED, CUT, false),
+            (Input::Ended(End::Reset), CLOSED, CUT, true),
         ] {
             assert_eq!(input.at_zero(first_error), at_zero, "{input:?} {first_error:?}");
             assert_eq!(input.is_dead(first_error), dead, "{input:?} {first_error:?}");
