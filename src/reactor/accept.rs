@@ -20,7 +20,7 @@ pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.table.len() < self.limit && self.descriptors.is_enough();
+        let room = self.table.len() < self.limit && !self.descriptors.has_waiters();
         room && self.gate.is_open() && self.listeners.is_waiting()
     }
 

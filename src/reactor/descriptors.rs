@@ -28,9 +28,9 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Does no session wait?
-    pub(super) fn is_enough(&self) -> bool {
-        self.waiters == 0
+    /// Does a session wait?
+    pub(super) fn has_waiters(&self) -> bool {
+        self.waiters > 0
     }
 
     /// Something is short. Is that the first time since the last shortage was over?

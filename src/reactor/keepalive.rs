@@ -17,7 +17,7 @@ const AFTER: Duration = Duration::from_secs(5);
 const PER_TURN: usize = 256;
 
 /// The pause before the next portion.
-const RETRY: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sessions younger than [`AFTER`], oldest first, by their upstream's token. An entry of a session that has ended is
 /// skipped, so there are as many as sessions were connected within that time. One alarm serves all.
@@ -45,7 +45,7 @@ impl Pending {
                     return alarms.set(due, Alarm::Keepalive);
                 }
                 if budget == 0 {
-                    return alarms.set(now + RETRY, Alarm::Keepalive);
+                    return alarms.set(now + PAUSE, Alarm::Keepalive);
                 }
                 budget -= 1;
                 table[key].keep_alive();

@@ -60,7 +60,7 @@ use lifecycle::Lifecycle;
 use listeners::Listeners;
 pub use record::Record;
 use routes::Routes;
-use session::{Conclusion, Patience, Trigger};
+use session::{Conclusion, Trigger};
 use table::Table;
 pub use totals::Totals;
 use upstreams::Endpoints;
@@ -259,7 +259,7 @@ impl<N: Net> Reactor<N> {
         self.accept(accept::PER_TURN)?;
         if let Some((key, source)) = self.table.pop_backlog() {
             let slice = if self.table.backlog() == 0 { SLICE } else { SHARED_SLICE };
-            self.run_session(key, Trigger::Turn { source, slice: slice.max(self.pool.size()) });
+            self.run_session(key, Trigger::Backlog { source, slice: slice.max(self.pool.size()) });
         }
         self.open_pipe();
         Ok(())
@@ -295,7 +295,9 @@ impl<N: Net> Reactor<N> {
             let endpoint = session.endpoint();
             let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
             let record = session.close(upstream, self.now, &mut self.pool);
-            endpoint.into_iter().for_each(|id| self.endpoints.release(id));
+            if let Some(id) = endpoint {
+                self.endpoints.release(id);
+            }
             self.totals.add(&record);
             info!("{record}");
         }
@@ -319,8 +321,8 @@ impl<N: Net> Reactor<N> {
         }
         let served = session.serve(trigger, &mut self.pool, self.now);
         let settings = &self.routes.get(session.route()).settings;
-        let patience = Patience::of(settings, self.lifecycle == Lifecycle::Draining);
-        let conclusion = session.conclude(trigger, patience, &mut self.pool, self.now);
+        let draining = self.lifecycle == Lifecycle::Draining;
+        let conclusion = session.conclude(trigger, settings, draining, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
         if let Some(errno) = served.splice_error {
             self.note_splice_error(errno);

@@ -1,6 +1,7 @@
 //! Opening pipes to splice through, one at a time, when a flow has asked for one.
 
 use std::io;
+use std::num::NonZeroI32;
 
 use log::{debug, info};
 
@@ -22,9 +23,9 @@ impl<N: Net> Reactor<N> {
     }
 
     /// splice(2) gave an error that is not the stream's: a sandbox forbids it, or memory is short. Logged once.
-    pub(super) fn note_splice_error(&mut self, errno: i32) {
+    pub(super) fn note_splice_error(&mut self, errno: NonZeroI32) {
         if !std::mem::replace(&mut self.told_of_splice, true) {
-            let error = io::Error::from_raw_os_error(errno);
+            let error = io::Error::from_raw_os_error(errno.get());
             info!("splice does not work here ({error}): bytes are copied");
         }
     }

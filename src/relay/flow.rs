@@ -1,6 +1,6 @@
 //! One direction of a pair: when a byte moves, when a FIN is passed on, what becomes of a direction that broke.
 
-use std::io;
+use std::num::NonZeroI32;
 
 use super::bulk::Bulk;
 use super::input::End;
@@ -72,7 +72,14 @@ pub struct Pass {
     /// Bytes that went into a pipe.
     pub spliced: usize,
     /// Splice does not work here, with this error number; the bytes were copied.
-    pub splice_error: Option<i32>,
+    pub splice_error: Option<NonZeroI32>,
+}
+
+/// What splicing did in one run.
+#[derive(Default)]
+struct Splicing {
+    spliced: usize,
+    error: Option<NonZeroI32>,
 }
 
 /// Bytes a flow starts with, before it has read any: a header to send, or what was read too far behind one.
@@ -150,22 +157,23 @@ impl<P> Flow<P> {
         pool: &mut Pool<P>,
         mut slice: usize,
     ) -> Pass {
-        let mut pass = Pass::default();
+        // Locals, not fields of the result: single bytes that are stored and then loaded as a word would stall the processor.
+        let (mut progress, mut slice_used_up, mut splicing) = (false, false, Splicing::default());
         loop {
             if target.first_error().is_some() && !self.is_over() {
-                pass.progress = true;
+                progress = true;
                 self.cut(pool);
             }
             if let Some(lease) = &mut self.lease {
                 if !target.is_writable() {
-                    return pass;
+                    break;
                 }
                 let count = match lease.storage() {
                     Storage::Buffer { bytes, start, end } => target.write(&bytes[*start..*end]),
                     Storage::Pipe { pipe, held } => target.splice_out(pipe, *held),
                 };
                 lease.taken(count);
-                pass.progress |= count > 0;
+                progress |= count > 0;
                 if lease.held() == 0 {
                     self.give_back(pool);
                 }
@@ -174,14 +182,14 @@ impl<P> Flow<P> {
             }
             match self.state {
                 // Do not read while the target is blocked: the bytes wait in the kernel, the TCP window does the rest.
-                State::Open if !source.is_readable() || !target.is_writable() => return pass,
-                State::Cut if !source.is_readable() => return pass,
+                State::Open if !source.is_readable() || !target.is_writable() => break,
+                State::Cut if !source.is_readable() => break,
                 State::Open | State::Cut if slice == 0 => {
-                    pass.slice_used_up = true;
-                    return pass;
+                    slice_used_up = true;
+                    break;
                 }
                 State::Open | State::Cut => {
-                    let result = self.read(source, pool, slice, &mut pass);
+                    let result = self.read(source, pool, slice, &mut splicing);
                     self.failed_first |= source.first_error().is_some() && target.first_error().is_none();
                     match result {
                         // Little has arrived since. Let others run first.
@@ -191,22 +199,23 @@ impl<P> Flow<P> {
                         ReadResult::End(end) if self.state == State::Open => self.state = State::Flushing(end),
                         ReadResult::End(_) => {}
                     }
-                    pass.progress |= result != ReadResult::Nothing;
+                    progress |= result != ReadResult::Nothing;
                 }
                 State::Flushing(End::Fin) => {
                     target.shutdown_write();
                     if target.first_error().is_none() {
                         self.state = State::Finished;
                     }
-                    pass.progress = true;
+                    progress = true;
                 }
                 State::Flushing(End::Reset) => {
                     self.state = State::Broken;
-                    pass.progress = true;
+                    progress = true;
                 }
-                State::Finished | State::Broken => return pass,
+                State::Finished | State::Broken => break,
             }
         }
+        Pass { progress, slice_used_up, failed: false, spliced: splicing.spliced, splice_error: splicing.error }
     }
 
     /// The target took `count` bytes.
@@ -230,15 +239,11 @@ impl<P> Flow<P> {
         source: &mut Side<S>,
         pool: &mut Pool<P>,
         slice: usize,
-        pass: &mut Pass,
+        splicing: &mut Splicing,
     ) -> ReadResult {
-        match self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR)) {
-            Ok(0) => {}
-            Ok(count) => {
-                pass.spliced += count;
-                return ReadResult::Bytes(count);
-            }
-            Err(error) => pass.splice_error = error.raw_os_error(),
+        let spliced = self.splice_in(source, pool, slice.saturating_mul(SPLICE_SLICE_FACTOR), splicing);
+        if spliced > 0 {
+            return ReadResult::Bytes(spliced);
         }
         let mut lease = pool.lend();
         let result = source.read(lease.room());
@@ -261,21 +266,28 @@ impl<P> Flow<P> {
         source: &mut Side<S>,
         pool: &mut Pool<P>,
         most: usize,
-    ) -> io::Result<usize> {
+        splicing: &mut Splicing,
+    ) -> usize {
         if self.state != State::Open || !source.may_be_spliced() {
-            return Ok(0);
+            return 0;
         }
-        let Some(mut lease) = pool.lend_pipe(self.bulk) else { return Ok(0) };
-        let result = lease.pipe().map_or(Ok(0), |pipe| source.splice_in(pipe, most));
-        match result {
-            Ok(count @ 1..) => {
-                self.bulk.observe(count, pool.size());
-                lease.filled(count);
-                self.lease = Some(lease);
+        let Some(mut lease) = pool.lend_pipe(self.bulk) else { return 0 };
+        let count = match lease.pipe().map_or(Ok(0), |pipe| source.splice_in(pipe, most)) {
+            Ok(count) => count,
+            Err(error) => {
+                splicing.error = error.raw_os_error().and_then(NonZeroI32::new);
+                0
             }
-            Ok(0) | Err(_) => pool.take_back(lease),
+        };
+        if count == 0 {
+            pool.take_back(lease);
+            return 0;
         }
-        result
+        self.bulk.observe(count, pool.size());
+        splicing.spliced += count;
+        lease.filled(count);
+        self.lease = Some(lease);
+        count
     }
 
     /// Returns the lease. Every way out of a session must call this, otherwise the pool counts the lease as lent for ever.

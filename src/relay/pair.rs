@@ -90,15 +90,16 @@ impl<S: Stream> Pair<S> {
         };
         // SO_ERROR is asked after reading and writing, which tell of errors themselves: a read knows whether the FIN
         // came first. The flow notes if its source failed before its target.
-        for peer in [source.other(), source] {
-            self.side_mut(peer).check_error();
-            if self.first_to_fail().is_none() && self.side(peer).first_error().is_some() {
-                self.flow_mut(peer).failed_first = true;
-            }
+        self.side_mut(source.other()).check_error();
+        self.side_mut(source).check_error();
+        let failed = self.failed_sides();
+        if failed > 0 && self.first_to_fail().is_none() {
+            let first = [source.other(), source].into_iter().find(|peer| self.side(*peer).first_error().is_some());
+            first.into_iter().for_each(|peer| self.flow_mut(peer).failed_first = true);
         }
-        pass.failed = self.failed_sides() > failed_before;
+        pass.failed = failed > failed_before;
         pass.progress &= self.is_progress(source);
-        if self.first_fin().is_none() && self.side(source).has_finished() {
+        if self.side(source).has_finished() && self.first_fin().is_none() {
             self.flow_mut(source).finished_first = true;
         }
         pass

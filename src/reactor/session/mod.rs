@@ -17,7 +17,7 @@ use crate::relay::pair::{Fate, Pair};
 use crate::relay::pool::Pool;
 use ending::Ending;
 use opening::Opening;
-pub(super) use relaying::{Conclusion, Patience, Trigger};
+pub(super) use relaying::{Conclusion, Trigger};
 
 /// One accepted client and its upstream connection. At most 152 bytes: an idle session costs nothing else.
 #[derive(Debug)]

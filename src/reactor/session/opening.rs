@@ -139,9 +139,7 @@ impl<N: Net> Reactor<N> {
             };
             let token = self.table.renumber_upstream(key);
             let endpoint = self.routes.get(self.table[key].route).endpoints[place];
-            self.endpoints.hold(endpoint);
-            let before = self.table[key].endpoint.replace(endpoint);
-            before.into_iter().for_each(|before| self.endpoints.release(before));
+            self.endpoints.switch(&mut self.table[key].endpoint, endpoint);
             let begun = self.net.connect(self.endpoints.address(endpoint)).and_then(|mut stream| {
                 self.net.register(&mut stream, token)?;
                 Ok(stream)

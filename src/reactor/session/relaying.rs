@@ -1,5 +1,6 @@
 //! Running the flows of a session, and the conclusions from what they did.
 
+use std::num::NonZeroI32;
 use std::time::Duration;
 
 use super::ending::{Ending, Next};
@@ -19,7 +20,7 @@ pub(in crate::reactor) enum Trigger {
     /// Its alarm. Both sides try everything. If nothing comes of it, its time is up.
     Alarm,
     /// Its turn on the backlog: the flow from `source` gets a slice.
-    Turn {
+    Backlog {
         /// The peer the flow reads from.
         source: Peer,
         /// Bytes.
@@ -37,7 +38,7 @@ pub(in crate::reactor) struct Served {
     /// Bytes that went into pipes.
     pub(in crate::reactor) spliced: usize,
     /// Splice does not work here, with this error number.
-    pub(in crate::reactor) splice_error: Option<i32>,
+    pub(in crate::reactor) splice_error: Option<NonZeroI32>,
 }
 
 /// What a session waits for now.
@@ -51,68 +52,51 @@ pub(in crate::reactor) enum Conclusion {
     Over,
 }
 
-/// The settings a conclusion depends on.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::reactor) struct Patience {
-    pub(in crate::reactor) idle_timeout: Option<Duration>,
-    pub(in crate::reactor) half_close_timeout: Option<Duration>,
-    pub(in crate::reactor) reset_grace: Duration,
-    /// An orderly close waits until all is acknowledged too.
-    pub(in crate::reactor) draining: bool,
-}
-
-impl Patience {
-    /// What a route says.
-    pub(in crate::reactor) fn of(route: &Route, draining: bool) -> Self {
-        let Route { idle_timeout, half_close_timeout, reset_grace, .. } = *route;
-        Self { idle_timeout, half_close_timeout, reset_grace, draining }
-    }
-}
-
 impl<S: Stream> Session<S> {
     /// Runs the flows that this trigger is about, unless they wait on the backlog.
     pub(in crate::reactor) fn serve(&mut self, trigger: Trigger, pool: &mut Pool<S::Pipe>, now: Time) -> Served {
-        let mut served = Served::default();
         let Stage::Relaying(pair, _) = &mut self.stage else {
             self.stage.unexpected("served");
-            return served;
+            return Served::default();
         };
+        let (mut queue, mut failed, mut spliced, mut splice_error) = ([false; 2], false, 0, None);
         let queued = self.queued;
         // A flow on the backlog is not idle. It waits for its turn.
         let mut progress = Peer::BOTH.into_iter().any(|peer| queued.is_on_backlog(peer) && pair.is_progress(peer));
         for source in Peer::BOTH.into_iter().filter(|source| !queued.is_on_backlog(*source)) {
             let slice = match trigger {
-                Trigger::Turn { source: turn, slice } if turn == source => slice,
-                Trigger::Turn { .. } => continue,
+                Trigger::Backlog { source: turn, slice } if turn == source => slice,
+                Trigger::Backlog { .. } => continue,
                 // Bulk goes straight to the backlog: one buffer would not be enough.
                 Trigger::Event if pair.flow(source).is_bulk() => 0,
                 Trigger::Event | Trigger::Alarm => pool.size(),
             };
             let pass = pair.relay(source, slice, pool);
             progress |= pass.progress;
-            served.failed |= pass.failed;
-            served.spliced += pass.spliced;
-            served.splice_error = served.splice_error.or(pass.splice_error);
-            served.queue[source as usize] = pass.slice_used_up;
+            failed |= pass.failed;
+            spliced += pass.spliced;
+            splice_error = splice_error.or(pass.splice_error);
+            queue[source as usize] = pass.slice_used_up;
         }
         if progress {
             self.last_progress = now;
         }
-        served
+        Served { queue, failed, spliced, splice_error }
     }
 
     /// Draws the conclusions from what the flows did.
     ///
     /// Only an alarm takes a deadline: it has made both sides try first. An event speaks for one side, and that of the
-    /// other may be in the next batch.
+    /// other may be in the next batch. While `draining`, an orderly close waits until all is acknowledged too.
     pub(in crate::reactor) fn conclude(
         &mut self,
         trigger: Trigger,
-        patience: Patience,
+        settings: &Route,
+        draining: bool,
         pool: &mut Pool<S::Pipe>,
         now: Time,
     ) -> Conclusion {
-        let inactive = self.inactive_at(patience);
+        let inactive = self.inactive_at(settings);
         let Stage::Relaying(pair, ending) = &mut self.stage else {
             self.stage.unexpected("concluded");
             return Conclusion::Event;
@@ -126,12 +110,12 @@ impl<S: Stream> Session<S> {
                 (Fate::Relaying, Some((at, _))) => return Conclusion::Until(at),
                 (Fate::Relaying, None) => return Conclusion::Event,
                 // Outside the drain an orderly close does not wait: the kernel delivers the rest.
-                (Fate::Done(End::Fin), _) if !patience.draining => return Conclusion::Over,
+                (Fate::Done(End::Fin), _) if !draining => return Conclusion::Over,
                 (Fate::Done(_) | Fate::OneSideDead, _) => {}
             }
             self.last_progress = now;
         }
-        self.conclude_ending(trigger, patience.reset_grace, now)
+        self.conclude_ending(trigger, settings.reset_grace, now)
     }
 
     /// Asks what is still to be acknowledged, and whether it is worth waiting for. Begins the ending if there is none.
@@ -153,13 +137,13 @@ impl<S: Stream> Session<S> {
     }
 
     /// When inactivity is too much, and what that is called.
-    fn inactive_at(&self, patience: Patience) -> Option<(Time, Cause)> {
+    fn inactive_at(&self, settings: &Route) -> Option<(Time, Cause)> {
         let Stage::Relaying(pair, None) = &self.stage else {
             return None;
         };
-        let half_close = patience.half_close_timeout.filter(|_| pair.is_half_closed());
+        let half_close = settings.half_close_timeout.filter(|_| pair.is_half_closed());
         let half_close = half_close.map(|wait| (wait, Cause::HalfCloseTimeout));
-        let idle = patience.idle_timeout.map(|wait| (wait, Cause::IdleTimeout));
+        let idle = settings.idle_timeout.map(|wait| (wait, Cause::IdleTimeout));
         let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
         nearest.map(|(wait, cause)| (self.last_progress + wait, cause))
     }

@@ -6,21 +6,19 @@ use slab::Slab;
 
 use crate::net::Address;
 
-/// Every address of an upstream in use. An entry goes when no route lists it and no session names it.
+/// Every address of an upstream. An entry stays, because the routes stay.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     table: Slab<Endpoint>,
 }
 
-/// An entry of the table. The ids of entries that are gone are used again.
+/// An entry of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EndpointId(NonZeroU32);
 
 #[derive(Debug)]
 struct Endpoint {
     address: Address,
-    /// Routes that list it.
-    routes: u32,
     /// Sessions that are connected to it, or tried it last.
     sessions: u32,
 }
@@ -40,10 +38,8 @@ impl Endpoints {
     /// A route lists this address.
     pub(super) fn list(&mut self, address: &Address) -> EndpointId {
         let known = self.table.iter().find(|(_, endpoint)| endpoint.address == *address).map(|(key, _)| key);
-        let new = || Endpoint { address: address.clone(), routes: 0, sessions: 0 };
-        let key = known.unwrap_or_else(|| self.table.insert(new()));
-        self.table[key].routes += 1;
-        EndpointId::of(key)
+        let new = || Endpoint { address: address.clone(), sessions: 0 };
+        EndpointId::of(known.unwrap_or_else(|| self.table.insert(new())))
     }
 
     /// The address of an endpoint.
@@ -51,27 +47,22 @@ impl Endpoints {
         &self.table[id.key()].address
     }
 
-    /// A session names it.
-    pub(super) fn hold(&mut self, id: EndpointId) {
-        self.table[id.key()].sessions += 1;
+    /// A session names this endpoint now, and no longer the one it named before.
+    pub(super) fn switch(&mut self, named: &mut Option<EndpointId>, to: EndpointId) {
+        self.table[to.key()].sessions += 1;
+        if let Some(before) = named.replace(to) {
+            self.release(before);
+        }
     }
 
     /// A session does not name it any more.
     pub(super) fn release(&mut self, id: EndpointId) {
         self.table[id.key()].sessions -= 1;
-        self.drop_unused(id);
     }
 
     /// Sessions that name an endpoint, all together.
     pub(super) fn sessions(&self) -> usize {
         self.table.iter().map(|(_, endpoint)| endpoint.sessions as usize).sum()
-    }
-
-    fn drop_unused(&mut self, id: EndpointId) {
-        let Endpoint { routes, sessions, .. } = self.table[id.key()];
-        if routes == 0 && sessions == 0 {
-            self.table.remove(id.key());
-        }
     }
 }
 
@@ -98,12 +89,14 @@ mod tests {
     #[test]
     fn sessions_are_counted() {
         let mut endpoints = Endpoints::default();
-        let id = endpoints.list(&address(1));
-        endpoints.hold(id);
-        endpoints.hold(id);
-        assert_eq!(endpoints.sessions(), 2);
-        endpoints.release(id);
-        endpoints.release(id);
-        assert_eq!((endpoints.sessions(), endpoints.address(id)), (0, &address(1)), "a route still lists it");
+        let (one, two) = (endpoints.list(&address(1)), endpoints.list(&address(2)));
+        let (mut first, mut second) = (None, None);
+        endpoints.switch(&mut first, one);
+        endpoints.switch(&mut second, one);
+        endpoints.switch(&mut second, two);
+        assert_eq!((endpoints.sessions(), first, second), (2, Some(one), Some(two)));
+        endpoints.release(one);
+        endpoints.release(two);
+        assert_eq!((endpoints.sessions(), endpoints.address(one)), (0, &address(1)));
     }
 }
