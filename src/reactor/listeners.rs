@@ -57,14 +57,15 @@ impl<L> Listeners<L> {
 
     /// The next listener, in rotation, at which a client may wait.
     pub(super) fn next_waiting(&mut self) -> Option<(u16, &mut L)> {
-        let count = self.entries.len();
-        let index = (0..count).map(|step| (self.next + step) % count).find(|index| self.entries[*index].waiting)?;
+        let mut rotation = (self.next..self.entries.len()).chain(0..self.next);
+        let index = rotation.find(|index| self.entries[*index].waiting)?;
         self.next = index + 1;
         Some((u16::try_from(index).ok()?, &mut self.entries[index].listener))
     }
 
     /// Takes all of them, to close them.
     pub(super) fn take(&mut self) -> impl Iterator<Item = L> + use<L> {
+        self.next = 0;
         std::mem::take(&mut self.entries).into_iter().map(|entry| entry.listener)
     }
 }

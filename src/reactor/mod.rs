@@ -256,7 +256,9 @@ impl<N: Net> Reactor<N> {
                 self.run_session(key, Trigger::Event);
             }
         }
-        self.accept(accept::PER_TURN)?;
+        if self.may_accept() {
+            self.accept(accept::PER_TURN)?;
+        }
         if let Some((key, source)) = self.table.pop_backlog() {
             let slice = if self.table.backlog() == 0 { SLICE } else { SHARED_SLICE };
             self.run_session(key, Trigger::Backlog { source, slice: slice.max(self.pool.size()) });
@@ -309,16 +311,11 @@ impl<N: Net> Reactor<N> {
 
     /// An event, an alarm or its turn on the backlog makes a session run.
     fn run_session(&mut self, key: u32, trigger: Trigger) {
-        if self.table[key].queued.is_ended() {
+        let session = &self.table[key];
+        if session.queued.is_ended() || (session.is_opening() && !self.open(key)) {
             return;
-        }
-        if self.table[key].is_opening() {
-            self.open(key);
         }
         let session = &mut self.table[key];
-        if session.is_opening() || session.queued.is_ended() {
-            return;
-        }
         let served = session.serve(trigger, &mut self.pool, self.now);
         let settings = &self.routes.get(session.route()).settings;
         let draining = self.lifecycle == Lifecycle::Draining;

@@ -83,26 +83,32 @@ impl<S: Stream> Pair<S> {
 
     /// Moves what can be moved now from `source` to the other side: see [`Flow::run`].
     pub fn relay(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
-        let failed_before = self.failed_sides();
         let mut pass = match source {
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
         // SO_ERROR is asked after reading and writing, which tell of errors themselves: a read knows whether the FIN
         // came first. The flow notes if its source failed before its target.
-        self.side_mut(source.other()).check_error();
-        self.side_mut(source).check_error();
-        let failed = self.failed_sides();
-        if failed > 0 && self.first_to_fail().is_none() {
-            let first = [source.other(), source].into_iter().find(|peer| self.side(*peer).first_error().is_some());
-            first.into_iter().for_each(|peer| self.flow_mut(peer).failed_first = true);
+        let target_failed = self.side_mut(source.other()).check_error();
+        let source_failed = self.side_mut(source).check_error();
+        if target_failed || source_failed {
+            self.note_first_to_fail(source);
+            pass.failed = true;
         }
-        pass.failed = failed > failed_before;
-        pass.progress &= self.is_progress(source);
+        pass.progress = pass.progress && self.is_progress(source);
         if self.side(source).has_finished() && self.first_fin().is_none() {
             self.flow_mut(source).finished_first = true;
         }
         pass
+    }
+
+    /// Remembers which side failed first, after the flow from `source` has run. If both did, it was the target: a flow that
+    /// finds its source failed first has noted it.
+    fn note_first_to_fail(&mut self, source: Peer) {
+        if self.first_to_fail().is_none() {
+            let first = [source.other(), source].into_iter().find(|peer| self.side(*peer).first_error().is_some());
+            first.into_iter().for_each(|peer| self.flow_mut(peer).failed_first = true);
+        }
     }
 
     /// What is to become of it?
@@ -145,10 +151,6 @@ impl<S: Stream> Pair<S> {
 
     fn first_to_fail(&self) -> Option<Peer> {
         Peer::BOTH.into_iter().find(|peer| self.flow(*peer).failed_first)
-    }
-
-    fn failed_sides(&self) -> usize {
-        usize::from(self.client.first_error().is_some()) + usize::from(self.upstream.first_error().is_some())
     }
 
     /// Bytes that were written to sides that have not failed, and are not acknowledged yet.

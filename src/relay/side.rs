@@ -20,6 +20,8 @@ pub struct Side<S> {
     hints: Hints,
     input: Input,
     first_error: Option<Fault>,
+    /// The first error was found, and [`check_error`](Self::check_error) has not told it yet.
+    error_is_new: bool,
 }
 
 /// What a read brought.
@@ -36,7 +38,14 @@ pub(super) enum ReadResult {
 impl<S: Stream> Side<S> {
     /// A stream that nothing is known of. A write may be tried at once. An event will say when it can be read.
     pub const fn new(stream: S) -> Self {
-        Self { stream, bytes_read: 0, hints: Hints::WRITABLE, input: Input::Open, first_error: None }
+        Self {
+            stream,
+            bytes_read: 0,
+            hints: Hints::WRITABLE,
+            input: Input::Open,
+            first_error: None,
+            error_is_new: false,
+        }
     }
 
     /// The stream itself, for the calls that are not about bytes.
@@ -47,16 +56,17 @@ impl<S: Stream> Side<S> {
     /// Remembers an event. A hang-up or an error says "try both now", never "close". Returns whether the peer's FIN was
     /// seen for the first time.
     pub fn mark(&mut self, mut hints: Hints) -> bool {
+        if !hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR) {
+            self.hints |= hints;
+            return false;
+        }
         let had_fin = self.input.has_fin();
         // A reset looks like the end of input too, so beside an error, or after one, this is no FIN.
         if hints.has(Hints::FIN) && self.first_error.is_none() && !hints.has(Hints::ERROR) && !self.input.is_ended() {
             self.input = Input::FinSeen;
         }
-        if hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR) {
-            hints |= Hints::READ_TO_EAGAIN | Hints::READABLE | Hints::WRITABLE;
-        }
         hints.remove(Hints::FIN);
-        self.hints |= hints;
+        self.hints |= hints | Hints::READ_TO_EAGAIN | Hints::READABLE | Hints::WRITABLE;
         self.input.has_fin() && !had_fin
     }
 
@@ -66,14 +76,16 @@ impl<S: Stream> Side<S> {
     }
 
     /// If an event announced an error, asks SO_ERROR for it. Nothing else tells of a reset while the side can be
-    /// neither read nor written (K8), or after the FIN (K12).
-    pub fn check_error(&mut self) {
+    /// neither read nor written (K8), or after the FIN (K12). Returns whether the side has failed since this was last
+    /// called.
+    pub fn check_error(&mut self) -> bool {
         if self.hints.has(Hints::ERROR) {
             self.hints.remove(Hints::ERROR);
             if let Err(error) = self.stream.take_error() {
                 self.fail(&error);
             }
         }
+        std::mem::take(&mut self.error_is_new)
     }
 
     /// The first error of this side.
@@ -104,6 +116,7 @@ impl<S: Stream> Side<S> {
     fn latch(&mut self, fault: Fault) {
         if self.first_error.is_none() {
             self.first_error = Some(self.input.name(fault));
+            self.error_is_new = true;
             // What the peer sent before can still be read, and how it ends decides what the other side is told. No
             // event may announce it, and a short count proves nothing.
             self.hints |= Hints::READ_TO_EAGAIN;

@@ -68,25 +68,34 @@ impl<S: Stream> Session<S> {
 
 impl<N: Net> Reactor<N> {
     /// Something happened to a session that opens: its upstream is connected, or failed, or has had its time; or the
-    /// client went away.
-    pub(in crate::reactor) fn open(&mut self, key: u32) {
+    /// client went away. Does it relay now?
+    pub(in crate::reactor) fn open(&mut self, key: u32) -> bool {
         let session = &mut self.table[key];
         let Stage::Opening(opening) = &mut session.stage else {
             session.stage.unexpected("opened");
-            return;
+            return false;
         };
         // A client that only finished speaking is kept. A reset of its connection ends the session.
         opening.client.check_error();
         if opening.client.first_error().is_some() {
-            return self.end(key, Some(Cause::ClientGone));
+            self.end(key, Some(Cause::ClientGone));
+            return false;
         }
         let (due, until) = (self.now >= opening.until, opening.until);
         let Some(upstream) = &mut opening.upstream else {
-            return if due || opening.waits_for_descriptor { self.dial(key) } else { self.arm(key, until) };
+            if due || opening.waits_for_descriptor {
+                self.dial(key);
+            } else {
+                self.arm(key, until);
+            }
+            return false;
         };
         let error: io::Error = match self.net.connected(upstream.stream_mut()) {
             Ok(true) => return self.established(key),
-            Ok(false) if !due => return self.arm(key, until),
+            Ok(false) if !due => {
+                self.arm(key, until);
+                return false;
+            }
             Ok(false) => ErrorKind::TimedOut.into(),
             Err(error) if on_connect(&error) == ConnectError::WasEstablished => {
                 upstream.fail(&error);
@@ -100,16 +109,19 @@ impl<N: Net> Reactor<N> {
         opening.last = Cause::of_connect(&error);
         opening.upstream = None;
         self.dial(key);
+        false
     }
 
-    /// The upstream is connected.
-    fn established(&mut self, key: u32) {
+    /// The upstream is connected. Does it relay now?
+    fn established(&mut self, key: u32) -> bool {
         if !self.table[key].established(self.now) {
-            return self.end(key, None);
+            self.end(key, None);
+            return false;
         }
         self.disarm(key);
         let upstream = self.table[key].token(key, Peer::Upstream);
         self.keepalive.add(upstream, self.now, &mut self.alarms);
+        true
     }
 
     /// Begins a connection to the next address that takes one.
