@@ -316,10 +316,10 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let session = &mut self.table[key];
-        let served = session.serve(trigger, &mut self.pool, self.now);
+        let served = session.serve(trigger, &mut self.pool);
         let settings = &self.routes.get(session.route()).settings;
         let draining = self.lifecycle == Lifecycle::Draining;
-        let conclusion = session.conclude(trigger, settings, draining, &mut self.pool, self.now);
+        let conclusion = session.conclude(trigger, served, settings, draining, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
         if let Some(errno) = served.splice_error {
             self.note_splice_error(errno);

@@ -64,6 +64,8 @@ pub enum State {
 pub struct Pass {
     /// A byte or a state moved.
     pub progress: bool,
+    /// The target takes nothing any more: bytes were thrown away, or may be from now on.
+    pub discarded: bool,
     /// It stopped because its slice was used up, not because a socket was. No event will follow: queue it.
     pub slice_used_up: bool,
     /// A side was found to have failed. The other flow has something to find out, and no event may announce it: run the
@@ -215,7 +217,9 @@ impl<P> Flow<P> {
                 State::Finished | State::Broken => break,
             }
         }
-        Pass { progress, slice_used_up, failed: false, spliced: splicing.spliced, splice_error: splicing.error }
+        let discarded = progress && self.state == State::Cut;
+        let Splicing { spliced, error: splice_error } = splicing;
+        Pass { progress, discarded, slice_used_up, failed: false, spliced, splice_error }
     }
 
     /// The target took `count` bytes.

@@ -95,7 +95,9 @@ impl<S: Stream> Pair<S> {
             self.note_first_to_fail(source);
             pass.failed = true;
         }
-        pass.progress = pass.progress && self.is_progress(source);
+        if pass.discarded {
+            pass.progress = self.is_progress(source);
+        }
         if self.side(source).has_finished() && self.first_fin().is_none() {
             self.flow_mut(source).finished_first = true;
         }

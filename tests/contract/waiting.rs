@@ -56,6 +56,29 @@ fn a_fin_behind_a_reader_that_stalls_starts_the_half_close_time() {
 }
 
 #[test]
+fn what_nobody_takes_is_not_thrown_away_for_ever() {
+    both_ways(
+        |config| {
+            config.routes[0].half_close_timeout = Some(SHORT);
+            config.routes[0].reset_grace = SHORT;
+        },
+        |Ends { near, far }| {
+            // An answer that the near end does not read, all of it in the relay's hands.
+            clog(&far);
+            finish(&far);
+            until("the answer and the FIN have arrived", || {
+                if unacked(&far) > 0 {
+                    read_exactly(&near, 256 << 10);
+                }
+                unacked(&far) == 0
+            });
+            drop(far);
+            until("the near end, which goes on writing, is told", || std::io::Write::write(&mut &near, b"x").is_err());
+        },
+    );
+}
+
+#[test]
 fn a_half_closed_session_goes_on_while_something_moves() {
     both_ways(
         |config| config.routes[0].half_close_timeout = Some(LONG),

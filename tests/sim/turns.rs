@@ -51,7 +51,8 @@ impl World {
             let it = &self.shadow.sessions[session];
             // After an error, what is only thrown away is no progress: if it waits for a slice, no peer waits for that.
             let backlog = self.shadow.backlog > 0;
-            let wasted = |peer: Peer| backlog && it.trouble.is_some() && it.told[peer.other() as usize].is_some();
+            let in_vain = it.trouble.is_some() || self.shadow.may_have_thrown_enough(it);
+            let wasted = |peer: Peer| backlog && in_vain && it.told[peer.other() as usize].is_some();
             let could_move = it.upstream.is_some()
                 && it.connected.is_some()
                 && Peer::BOTH.iter().any(|peer| !wasted(*peer) && self.movable(it, *peer).is_some());
@@ -229,6 +230,7 @@ impl World {
             return self.violation(format!("session {session} does not end"));
         }
         self.check_ending(session);
+        self.check_throwing_away(session);
         let it = &self.shadow.sessions[session];
         let pending = self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream);
         // Every flow of every session may be ahead of it, and each gets one slice in a turn.
@@ -293,6 +295,23 @@ impl World {
             self.violation(format!("session {session} owes nothing any more, and does not pass the reset on"));
         } else if stuck {
             self.violation(format!("session {session}: nothing it owes was taken for {grace:?}, and nobody is reset"));
+        }
+    }
+
+    /// Throwing away goes on for the half-close time in all since the target hung up, then both ends are reset: when the
+    /// survivor has what is on its way to it, or takes nothing of that for the grace.
+    fn check_throwing_away(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        let Some(since) = it.thrown_too_long else { return };
+        let acked = [Some(it.client), it.upstream].into_iter().flatten();
+        let acked = acked.map(|conn| self.kernel.conns[conn].from_relay.acked_at).max();
+        let last = acked.map_or(since, |at| at.max(since)).max(it.last_io);
+        // Turns may take long, and the second is far from for ever.
+        if self.shadow.now >= last + self.shadow.route(it).reset_grace + Duration::from_secs(1) {
+            self.violation(format!(
+                "session {session}: bytes are thrown away for ever (client {}, since {since:?}, last {last:?})",
+                it.client
+            ));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod ending;
+mod moment;
 mod opening;
 mod relaying;
 
@@ -16,6 +17,7 @@ use crate::relay::input::End;
 use crate::relay::pair::{Fate, Pair};
 use crate::relay::pool::Pool;
 use ending::Ending;
+use moment::Moment;
 use opening::Opening;
 pub(super) use relaying::{Conclusion, Trigger};
 
@@ -36,6 +38,8 @@ pub(super) struct Session<S: Stream> {
     pub(super) alarm: Time,
     /// When the upstream was connected, in milliseconds after the beginning.
     connected_ms: u32,
+    /// When bytes were first thrown away because their target takes nothing any more.
+    discards_since: Option<Moment>,
     /// Set when something other than the streams decides the end.
     cause: Option<Cause>,
     /// The queues of the table that it is on.
@@ -86,6 +90,7 @@ impl<S: Stream> Session<S> {
             last_progress: now,
             alarm: Time::NEVER,
             connected_ms: 0,
+            discards_since: None,
             cause: None,
             queued: Queued::default(),
             cut_short: false,

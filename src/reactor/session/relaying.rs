@@ -4,10 +4,12 @@ use std::num::NonZeroI32;
 use std::time::Duration;
 
 use super::ending::{Ending, Next};
+use super::moment::Moment;
 use super::{Session, Stage};
 use crate::config::Route;
 use crate::net::{Peer, Stream, Time};
 use crate::reactor::cause::Cause;
+use crate::relay::flow::State;
 use crate::relay::input::End;
 use crate::relay::pair::Fate;
 use crate::relay::pool::Pool;
@@ -35,6 +37,10 @@ pub(in crate::reactor) struct Served {
     pub(in crate::reactor) queue: [bool; 2],
     /// A side was found to have failed: run the session again.
     pub(in crate::reactor) failed: bool,
+    /// A byte or a state moved, or a flow waits for its turn to move some.
+    progress: bool,
+    /// The same of a flow that throws away what comes, if that counts.
+    discarded: bool,
     /// Bytes that went into pipes.
     pub(in crate::reactor) spliced: usize,
     /// Splice does not work here, with this error number.
@@ -54,16 +60,21 @@ pub(in crate::reactor) enum Conclusion {
 
 impl<S: Stream> Session<S> {
     /// Runs the flows that this trigger is about, unless they wait on the backlog.
-    pub(in crate::reactor) fn serve(&mut self, trigger: Trigger, pool: &mut Pool<S::Pipe>, now: Time) -> Served {
+    pub(in crate::reactor) fn serve(&mut self, trigger: Trigger, pool: &mut Pool<S::Pipe>) -> Served {
         let Stage::Relaying(pair, _) = &mut self.stage else {
             self.stage.unexpected("served");
             return Served::default();
         };
-        let (mut queue, mut failed, mut spliced, mut splice_error) = ([false; 2], false, 0, None);
-        let queued = self.queued;
-        // A flow on the backlog is not idle. It waits for its turn.
-        let mut progress = Peer::BOTH.into_iter().any(|peer| queued.is_on_backlog(peer) && pair.is_progress(peer));
-        for source in Peer::BOTH.into_iter().filter(|source| !queued.is_on_backlog(*source)) {
+        let (mut queue, mut progress, mut discarded) = ([false; 2], false, false);
+        let (mut failed, mut spliced, mut splice_error) = (false, 0, None);
+        for source in Peer::BOTH {
+            if self.queued.is_on_backlog(source) {
+                // It is not idle: it waits for its turn.
+                let discards = pair.flow(source).state() == State::Cut;
+                progress |= !discards;
+                discarded |= discards && pair.is_progress(source);
+                continue;
+            }
             let slice = match trigger {
                 Trigger::Backlog { source: turn, slice } if turn == source => slice,
                 Trigger::Backlog { .. } => continue,
@@ -72,16 +83,14 @@ impl<S: Stream> Session<S> {
                 Trigger::Event | Trigger::Alarm => pool.size(),
             };
             let pass = pair.relay(source, slice, pool);
-            progress |= pass.progress;
+            progress |= pass.progress && !pass.discarded;
+            discarded |= pass.progress && pass.discarded;
             failed |= pass.failed;
             spliced += pass.spliced;
             splice_error = splice_error.or(pass.splice_error);
             queue[source as usize] = pass.slice_used_up;
         }
-        if progress {
-            self.last_progress = now;
-        }
-        Served { queue, failed, spliced, splice_error }
+        Served { queue, failed, progress, discarded, spliced, splice_error }
     }
 
     /// Draws the conclusions from what the flows did.
@@ -91,11 +100,16 @@ impl<S: Stream> Session<S> {
     pub(in crate::reactor) fn conclude(
         &mut self,
         trigger: Trigger,
+        served: Served,
         settings: &Route,
         draining: bool,
         pool: &mut Pool<S::Pipe>,
         now: Time,
     ) -> Conclusion {
+        let discards_too_long = served.discarded && self.discards_too_long(settings, now);
+        if served.progress || (served.discarded && !discards_too_long) {
+            self.last_progress = now;
+        }
         let inactive = self.inactive_at(settings);
         let Stage::Relaying(pair, ending) = &mut self.stage else {
             self.stage.unexpected("concluded");
@@ -103,6 +117,10 @@ impl<S: Stream> Session<S> {
         };
         if ending.is_none() {
             match (pair.fate(), inactive) {
+                (Fate::Relaying, _) if discards_too_long => {
+                    pair.cut(pool);
+                    self.set_cause(Cause::HalfCloseTimeout);
+                }
                 (Fate::Relaying, Some((at, cause))) if now >= at && trigger == Trigger::Alarm => {
                     pair.cut(pool);
                     self.set_cause(cause);
@@ -134,6 +152,13 @@ impl<S: Stream> Session<S> {
             Next::Wait(at) if now >= at && trigger == Trigger::Alarm => Conclusion::Over,
             Next::Wait(at) => Conclusion::Until(at),
         }
+    }
+
+    /// Bytes were thrown away. Has that gone on for the half-close time? Throwing away is progress, so that a long upload
+    /// gets the answer that came before its end, but a client that never reads that answer must not go on for ever.
+    fn discards_too_long(&mut self, settings: &Route, now: Time) -> bool {
+        let since = self.discards_since.get_or_insert_with(|| Moment::after(now)).time();
+        settings.half_close_timeout.is_some_and(|most| now >= since + most)
     }
 
     /// When inactivity is too much, and what that is called.

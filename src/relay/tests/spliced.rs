@@ -273,7 +273,17 @@ fn a_slice_is_one_pipe_of_four_times_as_much() {
     let pass = rig.flow.run(&mut rig.from, &mut rig.to, &mut rig.pool, 4 << 10);
     assert_eq!(
         (pass, rig.news(before).len()),
-        (Pass { progress: true, slice_used_up: true, failed: false, spliced: 16 << 10, splice_error: None }, 16 << 10)
+        (
+            Pass {
+                progress: true,
+                discarded: false,
+                slice_used_up: true,
+                failed: false,
+                spliced: 16 << 10,
+                splice_error: None
+            },
+            16 << 10
+        )
     );
 }
 
@@ -287,7 +297,14 @@ fn a_slice_is_over_with_one_pull_for_what_has_come_meanwhile_is_little() {
     assert_eq!(
         (pass, rig.news(before).len()),
         (
-            Pass { progress: true, slice_used_up: true, failed: false, spliced: LARGE_READ.len(), splice_error: None },
+            Pass {
+                progress: true,
+                discarded: false,
+                slice_used_up: true,
+                failed: false,
+                spliced: LARGE_READ.len(),
+                splice_error: None
+            },
             LARGE_READ.len()
         )
     );

@@ -45,6 +45,7 @@ impl World {
             return;
         };
         let now = self.shadow.now;
+        let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
         if result == Ok(0) {
             self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
@@ -72,13 +73,28 @@ impl World {
                 let large = count >= self.plan.config.buffer_size.min(64 << 10);
                 it.flow(peer).large_copies = if large { it.flow(peer).large_copies + 1 } else { 0 };
                 it.flow(peer).moved = true;
-                // Throwing away is progress only while the peer may yet get its answer.
+                // Throwing away is progress only while the peer may yet get its answer, and only for the half-close time in
+                // all: since the target hung up, or at the latest since a byte was thrown away for it. The relay counts in
+                // steps of 67 ms.
+                let step = Duration::from_nanos(1 << 26);
+                let thrown = it.told[target].is_some();
+                if thrown {
+                    it.thrown_since.get_or_insert(now);
+                }
+                let limit = |since: Option<Time>| since.zip(half_close).map(|(at, most)| at + most);
+                let certainly = thrown && limit(it.thrown_since).is_some_and(|limit| now >= limit + step);
+                let too_long = thrown && limit(it.told_at).is_some_and(|limit| now >= limit);
                 let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
-                if !cut(peer.other()) || !(cut(peer) || it.trouble.is_some()) {
+                if !cut(peer.other()) || !(cut(peer) || it.trouble.is_some() || too_long) {
                     it.last_io = now;
                 }
                 if !cut(peer.other()) {
                     it.last_moved = now;
+                }
+                it.may_be_given_up |= too_long;
+                it.overdue |= too_long;
+                if certainly && it.trouble.is_none() {
+                    it.thrown_too_long.get_or_insert(now);
                 }
                 if clogged {
                     self.violation(format!("session {session}: {count} bytes read, although their target is blocked"));
@@ -153,7 +169,7 @@ impl World {
                 flow.moved = true;
                 let (read, written) = (flow.read, flow.written);
                 (it.last_moved, it.last_io, it.passed_on) = (now, now, now);
-                it.overdue = false;
+                it.overdue = it.may_be_given_up;
                 self.shadow.progress = true;
                 if written > read {
                     self.violation(format!("session {session}: {written} bytes written of {read} read"));
@@ -292,7 +308,8 @@ impl World {
             return;
         }
         let it = &self.shadow.sessions[session];
-        let overdue = it.overdue || it.due;
+        let enough = self.shadow.may_have_thrown_enough(it);
+        let overdue = it.overdue || it.due || enough;
         if it.first_told.is_none() && !overdue {
             return self.violation(format!("session {session}: connection {conn} is reset without a reason"));
         }
@@ -310,8 +327,12 @@ impl World {
         let owed = it.told[peer as usize].is_none();
         let moved = it.flows.iter().any(|flow| flow.moved) || it.told_turn == self.shadow.turn;
         // When all its time is up, what waits for a slice is not waited for.
-        let untried =
-            owed && it.could_move && (self.shadow.asleep || !tired) && !moved && (unacked > 0 || held + unread > 0);
+        let untried = owed
+            && it.could_move
+            && !enough
+            && (self.shadow.asleep || !tired)
+            && !moved
+            && (unacked > 0 || held + unread > 0);
         let impatient = owed && !quiet && !tired && !overdue && !surprised;
         for (wrong, what) in [
             (untried, "is reset before what could be moved was tried".to_owned()),

@@ -201,6 +201,13 @@ impl Shadow {
         it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
     }
 
+    /// Throwing away goes on for at most the half-close time in all. May that be over?
+    pub(crate) fn may_have_thrown_enough(&self, it: &Session) -> bool {
+        let limit = it.told_at.zip(self.route(it).half_close_timeout).map(|(at, most)| at + most);
+        let throws = Peer::BOTH.iter().any(|peer| it.told[peer.other() as usize].is_some());
+        throws && limit.is_some_and(|limit| self.now >= limit)
+    }
+
     // ---- events ----
 
     /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
@@ -239,13 +246,14 @@ impl Shadow {
     /// nobody is left to hear what it said, as after an error of the other side or a timeout.
     pub(crate) fn settle_doubt(&mut self, session: usize, peer: Peer, heard: bool) {
         let now = self.now;
+        let may_be_cut = self.may_have_thrown_enough(&self.sessions[session]);
         let it = &mut self.sessions[session];
         if !std::mem::take(&mut it.in_doubt[peer as usize]) || heard {
             return;
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);
         if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
-            it.taken_for = it.overdue.then_some((peer, *error));
+            it.taken_for = (it.overdue || may_be_cut).then_some((peer, *error));
             *error = Errno::CONNRESET;
         }
         it.trouble.get_or_insert(now);

@@ -93,6 +93,12 @@ pub(crate) struct Session {
     pub(crate) ending: Option<Ending>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
+    /// When bytes were first thrown away, because the other peer takes nothing any more.
+    pub(crate) thrown_since: Option<Time>,
+    /// Bytes were thrown away about when that had gone on for the half-close time.
+    pub(crate) may_be_given_up: bool,
+    /// When bytes were first thrown away after that time.
+    pub(crate) thrown_too_long: Option<Time>,
     /// Nothing had moved for that long when this turn began, and nothing could.
     pub(crate) due: bool,
     /// It could move at the beginning of this turn.
@@ -159,6 +165,9 @@ impl Session {
             trouble: None,
             ending: None,
             overdue: false,
+            thrown_since: None,
+            may_be_given_up: false,
+            thrown_too_long: None,
             due: false,
             could_move: false,
             failures: Vec::new(),
