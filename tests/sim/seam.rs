@@ -290,6 +290,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let result = if world.kernel.laws.counts_unacked { Ok(count) } else { Err(Errno::OPNOTSUPP) };
         world.trace.result(result);
         world.note(Call::Unacked, self.conn, || format!("unacked {} -> {result:?}", self.conn));
+        world.did_ask(self.conn, result);
         Ok(result?)
     }
 

@@ -16,7 +16,7 @@ pub(super) const KEPT_PER_TURN: usize = 256;
 
 impl World {
     /// Whose call is this? Only a session's stream may be read and written.
-    fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
+    pub(super) fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
         if let Some((session, _)) = owner
             && self.shadow.called.as_ref().is_some_and(|called| !called.contains(&session))

@@ -52,6 +52,31 @@ pub(crate) struct Ending {
     pub(crate) paid: Option<Time>,
 }
 
+/// What the kernel was asked of a session that is ending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Questions {
+    /// Since when nothing has been passed on or acknowledged, as far as the relay must know.
+    pub(crate) since: Time,
+    /// What had been acknowledged of each side when it was last asked, the FIN as one.
+    pub(crate) acked: [u64; 2],
+    /// The turn in which it was last asked.
+    pub(crate) turn: u64,
+    /// Since when nothing else than an alarm can have made it ask, and how often it has asked since then.
+    pub(crate) quiet: Time,
+    pub(crate) alone: u32,
+}
+
+impl Questions {
+    pub(crate) const fn new(now: Time) -> Self {
+        Self { since: now, acked: [0; 2], turn: 0, quiet: now, alone: 0 }
+    }
+
+    /// Something may have made the session run.
+    pub(crate) const fn disturbed(&mut self, now: Time) {
+        (self.quiet, self.alone) = (now, 0);
+    }
+}
+
 /// One accepted client.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -91,6 +116,8 @@ pub(crate) struct Session {
     pub(crate) trouble: Option<Time>,
     /// What came of it since.
     pub(crate) ending: Option<Ending>,
+    /// What was asked since it is ending.
+    pub(crate) questions: Option<Questions>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
     /// Nothing had moved for that long when this turn began, and nothing could.
@@ -158,6 +185,7 @@ impl Session {
             passed_on: now,
             trouble: None,
             ending: None,
+            questions: None,
             overdue: false,
             due: false,
             could_move: false,

@@ -1,0 +1,74 @@
+//! What must hold when the relay asks how far an ending is: no edge tells, so an alarm asks after 20 ms, and ever less
+//! often while nothing is acknowledged.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tproxy::net::{Peer, Time};
+
+use crate::kernel::ConnId;
+use crate::shadow::{Questions, Session};
+use crate::world::World;
+
+/// The pause before the first question, and the longest.
+const FIRST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(160);
+
+/// One alarm that was set for something else may make it ask once more, so may one that was set before the last event, and
+/// so may the end of the grace.
+const SPARE: u32 = 3;
+
+/// The longest that the relay may sleep at `now` without asking: each pause is twice the one before it.
+pub(crate) fn longest_pause(questions: Option<Questions>, now: Time) -> Duration {
+    questions.map_or(FIRST, |questions| (FIRST + now.since(questions.since)).min(LONGEST))
+}
+
+/// Questions within that time: after 20 ms, then after pauses that double.
+fn questions_within(mut time: Duration) -> u32 {
+    let (mut count, mut pause) = (0, FIRST);
+    while time >= pause {
+        (count, time, pause) = (count + 1, time - pause, (2 * pause).min(LONGEST));
+    }
+    count
+}
+
+impl World {
+    /// The relay asks how much is not acknowledged.
+    pub(crate) fn did_ask(&mut self, conn: ConnId, result: Result<usize, Errno>) {
+        let Some((session, peer)) = self.caller(conn, "unacked") else {
+            return;
+        };
+        let (now, turn) = (self.shadow.now, self.shadow.turn);
+        let half = &self.kernel.conns[conn].from_relay;
+        // What the kernel cannot say is not known to the relay.
+        let acked = result.map_or(0, |_| half.acked + u64::from(half.fin_acked));
+        let asleep = self.shadow.asleep;
+        let it = &mut self.shadow.sessions[session];
+        let questions = it.questions.get_or_insert(Questions::new(now));
+        let noticed = std::mem::replace(&mut questions.acked[peer as usize], acked) < acked;
+        if noticed || (it.passed_on == now && it.told_turn != turn) {
+            questions.since = now;
+        }
+        let moved = it.flows.iter().any(|flow| flow.moved) || it.told_turn == turn;
+        if noticed || moved || !asleep {
+            questions.disturbed(now);
+        } else if questions.turn != turn && questions.quiet != now {
+            questions.alone += 1;
+        }
+        questions.turn = turn;
+        let (alone, time) = (questions.alone, now.since(questions.quiet));
+        if alone > questions_within(time) + SPARE {
+            self.violation(format!("session {session}: asked {alone} times in {time:?}, and nothing had happened"));
+        }
+        let said = it_is_said(&self.shadow.sessions[session]);
+        if said && self.shadow.stop_turn.is_none() {
+            self.violation(format!("session {session}: connection {conn} is asked, although all was said"));
+        }
+    }
+}
+
+/// Is everything said and passed on, and nothing forces the end?
+fn it_is_said(it: &Session) -> bool {
+    let finished = Peer::BOTH.into_iter().all(|peer| it.flows[peer as usize].finished);
+    finished && it.first_told.is_none() && !it.overdue && !it.due
+}
