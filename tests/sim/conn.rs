@@ -55,6 +55,8 @@ pub(crate) struct Half {
     pub(crate) last_ack: Time,
     /// When the sender last learned that a byte had arrived, by the relay's clock.
     pub(crate) acked_at: Time,
+    /// When the first byte was written that is not acknowledged, or acknowledged up to it.
+    pub(crate) pending_since: Time,
 }
 
 impl Half {
@@ -77,6 +79,7 @@ impl Half {
             last_arrival: Time::START,
             last_ack: Time::START,
             acked_at: Time::START,
+            pending_since: Time::START,
         }
     }
 

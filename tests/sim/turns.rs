@@ -274,7 +274,7 @@ impl World {
         if self.shadow.backlog > 0 || Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some()) {
             (owed, done) = (true, now);
         }
-        let grace = self.shadow.route(it).reset_grace;
+        let grace = self.longest_grace(it);
         let questions = it.questions;
         let it = &mut self.shadow.sessions[session];
         let ending = it.ending.get_or_insert(Ending { done, ends, moved: Some(now), noticed: now, paid: None });

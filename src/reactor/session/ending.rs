@@ -24,6 +24,12 @@ const POLL_MAX: Duration = Duration::from_millis(160);
 /// The most time a peer gets to acknowledge what it is owed, however much progress there is.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The grace that follows the path: so many retransmission time-outs, within these bounds. After one loss the kernel sends
+/// again in the first of them, after two in the third; and by then the time-out has doubled.
+const AUTO_TIMEOUTS: u32 = 3;
+const AUTO_MIN: Duration = Duration::from_millis(300);
+const AUTO_MAX: Duration = Duration::from_secs(5);
+
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// How far an ending is.
@@ -78,6 +84,11 @@ fn next_poll(last_progress: Time, now: Time) -> Time {
     if at <= now { now + POLL_MAX } else { at }
 }
 
+/// The grace for a path with this retransmission time-out, if the kernel could say.
+pub(super) fn auto_grace(retransmission_timeout: Option<Duration>) -> Duration {
+    retransmission_timeout.map_or(AUTO_MIN, |timeout| (timeout * AUTO_TIMEOUTS).clamp(AUTO_MIN, AUTO_MAX))
+}
+
 fn saturated(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
@@ -126,6 +137,15 @@ mod tests {
         assert_eq!(ending.next(true, at(0), grace, at(150)), Next::Wait(at(300)));
         assert!(ending.acknowledged(99));
         assert_eq!(ending.next(true, at(460), grace, at(460)), Next::Wait(at(480)));
+    }
+
+    #[test]
+    fn the_grace_is_three_retransmission_timeouts_within_its_bounds() {
+        for (timeout, grace) in [(1, 300), (100, 300), (208, 624), (1600, 4800), (1700, 5000), (120_000, 5000)] {
+            let millis = Duration::from_millis;
+            assert_eq!(auto_grace(Some(millis(timeout))), millis(grace), "{timeout}");
+        }
+        assert_eq!(auto_grace(None), Duration::from_millis(300));
     }
 
     #[test]

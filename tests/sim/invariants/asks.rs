@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tproxy::ResetGrace;
 use tproxy::net::{Peer, Time};
 
 use crate::kernel::ConnId;
@@ -44,7 +45,7 @@ impl World {
         let acked = result.map_or(0, |_| half.acked + u64::from(half.fin_acked));
         let asleep = self.shadow.asleep;
         let it = &mut self.shadow.sessions[session];
-        let questions = it.questions.get_or_insert(Questions::new(now));
+        let questions = it.questions.get_or_insert_with(|| Questions::new(now));
         let noticed = std::mem::replace(&mut questions.acked[peer as usize], acked) < acked;
         if noticed || (it.passed_on == now && it.told_turn != turn) {
             questions.since = now;
@@ -63,6 +64,62 @@ impl World {
         let said = it_is_said(&self.shadow.sessions[session]);
         if said && self.shadow.stop_turn.is_none() {
             self.violation(format!("session {session}: connection {conn} is asked, although all was said"));
+        }
+    }
+}
+
+impl World {
+    /// The relay asks how long the kernel waits for an acknowledgement.
+    pub(crate) fn did_ask_timeout(&mut self, conn: ConnId, result: Result<Duration, Errno>) {
+        let Some((session, peer)) = self.caller(conn, "retransmission_timeout") else {
+            return;
+        };
+        let (now, turn) = (self.shadow.now, self.shadow.turn);
+        let auto = self.shadow.route(&self.shadow.sessions[session]).reset_grace == ResetGrace::Auto;
+        let it = &mut self.shadow.sessions[session];
+        let questions = it.questions.get_or_insert_with(|| Questions::new(now));
+        questions.timeouts[peer as usize] = Some((turn, result.ok()));
+        if !auto {
+            self.violation(format!("session {session}: connection {conn} is asked, and the grace is a fixed time"));
+        }
+    }
+
+    /// The shortest grace that the relay may give now. By default it is three times the connection's own retransmission
+    /// time-out, 300 ms to 5 s, asked for anew each time, because it doubles with each loss; of two sides, the larger of
+    /// those that have bytes not acknowledged.
+    pub(crate) fn grace(&self, it: &Session) -> Duration {
+        let asked_now = |peer: Peer, conn: ConnId| {
+            let said = it.questions.and_then(|questions| questions.timeouts[peer as usize]);
+            let now = said.filter(|(turn, _)| *turn == self.shadow.turn).map(|(_, timeout)| timeout);
+            now.unwrap_or_else(|| self.timeout(conn))
+        };
+        self.grace_of(it, asked_now)
+    }
+
+    /// The longest that it may give: as the kernel was last asked, or would be.
+    pub(crate) fn longest_grace(&self, it: &Session) -> Duration {
+        let asked_last = |peer: Peer, conn: ConnId| {
+            let said = it.questions.and_then(|questions| questions.timeouts[peer as usize]);
+            said.map_or_else(|| self.timeout(conn), |(_, timeout)| timeout)
+        };
+        self.grace_of(it, asked_last)
+    }
+
+    fn timeout(&self, conn: ConnId) -> Option<Duration> {
+        self.kernel.laws.counts_unacked.then(|| self.kernel.retransmission_timeout(conn))
+    }
+
+    fn grace_of(&self, it: &Session, timeout: impl Fn(Peer, ConnId) -> Option<Duration>) -> Duration {
+        let (least, most) = (Duration::from_millis(300), Duration::from_secs(5));
+        match self.shadow.route(it).reset_grace {
+            ResetGrace::Fixed(grace) => grace,
+            ResetGrace::Auto => {
+                let alive = Peer::BOTH.into_iter().filter(|peer| it.told[*peer as usize].is_none());
+                let conns = alive.filter_map(|peer| Some((peer, it.conn(peer)?)));
+                let pending = conns.filter(|(_, conn)| self.kernel.conns[*conn].from_relay.unacked() > 0);
+                let longest = pending.filter_map(|(peer, conn)| timeout(peer, conn)).max();
+                longest.map_or(least, |timeout| (3 * timeout).clamp(least, most))
+            }
         }
     }
 }

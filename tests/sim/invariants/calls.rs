@@ -266,7 +266,7 @@ impl World {
         let untold = self.kernel.conns[conn].relay.error.filter(|_| !it.flows[peer.other() as usize].finished);
         // A container's network goes with its last process: while draining, who owes bytes stays for a while.
         let owed = self.kernel.conns[conn].from_relay.unacked();
-        let patient = self.shadow.now >= it.last_moved + self.shadow.route(it).reset_grace || it.told != [None; 2];
+        let patient = self.shadow.now >= it.last_moved + self.grace(it) || it.told != [None; 2];
         let hasty = owed > 0 && self.shadow.stop_turn.is_some() && !patient;
         if hasty {
             self.violation(format!("session {session}: connection {conn} closed in the drain, and owes {owed} bytes"));
@@ -303,7 +303,7 @@ impl World {
         let unread = source.map_or(0, |it| it.from_peer.unread());
         let (unacked, held) = (half.unacked(), flow.read - flow.written);
         let acked_at = if self.plan.laws.counts_unacked { half.acked_at } else { Time::START };
-        let quiet = now >= it.last_io.max(acked_at) + self.shadow.route(it).reset_grace;
+        let quiet = now >= it.last_io.max(acked_at) + self.grace(it);
         let tired = it.told_at.is_some_and(|told| now >= told + Duration::from_secs(30));
         // An acknowledgement may come between the last question and the end.
         let surprised = half.acked_at == now;

@@ -1,6 +1,7 @@
 //! What the relay was told of one session.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{Peer, Time, Token};
@@ -61,6 +62,8 @@ pub(crate) struct Questions {
     pub(crate) acked: [u64; 2],
     /// The turn in which it was last asked.
     pub(crate) turn: u64,
+    /// What the kernel said last of how long it waits for an acknowledgement of each side, and in which turn.
+    pub(crate) timeouts: [Option<(u64, Option<Duration>)>; 2],
     /// Since when nothing else than an alarm can have made it ask, and how often it has asked since then.
     pub(crate) quiet: Time,
     pub(crate) alone: u32,
@@ -68,7 +71,7 @@ pub(crate) struct Questions {
 
 impl Questions {
     pub(crate) const fn new(now: Time) -> Self {
-        Self { since: now, acked: [0; 2], turn: 0, quiet: now, alone: 0 }
+        Self { since: now, acked: [0; 2], turn: 0, timeouts: [None; 2], quiet: now, alone: 0 }
     }
 
     /// Something may have made the session run.
