@@ -160,6 +160,18 @@ impl<S: Stream> Pair<S> {
         self.side(peer).unacked()
     }
 
+    /// Bytes that came for this peer and were not written to it; not those that were thrown away after it had failed.
+    pub fn held(&self, target: Peer) -> u64 {
+        self.flow(target.other()).undelivered() as u64
+    }
+
+    /// Bytes that came for this peer and that it has not acknowledged: what is held, and what its kernel still has. The
+    /// FIN is no byte.
+    pub fn undelivered(&self, target: Peer) -> u64 {
+        let fin = usize::from(self.flow(target.other()).state() == State::Finished);
+        self.held(target) + self.side(target).left_unacked().saturating_sub(fin) as u64
+    }
+
     /// How long the kernel waits for this peer's acknowledgement now, if it can say.
     pub fn retransmission_timeout(&self, peer: Peer) -> Option<Duration> {
         self.side(peer).retransmission_timeout()

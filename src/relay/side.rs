@@ -307,6 +307,12 @@ impl<S: Stream> Side<S> {
         }
     }
 
+    /// Bytes the peer has not acknowledged and never will, if the socket goes now: also when it has failed (K29). None if
+    /// the kernel cannot say.
+    pub(super) fn left_unacked(&self) -> usize {
+        self.stream.unacked().unwrap_or(0)
+    }
+
     /// How long the kernel waits for an acknowledgement now, if it can say.
     pub(super) fn retransmission_timeout(&self) -> Option<Duration> {
         self.stream.retransmission_timeout().ok()

@@ -8,7 +8,7 @@ use tproxy::ResetGrace;
 use tproxy::net::{Peer, Time};
 
 use crate::kernel::ConnId;
-use crate::shadow::{Questions, Session};
+use crate::shadow::{Questions, Session, Undelivered};
 use crate::world::World;
 
 /// The pause before the first question, and the longest.
@@ -43,6 +43,7 @@ impl World {
         let half = &self.kernel.conns[conn].from_relay;
         // What the kernel cannot say is not known to the relay.
         let acked = result.map_or(0, |_| half.acked + u64::from(half.fin_acked));
+        let left = result.map_or(0, |count| count as u64 - u64::from(half.owes_fin()));
         let asleep = self.shadow.asleep;
         let it = &mut self.shadow.sessions[session];
         let questions = it.questions.get_or_insert_with(|| Questions::new(now));
@@ -56,7 +57,7 @@ impl World {
         } else if questions.turn != turn && questions.quiet != now {
             questions.alone += 1;
         }
-        questions.turn = turn;
+        (questions.turn, questions.left[peer as usize]) = (turn, Some((turn, left)));
         let (alone, time) = (questions.alone, now.since(questions.quiet));
         if alone > questions_within(time) + SPARE {
             self.violation(format!("session {session}: asked {alone} times in {time:?}, and nothing had happened"));
@@ -82,6 +83,18 @@ impl World {
         if !auto {
             self.violation(format!("session {session}: connection {conn} is asked, and the grace is a fixed time"));
         }
+    }
+
+    /// What is not delivered to this side when its stream goes: bytes that are held for it, and those its kernel has not
+    /// had acknowledged, without our FIN: as it said in this turn, for the rest may be acknowledged since.
+    pub(super) fn undelivered(&self, session: usize, peer: Peer, conn: ConnId) -> Undelivered {
+        let it = &self.shadow.sessions[session];
+        let said = it.questions.and_then(|questions| questions.left[peer as usize]);
+        let said = said.filter(|(turn, _)| *turn == self.shadow.turn).map(|(_, left)| left);
+        let half = &self.kernel.conns[conn].from_relay;
+        let truth = half.unacked() as u64 - u64::from(half.owes_fin());
+        let truth = if self.kernel.laws.counts_unacked { truth } else { 0 };
+        Undelivered { held: it.flows[peer.other() as usize].held(), unacked: said.unwrap_or(truth) }
     }
 
     /// The shortest grace that the relay may give now. By default it is three times the connection's own retransmission

@@ -67,7 +67,13 @@ impl World {
             Ok(count) => {
                 let target = peer.other() as usize;
                 let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
+                let (wasted, doubtful) = (it.told[target].is_some(), it.overdue || it.due);
                 it.flow(peer).read += count as u64;
+                match (wasted, doubtful) {
+                    (true, _) => it.flow(peer).wasted += count as u64,
+                    (false, true) => it.flow(peer).doubtful += count as u64,
+                    (false, false) => {}
+                }
                 it.flow(peer).gulp += count as u64;
                 let large = count >= self.plan.config.buffer_size.min(64 << 10);
                 it.flow(peer).large_copies = if large { it.flow(peer).large_copies + 1 } else { 0 };
@@ -150,6 +156,8 @@ impl World {
         match result {
             Ok(count) => {
                 flow.written += count as u64;
+                // It was not cut.
+                flow.doubtful = 0;
                 flow.moved = true;
                 let (read, written) = (flow.read, flow.written);
                 (it.last_moved, it.last_io, it.passed_on) = (now, now, now);
@@ -233,8 +241,10 @@ impl World {
         } else if !armed {
             self.violation(format!("session {session}: a goodbye to connection {conn} before anything was said"));
         }
+        let undelivered = self.undelivered(session, peer, conn);
         let it = &mut self.shadow.sessions[session];
         it.said_goodbye[peer as usize] = !armed;
+        it.undelivered[peer as usize] = undelivered;
         match peer {
             Peer::Client => {
                 it.ended = Some(now);

@@ -218,7 +218,7 @@ impl Kernel {
 
     fn acknowledge(&mut self, conn: ConnId, to: Who, upto: u64, fin: bool) {
         let it = &mut self.conns[conn];
-        if it.end(to).silent {
+        if it.end(to).silent || it.end(to).life == Life::Dead {
             return;
         }
         let now = self.turn.unwrap_or(self.now);

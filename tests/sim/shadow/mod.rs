@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
-pub(crate) use session::{End, Ending, Flow, Questions, Session};
+pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
 use tproxy::net::{Hints, Owner, Peer, Ready, Time};
 use tproxy::{Config, Route};
 pub(crate) use words::{connect_word, fault_word};
