@@ -29,10 +29,11 @@ fn the_endings_of_a_crowd_are_asked_ever_less_often() {
     const CROWD: usize = 600;
     let mut plan = scenarios::quiet();
     (plan.limit, plan.laws.descriptors, plan.laws.backlog) = (CROWD, 2 * CROWD, CROWD);
+    plan.config.splice = Splice::Off;
     plan.config.routes[0].reset_grace = ResetGrace::Fixed(Duration::from_secs(10));
     let peer = |acts, reading| PeerPlan { acts, reading, caps: [64; 4] };
     let client = peer(vec![Act::Send(1)], Reading::Never);
-    let upstream = peer(vec![Act::AwaitBytes(1), Act::Send(500), Act::Reset], Reading::Prompt);
+    let upstream = peer(vec![Act::AwaitBytes(1), Act::Send(220), Act::Reset], Reading::Prompt);
     plan.sessions = vec![SessionPlan { route: 0, start: Duration::ZERO, client, upstream }; CROWD];
     let outcome = run_counted(&plan);
     assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
