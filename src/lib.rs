@@ -68,7 +68,7 @@
 //! 2. [`relay::side`]: a stream and what the relay remembers of it. *When does it stop reading, and why does it never
 //!    miss an edge?* Its `input.rs` is the truth table of how a peer's input ended.
 //! 3. [`relay::pair`]: two sides and two flows. *What does the end of one direction mean for the other?*
-//! 4. [`net`]: the seam, and the kernel facts K1 to K27 that the relay leans on.
+//! 4. [`net`]: the seam, and the kernel facts K1 to K29 that the relay leans on.
 //! 5. [`reactor`]: a turn of the loop has five steps, wait, mark, work, expire, reap.
 //! 6. The program around the library: `cli/`, `control/`, `logging.rs`, `main.rs`.
 //!
@@ -113,7 +113,7 @@ use fastrand::Rng;
 use log::{info, warn};
 
 use config::limits::{limits, worst_case};
-pub use config::{Config, Route, Splice};
+pub use config::{Config, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
 pub use net::Control;

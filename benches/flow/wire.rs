@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tproxy::net::{Hints, Stream, Token};
 
@@ -127,6 +128,10 @@ impl Stream for Socket {
     }
 
     fn received(&self) -> io::Result<u64> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn retransmission_timeout(&self) -> io::Result<Duration> {
         Err(ErrorKind::Unsupported.into())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tproxy::Config;
+use tproxy::{Config, ResetGrace};
 
 /// A time, or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub(super) fn duration_or_off(text: &str) -> Result<Timeout, String> {
     match text {
         "off" => Ok(Timeout(None)),
         _ => duration(text).map(|time| Timeout(Some(time))).map_err(|error| format!("{error}, or off")),
+    }
+}
+
+pub(super) fn reset_grace(text: &str) -> Result<ResetGrace, String> {
+    match text {
+        "auto" => Ok(ResetGrace::Auto),
+        _ => duration(text).map(ResetGrace::Fixed).map_err(|error| format!("{error}, or auto")),
     }
 }
 
@@ -89,6 +96,15 @@ mod tests {
         assert_eq!(drain_timeout("off"), Ok(Timeout(None)));
         assert_eq!(drain_timeout("2s"), Ok(Timeout(Some(Duration::from_secs(2)))));
         assert!(drain_timeout("-1s").is_err());
+    }
+
+    #[test]
+    fn the_grace_is_a_time_or_auto() {
+        assert_eq!(reset_grace("auto"), Ok(ResetGrace::Auto));
+        assert_eq!(reset_grace("2s"), Ok(ResetGrace::Fixed(Duration::from_secs(2))));
+        for text in ["0", "off", "Auto", ""] {
+            assert!(reset_grace(text).unwrap_err().ends_with("or auto"), "{text:?}");
+        }
     }
 
     #[test]

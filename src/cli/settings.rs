@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tproxy::{Config, Splice};
+use tproxy::{Config, ResetGrace, Splice};
 
 use super::address::{Target, listen_address, target};
-use super::quantity::{Timeout, buffer_size, drain_timeout, duration, duration_or_off};
+use super::quantity::{Timeout, buffer_size, drain_timeout, duration, duration_or_off, reset_grace};
 
 /// The options of the relay. Those of the log and of the program itself are not among them.
 #[derive(Debug, clap::Args)]
@@ -50,10 +50,10 @@ pub(crate) struct Settings {
     drain_timeout: Timeout,
 
     /// Before resetting a peer, wait this long for it to acknowledge more of the pending data. Every acknowledgement
-    /// restarts the wait. On a WAN, set it to several round trips
-    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
+    /// restarts the wait. auto: three times the connection's own retransmission time-out, at least 300ms and at most 5s
+    #[arg(long, value_name = "TIME", default_value = "auto", value_parser = reset_grace)]
     #[arg(help_heading = "Ending", allow_hyphen_values = true)]
-    reset_grace: Duration,
+    reset_grace: ResetGrace,
 
     /// Bytes in a buffer, 4k to 16M. A direction has one only while it holds bytes
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = buffer_size)]
@@ -138,7 +138,7 @@ mod tests {
             ("--connect-attempts 7", changed(|c| c.routes[0].connect_attempts = 7)),
             ("--half-close-timeout off", changed(|c| c.routes[0].half_close_timeout = None)),
             ("--idle-timeout 7s", changed(|c| c.routes[0].idle_timeout = Some(Duration::from_secs(7)))),
-            ("--reset-grace 7s", changed(|c| c.routes[0].reset_grace = Duration::from_secs(7))),
+            ("--reset-grace 7s", changed(|c| c.routes[0].reset_grace = ResetGrace::Fixed(Duration::from_secs(7)))),
             ("--drain-timeout 0", changed(|c| c.drain_timeout = Some(Duration::ZERO))),
             ("--buffer-size 8k", changed(|c| c.buffer_size = 8 << 10)),
             ("--splice off", changed(|c| c.splice = Splice::Off)),

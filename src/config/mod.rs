@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::net::Address;
 use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
-pub use route::Route;
+pub use route::{ResetGrace, Route};
 
 /// What a relay is told to do: its routes, and what they share. [`Config::new`] gives the defaults for one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +123,7 @@ mod tests {
             (complaint(|c| c.routes[0].half_close_timeout = Some(366 * day)), "half-close"),
             (complaint(|c| c.routes[0].idle_timeout = Some(Duration::from_micros(999))), "idle"),
             (complaint(|c| c.drain_timeout = Some(366 * day)), "drain"),
-            (complaint(|c| c.routes[0].reset_grace = Duration::ZERO), "reset-grace"),
+            (complaint(|c| c.routes[0].reset_grace = ResetGrace::Fixed(Duration::ZERO)), "reset-grace"),
             (complaint(|c| c.routes.clear()), "0 routes"),
             (complaint(|c| c.routes = vec![c.routes[0].clone(); 1025]), "1025 routes"),
             (complaint(|c| c.buffer_size = (4 << 10) - 1), "buffer"),

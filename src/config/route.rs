@@ -21,9 +21,19 @@ pub struct Route {
     pub half_close_timeout: Option<Duration>,
     /// Inactivity in both directions after which both ends are reset. None is never, and the default.
     pub idle_timeout: Option<Duration>,
-    /// Before a reset, how long a peer may take to acknowledge more of what it is owed. Default 300 ms, which is short
-    /// for a distant peer.
-    pub reset_grace: Duration,
+    /// Before a reset, how long a peer may take to acknowledge more of what it is owed. Default [`ResetGrace::Auto`].
+    pub reset_grace: ResetGrace,
+}
+
+/// How long a peer may take to acknowledge more of what it is owed, before it is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResetGrace {
+    /// Three times the connection's own retransmission time-out, at least 300 ms and at most 5 s. It follows the path:
+    /// 300 ms to 1 s on a LAN, and time for several losses in a row where the round trip is long.
+    #[default]
+    Auto,
+    /// This long.
+    Fixed(Duration),
 }
 
 impl Route {
@@ -36,7 +46,7 @@ impl Route {
             connect_attempts: 1,
             half_close_timeout: Some(Duration::from_secs(300)),
             idle_timeout: None,
-            reset_grace: Duration::from_millis(300),
+            reset_grace: ResetGrace::Auto,
         }
     }
 
@@ -52,11 +62,15 @@ impl Route {
                 return Err(format!("port 0 cannot be connected to: {upstream}"));
             }
         }
+        let reset_grace = match self.reset_grace {
+            ResetGrace::Auto => None,
+            ResetGrace::Fixed(grace) => Some(grace),
+        };
         for (name, duration) in [
             ("connect", Some(self.connect_timeout)),
             ("half-close", self.half_close_timeout),
             ("idle", self.idle_timeout),
-            ("reset-grace", Some(self.reset_grace)),
+            ("reset-grace", reset_grace),
         ] {
             check_duration(name, duration)?;
         }

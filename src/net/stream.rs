@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// One connected socket, all that the relay knows of the world.
 ///
@@ -45,6 +46,11 @@ pub trait Stream: Sized {
     /// Bytes that have arrived from the peer, read or not, the FIN counting as one (K19). Also after the connection has
     /// failed. Unsupported where the kernel cannot say.
     fn received(&self) -> io::Result<u64>;
+
+    /// How long the kernel waits for an acknowledgement now, before it sends again what was lost. It follows the round
+    /// trip and doubles with each loss in a row; a window that is closed leaves it as it is (K28). Unsupported where the
+    /// kernel cannot say.
+    fn retransmission_timeout(&self) -> io::Result<Duration>;
 
     /// Sets SO_KEEPALIVE and its times. Accepted streams inherit them (K13); a connected one needs four calls.
     fn keep_alive(&mut self);

@@ -17,6 +17,11 @@ pub struct Record {
     pub up: u64,
     /// Bytes that the client's connection took.
     pub down: u64,
+    /// Bytes that came for the upstream and that it had not acknowledged when its connection was reset. 0 after an orderly
+    /// end. What was thrown away after the upstream had hung up is not among them.
+    pub undelivered_up: u64,
+    /// The same for the client.
+    pub undelivered_down: u64,
     /// From accept to the end.
     pub time: Duration,
     /// From accept until the upstream was connected, or until that failed.
@@ -29,14 +34,19 @@ pub struct Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, upstream, up, down, time, connect, end, cut_short: _ } = self;
+        let Self { client, upstream, up, down, undelivered_up, undelivered_down, time, connect, end, cut_short: _ } =
+            self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
         match upstream {
             Some(upstream) => write!(f, "session client={client} upstream={upstream} ")?,
             None => write!(f, "session client={client} upstream=- ")?,
         }
         write!(f, "up={up} down={down} ")?;
-        write!(f, "time={time:.3}s connect={connect:.3}s end={end}")
+        write!(f, "time={time:.3}s connect={connect:.3}s end={end}")?;
+        match (undelivered_up, undelivered_down) {
+            (0, 0) => Ok(()),
+            (up, down) => write!(f, " undelivered={up}/{down}"),
+        }
     }
 }
 
@@ -53,6 +63,8 @@ mod tests {
             upstream: Some("[::1]:8888".parse().unwrap()),
             up: 1204,
             down: 88121,
+            undelivered_up: 0,
+            undelivered_down: 0,
             time: Duration::from_micros(3_214_499),
             connect: Duration::from_micros(1500),
             end: Cause::ClientEof,
@@ -61,6 +73,8 @@ mod tests {
         let rest = "up=1204 down=88121 time=3.214s connect=0.002s end=client-eof";
         let line = format!("session client=127.0.0.1:53110 upstream=[::1]:8888 {rest}");
         assert_eq!(record.to_string(), line);
+        let torn = Record { undelivered_down: 155_200, end: Cause::ClientReset, ..record.clone() };
+        assert_eq!(torn.to_string(), line.replace("client-eof", "client-reset undelivered=0/155200"));
         let untried = Record { upstream: None, ..record };
         assert_eq!(untried.to_string(), format!("session client=127.0.0.1:53110 upstream=- {rest}"));
     }

@@ -12,6 +12,10 @@ pub struct Totals {
     pub up: u64,
     /// Bytes relayed from the upstream to clients.
     pub down: u64,
+    /// Bytes that came for the upstream and that it had not acknowledged when its connection was reset.
+    pub undelivered_up: u64,
+    /// The same for clients.
+    pub undelivered_down: u64,
     /// Sessions that were reset by the drain deadline or a second stop request.
     pub cut_short: u64,
     /// Bytes read from either side that went through a pipe instead of a buffer.
@@ -23,6 +27,8 @@ impl Totals {
         self.sessions += 1;
         self.up += record.up;
         self.down += record.down;
+        self.undelivered_up += record.undelivered_up;
+        self.undelivered_down += record.undelivered_down;
         if record.cut_short {
             self.cut_short += 1;
         }
@@ -43,8 +49,24 @@ mod tests {
         let client = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         let (time, connect) = (Duration::ZERO, Duration::ZERO);
         for (end, cut_short) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
-            totals.add(&Record { client, upstream: None, up: 3, down: 4, time, connect, end, cut_short });
+            let (undelivered_up, undelivered_down) = (5, 6);
+            let undelivered = Record {
+                client,
+                upstream: None,
+                up: 3,
+                down: 4,
+                undelivered_up,
+                undelivered_down,
+                time,
+                connect,
+                end,
+                cut_short,
+            };
+            totals.add(&undelivered);
         }
-        assert_eq!(totals, Totals { sessions: 3, up: 9, down: 12, cut_short: 2, spliced: 0 });
+        let (undelivered_up, undelivered_down) = (15, 18);
+        let expected =
+            Totals { sessions: 3, up: 9, down: 12, undelivered_up, undelivered_down, cut_short: 2, spliced: 0 };
+        assert_eq!(totals, expected);
     }
 }

@@ -30,8 +30,9 @@ use crate::net::Stream;
 pub struct Flow<P> {
     state: State,
     bulk: Bulk,
-    /// Bytes of the preface that are still to be written and are not counted in `moved`.
-    uncounted: u16,
+    /// Bytes that `moved` will not count: what is still to be written of the preface's header, or, once the flow is cut,
+    /// what it held then and dropped.
+    uncounted: u32,
     /// Set by the pair: the source's FIN was read before that of the other flow's source.
     pub(super) finished_first: bool,
     /// The source failed before the target did.
@@ -110,7 +111,7 @@ impl<P> Flow<P> {
     /// A flow that has moved nothing. It begins with the preface.
     pub(super) fn new(preface: Option<Preface<P>>) -> Self {
         let (lease, uncounted) = match preface {
-            Some(Preface { lease, uncounted }) => (Some(lease), uncounted),
+            Some(Preface { lease, uncounted }) => (Some(lease), uncounted.into()),
             None => (None, 0),
         };
         let (finished_first, failed_first) = (false, false);
@@ -130,6 +131,16 @@ impl<P> Flow<P> {
     /// Does it hold bytes that were read and not yet written?
     pub fn holds(&self) -> bool {
         self.lease.is_some()
+    }
+
+    /// Bytes that were read for the target and not written, also those that were dropped when it failed. What is thrown
+    /// away later is not among them.
+    pub(super) fn undelivered(&self) -> usize {
+        match &self.lease {
+            Some(lease) => lease.held(),
+            None if self.state == State::Cut => usize::try_from(self.uncounted).unwrap_or(usize::MAX),
+            None => 0,
+        }
     }
 
     /// Does it hold bytes in a pipe?
@@ -224,14 +235,15 @@ impl<P> Flow<P> {
 
     /// The target took `count` bytes.
     fn count(&mut self, count: usize) {
-        let header = count.min(self.uncounted.into());
-        self.uncounted -= u16::try_from(header).unwrap_or(self.uncounted);
-        self.moved += (count - header) as u64;
+        let header = self.uncounted.min(u32::try_from(count).unwrap_or(u32::MAX));
+        self.uncounted -= header;
+        self.moved += count as u64 - u64::from(header);
     }
 
     /// Gives up on the target: what is held is dropped, what comes is thrown away.
     pub(super) fn cut(&mut self, pool: &mut Pool<P>) {
         if !self.is_over() {
+            self.uncounted = u32::try_from(self.undelivered()).unwrap_or(u32::MAX);
             self.state = State::Cut;
             self.give_back(pool);
         }

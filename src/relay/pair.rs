@@ -1,5 +1,7 @@
 //! Two sides and the two flows between them: what one direction's end means for the other.
 
+use std::time::Duration;
+
 use super::flow::{Flow, Pass, Preface, State};
 use super::input::{End, Fault};
 use super::pool::Pool;
@@ -155,9 +157,26 @@ impl<S: Stream> Pair<S> {
         Peer::BOTH.into_iter().find(|peer| self.flow(*peer).failed_first)
     }
 
-    /// Bytes that were written to sides that have not failed, and are not acknowledged yet.
-    pub fn unacked(&self) -> usize {
-        self.client.unacked() + self.upstream.unacked()
+    /// Bytes that were written to this peer and are not acknowledged yet; none if its side has failed.
+    pub fn unacked(&self, peer: Peer) -> usize {
+        self.side(peer).unacked()
+    }
+
+    /// Bytes that came for this peer and were not written to it; not those that were thrown away after it had failed.
+    pub fn held(&self, target: Peer) -> u64 {
+        self.flow(target.other()).undelivered() as u64
+    }
+
+    /// Bytes that came for this peer and that it has not acknowledged: what is held, and what its kernel still has. The
+    /// FIN is no byte.
+    pub fn undelivered(&self, target: Peer) -> u64 {
+        let fin = usize::from(self.flow(target.other()).state() == State::Finished);
+        self.held(target) + self.side(target).left_unacked().saturating_sub(fin) as u64
+    }
+
+    /// How long the kernel waits for this peer's acknowledgement now, if it can say.
+    pub fn retransmission_timeout(&self, peer: Peer) -> Option<Duration> {
+        self.side(peer).retransmission_timeout()
     }
 
     /// Gives up on both directions: what is held is dropped, and the pair is done.

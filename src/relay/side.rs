@@ -1,6 +1,7 @@
 //! A stream and what we remember of it: readiness, bytes read, how its input ended, its first error.
 
 use std::io;
+use std::time::Duration;
 
 use super::input::{AtZero, End, Fault, Input};
 use crate::net::errno::{SpliceError, StreamError, on_splice, on_stream};
@@ -304,6 +305,17 @@ impl<S: Stream> Side<S> {
             None => self.stream.unacked().unwrap_or(1),
             Some(_) => 0,
         }
+    }
+
+    /// Bytes the peer has not acknowledged and never will, if the socket goes now: also when it has failed (K29). None if
+    /// the kernel cannot say.
+    pub(super) fn left_unacked(&self) -> usize {
+        self.stream.unacked().unwrap_or(0)
+    }
+
+    /// How long the kernel waits for an acknowledgement now, if it can say.
+    pub(super) fn retransmission_timeout(&self) -> Option<Duration> {
+        self.stream.retransmission_timeout().ok()
     }
 
     /// Closes in order: what was written arrives, then a FIN. Dropping a side resets it instead.

@@ -78,7 +78,7 @@ fn a_time_is_positive_and_no_more_than_a_year() {
 fn only_some_times_can_be_off_and_the_others_say_so() {
     complaints(&[
         ("-t 127.0.0.1:9 --connect-timeout off", &["--connect-timeout", "5s, 1m30s or 250ms"]),
-        ("-t 127.0.0.1:9 --reset-grace off", &["--reset-grace", "5s, 1m30s or 250ms"]),
+        ("-t 127.0.0.1:9 --reset-grace off", &["--reset-grace", "5s, 1m30s or 250ms", ", or auto"]),
         ("-t 127.0.0.1:9 --idle-timeout never", &["--idle-timeout", ", or off"]),
         ("-t 127.0.0.1:9 --drain-timeout never", &["--drain-timeout", ", or off", ", or 0"]),
     ]);

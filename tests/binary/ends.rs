@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use crate::journal::Session;
 use crate::patience::until;
 use crate::peers::{
-    BlackHole, Ended, Nobody, Upstream, client, clog, end_of, fate_of_a_client, finish, hear, relayed, reset, say,
+    BlackHole, Ended, Nobody, Upstream, client, clog, end_of, fate_of_a_client, finish, hear, read_all, relayed, reset,
+    say,
 };
 use crate::process::{Relay, relay_to};
 
@@ -33,6 +34,7 @@ fn bench<const N: usize>(arguments: [&str; N]) -> Bench {
 fn ended(relay: &Relay, end: &str, up: u64, down: u64) -> Session {
     let session = relay.log.wait_for_session();
     assert_eq!((session.end.as_str(), session.up, session.down), (end, up, down));
+    assert!(session.undelivered.is_none() || !end.ends_with("-eof"), "after an orderly end: {session:?}");
     session
 }
 
@@ -115,6 +117,57 @@ fn closed_also_when_the_last_that_is_said_to_who_hung_up_comes_with_a_fin() {
         let counts = if swap { (3, 12) } else { (11, 4) };
         ended(&relay, end, counts.0, counts.1);
     }
+}
+
+/// As PostgreSQL does: the client has said goodbye and is gone, and the server's last bytes meet nobody.
+#[test]
+fn what_a_side_that_hung_up_was_still_sent_is_said_to_be_undelivered() {
+    for (swap, undelivered) in [(false, (31, 0)), (true, (0, 31))] {
+        let Bench { relay, client, server } = bench([]);
+        let (near, far) = if swap { (server, client) } else { (client, server) };
+        drop(far);
+        assert_eq!(end_of(&near), Ended::Fin);
+        say(&near, &[0; 31]);
+        let session = relay.log.wait_for_session();
+        assert_eq!(session.undelivered, Some(undelivered), "{session:?}");
+    }
+}
+
+#[test]
+fn a_reset_that_cost_nothing_says_nothing_and_one_that_cost_bytes_says_how_many() {
+    let Bench { relay, client, server } = bench([]);
+    reset(server);
+    assert_eq!(end_of(&client), Ended::Reset);
+    assert_eq!(relay.log.wait_for_session().undelivered, None);
+    for swap in [false, true] {
+        let Bench { relay, client, server } = bench(["--splice", "off"]);
+        let (near, far) = if swap { (client, server) } else { (server, client) };
+        clog(&near);
+        reset(near);
+        let session = relay.log.wait_for_session();
+        // What came before the reset can still be read.
+        let (heard, ended) = read_all(&far);
+        assert_eq!(ended, Ended::Reset);
+        let (up, down) = session.undelivered.expect("there was something");
+        let (written, said, other) = if swap { (session.up - 3, up, down) } else { (session.down - 4, down, up) };
+        // And what was held, one buffer at most.
+        let lost = written - heard.len() as u64;
+        assert!(lost > 0 && (lost..=lost + (64 << 10)).contains(&said), "{lost} lost, {session:?}");
+        assert_eq!(other, 0, "{session:?}");
+    }
+}
+
+/// Nothing is asked of the kernel when a drain resets what is left: what is held is said.
+#[test]
+fn a_drain_that_resets_a_clogged_session_says_what_was_held() {
+    let Bench { mut relay, client, server } = bench(["--splice", "off", "--drain-timeout", "0"]);
+    clog(&server);
+    assert_eq!(relay.stop(), 4);
+    let session = relay.log.sessions().remove(0);
+    assert_eq!(session.end, "drain");
+    let (up, down) = session.undelivered.unwrap_or_default();
+    assert!(up == 0 && down <= 64 << 10, "{session:?}");
+    drop(client);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) time: f64,
     pub(crate) connect: f64,
     pub(crate) end: String,
+    /// Up and down, if it is said.
+    pub(crate) undelivered: Option<(u64, u64)>,
 }
 
 impl Journal {
@@ -95,7 +97,7 @@ impl Journal {
 
 impl Session {
     /// Reads `... INFO  [tproxy] session client=... upstream=... up=... down=... time=...s connect=...s end=...`, all
-    /// of it and in this order.
+    /// of it and in this order, and perhaps ` undelivered=.../...`.
     fn parse(line: &str) -> Self {
         let wrong = || panic!("not a session's line: {line}");
         let (stamp, fields) = line.split_once(" INFO  [tproxy] session ").unwrap_or_else(wrong);
@@ -110,7 +112,7 @@ impl Session {
             assert_eq!(digits.split_once('.').unwrap().1.len(), 3, "three decimals: {line}");
             digits.parse().unwrap()
         };
-        let session = Self {
+        let mut session = Self {
             client: field("client").parse().unwrap(),
             upstream: match field("upstream") {
                 "-" => None,
@@ -121,7 +123,13 @@ impl Session {
             time: seconds(field("time")),
             connect: seconds(field("connect")),
             end: field("end").to_owned(),
+            undelivered: None,
         };
+        session.undelivered = fields.next().map(|field| {
+            let (up, down) = field.strip_prefix("undelivered=").unwrap().split_once('/').unwrap();
+            (up.parse().unwrap(), down.parse().unwrap())
+        });
+        assert_ne!(session.undelivered, Some((0, 0)), "{line}");
         assert_eq!(fields.next(), None, "{line}");
         session
     }

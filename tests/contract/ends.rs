@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use tproxy::ResetGrace;
+
 use crate::support::*;
 
 /// For peers that never read what they are owed.
@@ -76,7 +78,7 @@ fn what_came_before_a_reset_reaches_a_reader_that_begins_late() {
 #[test]
 fn a_reset_is_noticed_while_the_other_side_is_clogged() {
     both_ways(
-        |config| config.routes[0].reset_grace = SHORT,
+        |config| config.routes[0].reset_grace = ResetGrace::Fixed(SHORT),
         |Ends { near, far }| {
             clog(&near);
             reset(near);
@@ -89,7 +91,7 @@ fn a_reset_is_noticed_while_the_other_side_is_clogged() {
 #[test]
 fn a_reset_is_noticed_while_both_directions_are_clogged() {
     both_ways(
-        |config| config.routes[0].reset_grace = SHORT,
+        |config| config.routes[0].reset_grace = ResetGrace::Fixed(SHORT),
         |Ends { near, far }| {
             clog(&near);
             clog(&far);
@@ -193,7 +195,7 @@ fn who_goes_on_writing_to_a_closed_peer_is_told() {
 #[test]
 fn a_reader_slower_than_the_grace_still_gets_all_while_it_reads() {
     both_ways(
-        |config| config.routes[0].reset_grace = GRACE,
+        |config| config.routes[0].reset_grace = ResetGrace::Fixed(GRACE),
         |Ends { near, far }| {
             let said = keyed(10, 2 << 20);
             say(&near, &said);

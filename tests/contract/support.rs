@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, sockopt};
 use tproxy::net::Peer;
-use tproxy::{Config, Control, Relay, Splice, Totals};
+use tproxy::{Config, Control, Relay, ResetGrace, Splice, Totals};
 
 pub(crate) use crate::kernel::*;
 
@@ -51,7 +51,7 @@ pub(crate) fn config(splice: Splice, to: impl IntoIterator<Item = SocketAddr>) -
     let mut config = Config::new(([127, 0, 0, 1], 0).into(), to);
     config.splice = splice;
     // A machine that is very busy stops a reader for long; only the tests of this time make it short.
-    config.routes[0].reset_grace = LIMIT;
+    config.routes[0].reset_grace = ResetGrace::Fixed(LIMIT);
     config
 }
 

@@ -6,6 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::kernel::unacked;
+use tproxy::ResetGrace;
+
 use crate::support::*;
 
 /// For what is to happen when nothing moves.
@@ -37,7 +39,7 @@ fn a_fin_behind_a_reader_that_stalls_starts_the_half_close_time() {
     both_ways(
         |config| {
             config.routes[0].half_close_timeout = Some(SHORT);
-            config.routes[0].reset_grace = SHORT;
+            config.routes[0].reset_grace = ResetGrace::Fixed(SHORT);
         },
         |Ends { near, far }| {
             clog(&near);
@@ -60,7 +62,7 @@ fn what_nobody_takes_is_not_thrown_away_for_ever() {
     both_ways(
         |config| {
             config.routes[0].half_close_timeout = Some(SHORT);
-            config.routes[0].reset_grace = SHORT;
+            config.routes[0].reset_grace = ResetGrace::Fixed(SHORT);
         },
         |Ends { near, far }| {
             // An answer that the near end does not read, all of it in the relay's hands.
@@ -124,7 +126,9 @@ fn an_idle_session_ends_for_both() {
 #[test]
 fn a_writer_does_not_put_off_the_end_of_an_idle_session() {
     both_ways(
-        |config| (config.routes[0].idle_timeout, config.routes[0].reset_grace) = (Some(SHORT), SHORT),
+        |config| {
+            (config.routes[0].idle_timeout, config.routes[0].reset_grace) = (Some(SHORT), ResetGrace::Fixed(SHORT))
+        },
         |Ends { near, far: _far }| {
             // Once the path is full nothing moves until the time is up; then it goes on writing.
             assert_eq!(error_of_writing_on(&near), ErrorKind::ConnectionReset);

@@ -53,8 +53,12 @@ pub(crate) struct Half {
     /// Nothing arrives before what was sent before it.
     pub(crate) last_arrival: Time,
     pub(crate) last_ack: Time,
+    /// Bytes that the sender had not sent when it died: the kernel goes on counting them (K29).
+    unsent: u64,
     /// When the sender last learned that a byte had arrived, by the relay's clock.
     pub(crate) acked_at: Time,
+    /// When the first byte was written that is not acknowledged, or acknowledged up to it.
+    pub(crate) pending_since: Time,
 }
 
 impl Half {
@@ -76,7 +80,9 @@ impl Half {
             receive_cap: receive_cap as u64,
             last_arrival: Time::START,
             last_ack: Time::START,
+            unsent: 0,
             acked_at: Time::START,
+            pending_since: Time::START,
         }
     }
 
@@ -108,9 +114,14 @@ impl Half {
         self.room() > 0 && self.room() * 2 >= self.written - self.acked
     }
 
-    /// SIOCOUTQ: the FIN counts as one (K17).
+    /// SIOCOUTQ: the FIN counts as one (K17), also when the sender is dead (K29).
     pub(crate) fn unacked(&self) -> usize {
-        usize::try_from(self.written - self.acked).unwrap() + usize::from(self.fin_written && !self.fin_acked)
+        usize::try_from(self.written - self.acked + self.unsent).unwrap() + usize::from(self.owes_fin())
+    }
+
+    /// Is the FIN written and not acknowledged?
+    pub(crate) const fn owes_fin(&self) -> bool {
+        self.fin_written && !self.fin_acked
     }
 
     pub(crate) fn write(&mut self, data: &[u8], urgent: bool) {
@@ -144,13 +155,11 @@ impl Half {
         }
     }
 
-    /// The sender is dead: what it had not sent is gone.
+    /// The sender is dead: what it had not sent is gone, and still counted.
     pub(crate) fn purge(&mut self) {
+        self.unsent += self.written - self.sent;
         self.written = self.sent;
         self.bytes.truncate(usize::try_from(self.sent - self.read).unwrap());
-        if !self.fin_sent {
-            self.fin_written = false;
-        }
     }
 }
 

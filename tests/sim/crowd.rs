@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tproxy::Splice;
+use tproxy::{ResetGrace, Splice};
 
-use crate::drive::run;
+use crate::drive::{run, run_counted};
+use crate::faults::Call;
 use crate::plan::{Act, PeerPlan, Reading, SessionPlan};
 use crate::scenarios;
 
@@ -20,6 +21,25 @@ fn the_upstreams_of_a_crowd_are_kept_alive_a_few_at_a_time() {
     let outcome = run(&plan);
     // Its trace would be a book.
     assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
+}
+
+/// Their clients take nothing, so each is waited for as long as the grace is: after 20 ms, doubling to 160 ms.
+#[test]
+fn the_endings_of_a_crowd_are_asked_ever_less_often() {
+    const CROWD: usize = 600;
+    let mut plan = scenarios::quiet();
+    (plan.limit, plan.laws.descriptors, plan.laws.backlog) = (CROWD, 2 * CROWD, CROWD);
+    plan.config.splice = Splice::Off;
+    plan.config.routes[0].reset_grace = ResetGrace::Fixed(Duration::from_secs(10));
+    let peer = |acts, reading| PeerPlan { acts, reading, caps: [64; 4] };
+    let client = peer(vec![Act::Send(1)], Reading::Never);
+    let upstream = peer(vec![Act::AwaitBytes(1), Act::Send(220), Act::Reset], Reading::Prompt);
+    plan.sessions = vec![SessionPlan { route: 0, start: Duration::ZERO, client, upstream }; CROWD];
+    let outcome = run_counted(&plan);
+    assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
+    let asked = outcome.calls.iter().filter(|call| **call == Call::Unacked).count() / CROWD;
+    // 3 in the first 140 ms, 61 in the rest, and when they begin and end. Every 20 ms would be 500.
+    assert!((60..70).contains(&asked), "{asked} times for each session");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::{Config, Splice};
+use tproxy::{Config, ResetGrace, Splice};
 
 use crate::faults::{Call, Faults, Odds};
 use crate::kernel::Laws;
@@ -38,6 +38,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
         descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
         short: if one_in(rng, 3) { rng.u8(..) } else { 0 },
         pipe_size: 1 << 16,
+        timeout: Duration::from_millis(200),
+        lossy: false,
     };
     let mut config = Config::new(([10, 0, 0, 1], 80).into(), []);
     config.routes[0].to =
@@ -52,7 +54,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
             if one_in(rng, 2) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
         config.routes[0].idle_timeout =
             if one_in(rng, 3) { Some(Duration::from_millis(log(rng, 1, 10_000) as u64)) } else { None };
-        config.routes[0].reset_grace = Duration::from_millis(log(rng, 1, 1000) as u64);
+        config.routes[0].reset_grace = ResetGrace::Fixed(Duration::from_millis(log(rng, 1, 1000) as u64));
     }
     config.drain_timeout = match rng.u8(..4) {
         0 => Some(Duration::ZERO),
@@ -91,6 +93,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     }
     endless_upload(&mut plan);
     routes(&mut plan);
+    timeouts(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -127,7 +130,7 @@ fn routes(plan: &mut Plan) {
         if one_in(rng, 2) {
             let mut time = |most: usize| Duration::from_millis(log(rng, 1, most) as u64);
             route.connect_timeout = time(5000);
-            route.reset_grace = time(1000);
+            route.reset_grace = ResetGrace::Fixed(time(1000));
             let (half_close, idle) = (time(10_000), time(10_000));
             route.half_close_timeout = one_in(rng, 2).then_some(half_close);
             route.idle_timeout = one_in(rng, 3).then_some(idle);
@@ -148,6 +151,22 @@ fn routes(plan: &mut Plan) {
     }
 }
 
+/// How long the kernel waits for an acknowledgement, and whether the relay goes by that. From a source of its own too.
+fn timeouts(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x7274_6f21));
+    plan.laws.timeout = Duration::from_millis(log(rng, 1, 4000) as u64);
+    plan.laws.lossy = one_in(rng, 3);
+    for route in &mut plan.config.routes {
+        if one_in(rng, 2) {
+            route.reset_grace = ResetGrace::Auto;
+        }
+    }
+    if let Faults::Drawn(odds) = &mut plan.faults {
+        let busy = *odds != [0; 14] && one_in(rng, 3);
+        odds[Call::RetransmissionTimeout.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
+    }
+}
+
 /// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.
 fn splice(plan: &mut Plan) {
     let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0070_6970_6573));
@@ -160,7 +179,7 @@ fn splice(plan: &mut Plan) {
     plan.laws.pipe_size = log(rng, 16, 1 << 16);
     if let Faults::Drawn(odds) = &mut plan.faults {
         for call in [Call::SpliceIn, Call::SpliceOut, Call::Pipe] {
-            let busy = *odds != [0; 13] && one_in(rng, 3);
+            let busy = *odds != [0; 14] && one_in(rng, 3);
             odds[call.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
         }
     }
@@ -197,7 +216,7 @@ fn dial(rng: &mut Rng) -> Dial {
 }
 
 fn odds(rng: &mut Rng) -> Odds {
-    let mut odds = [0; 13];
+    let mut odds = [0; 14];
     for odd in &mut odds[..=Call::Unacked.index()] {
         *odd = if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
     }

@@ -10,7 +10,7 @@ use crate::conn::Life;
 use crate::peers::How;
 use crate::records::Record;
 use crate::seam::client_address;
-use crate::shadow::{Session, fault_word};
+use crate::shadow::{Session, Undelivered, fault_word};
 use crate::world::World;
 
 impl World {
@@ -24,6 +24,8 @@ impl World {
         let it = &mut self.shadow.sessions[session];
         it.records += 1;
         it.cause = Some(record.end.clone());
+        let (up, down) = record.undelivered.unwrap_or_default();
+        it.said_undelivered = [up, down];
         let it = &self.shadow.sessions[session];
         let seconds = |from: Time, to: Time| format!("{:.3}s", to.since(from).as_secs_f64());
         // The relay keeps the moment of connecting in whole milliseconds, 49 days of them at most.
@@ -54,6 +56,7 @@ impl World {
                 wrong.push(what);
             }
         }
+        wrong.extend(self.check_undelivered(it, record));
         if let Err(why) = self.explain(it, &record.end) {
             wrong.push(why);
         }
@@ -61,6 +64,26 @@ impl World {
         for what in wrong {
             self.violation(format!("session {session}: {what}: {record:?}"));
         }
+    }
+
+    /// After an end that was not orderly, the line says what came for each side and was not acknowledged, if there was any.
+    /// When a whole drain is reset, that is only what is held.
+    fn check_undelivered(&self, it: &Session, record: &Record) -> Option<String> {
+        let orderly = it.said_goodbye == [true; 2];
+        let (up, down) = record.undelivered.unwrap_or_default();
+        if record.undelivered == Some((0, 0)) || (orderly && record.undelivered.is_some()) {
+            return Some("undelivered is said, and nothing was".to_owned());
+        }
+        for (given, peer) in [(up, Peer::Upstream), (down, Peer::Client)] {
+            let Undelivered { held: (least, most), unacked } = it.undelivered[peer as usize];
+            let full = !orderly && record.end != "drain" && (least + unacked..=most + unacked).contains(&given);
+            // Another cause stays when the drain ends, and then it cannot be told which of the two it was.
+            let drained = (record.end == "drain" || it.ended_late) && (least..=most).contains(&given);
+            if !(full || drained || orderly) {
+                return Some(format!("undelivered to the {peer:?} should be {least} to {most} and {unacked}"));
+            }
+        }
+        None
     }
 
     /// Did a session that never got its upstream get all it was promised?
@@ -147,7 +170,11 @@ impl World {
             let least = self.shadow.sessions.iter().filter(drained).count() as u64;
             let most = self.shadow.sessions.iter().filter(reset).count() as u64;
             let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
+            let undelivered =
+                |which: usize| self.shadow.sessions.iter().map(|it| it.said_undelivered[which]).sum::<u64>();
+            let expected = (expected, undelivered(0), undelivered(1));
             let given = (totals.sessions, totals.up, totals.down);
+            let given = (given, totals.undelivered_up, totals.undelivered_down);
             if given != expected || !(least..=most).contains(&totals.cut_short) {
                 self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
             }

@@ -18,6 +18,7 @@ pub(crate) enum Call {
     SpliceIn,
     SpliceOut,
     Pipe,
+    RetransmissionTimeout,
 }
 
 impl Call {
@@ -96,6 +97,7 @@ impl Call {
                 &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS]
             }
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
+            Self::RetransmissionTimeout => &[Errno::OPNOTSUPP, Errno::INVAL, Errno::NOBUFS],
         }
     }
 
@@ -114,7 +116,8 @@ impl Call {
             | Self::Unacked
             | Self::SpliceIn
             | Self::SpliceOut
-            | Self::Pipe => &[],
+            | Self::Pipe
+            | Self::RetransmissionTimeout => &[],
         }
     }
 
@@ -133,7 +136,7 @@ pub(crate) const fn kills(error: Errno) -> bool {
 }
 
 /// Of 65,536 calls of a kind, so many fail, each with one of its errors.
-pub(crate) type Odds = [u16; 13];
+pub(crate) type Odds = [u16; 14];
 
 /// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,5 +148,5 @@ pub(crate) enum Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self::Drawn([0; 13]);
+    pub(crate) const NONE: Self = Self::Drawn([0; 14]);
 }

@@ -52,6 +52,8 @@ impl Plan {
             counts_unacked: true,
             short: 0,
             pipe_size: 1 << 16,
+            timeout: Duration::from_millis(200),
+            lossy: false,
         };
         Self {
             seed: 0,

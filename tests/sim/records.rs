@@ -52,6 +52,8 @@ pub(crate) struct Record {
     pub(crate) time: String,
     pub(crate) connect: String,
     pub(crate) end: String,
+    /// Up and down, if it is said.
+    pub(crate) undelivered: Option<(u64, u64)>,
 }
 
 /// The record in this line, if it is a session's.
@@ -66,7 +68,14 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
     let (up, down) = (field("up")?.parse().ok()?, field("down")?.parse().ok()?);
     let (time, connect) = (field("time")?.to_owned(), field("connect")?.to_owned());
     let end = field("end")?.to_owned();
-    words.next().is_none().then_some(Record { client, upstream, up, down, time, connect, end })
+    let undelivered = match words.next() {
+        Some(word) => {
+            let (up, down) = word.strip_prefix("undelivered=")?.split_once('/')?;
+            Some((up.parse().ok()?, down.parse().ok()?))
+        }
+        None => None,
+    };
+    words.next().is_none().then_some(Record { client, upstream, up, down, time, connect, end, undelivered })
 }
 
 #[test]
@@ -76,5 +85,7 @@ fn the_documented_line_is_read_back() {
     let record = parse(line).unwrap();
     assert_eq!((record.up, record.down, record.end.as_str()), (1204, 88121, "client-eof"));
     assert_eq!((record.time.as_str(), record.connect.as_str()), ("3.214s", "0.002s"));
+    assert_eq!(record.undelivered, None);
+    assert_eq!(parse(&format!("{line} undelivered=3/155200")).unwrap().undelivered, Some((3, 155_200)));
     assert_eq!(parse("draining 3 sessions, up to 15s"), None);
 }

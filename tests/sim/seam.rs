@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{Address, Client, ListenOptions, Message, Net, Ready, Sleep, Stream, Time, Token};
@@ -290,6 +291,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let result = if world.kernel.laws.counts_unacked { Ok(count) } else { Err(Errno::OPNOTSUPP) };
         world.trace.result(result);
         world.note(Call::Unacked, self.conn, || format!("unacked {} -> {result:?}", self.conn));
+        world.did_ask(self.conn, result);
         Ok(result?)
     }
 
@@ -300,6 +302,20 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
             return Err(Errno::OPNOTSUPP.into());
         }
         Ok(half.arrived + u64::from(half.fin_arrived))
+    }
+
+    fn retransmission_timeout(&self) -> io::Result<Duration> {
+        let mut world = self.world.borrow_mut();
+        let result = match world.enter(Call::RetransmissionTimeout) {
+            Some(error) => Err(error),
+            None if !world.kernel.laws.counts_unacked => Err(Errno::OPNOTSUPP),
+            None => Ok(world.kernel.retransmission_timeout(self.conn)),
+        };
+        world.trace.result(result.map(|timeout| timeout.as_nanos() as usize));
+        let conn = self.conn;
+        world.note(Call::RetransmissionTimeout, conn, || format!("retransmission_timeout {conn} -> {result:?}"));
+        world.did_ask_timeout(conn, result);
+        Ok(result?)
     }
 
     fn keep_alive(&mut self) {

@@ -8,15 +8,13 @@ use tproxy::net::Peer;
 use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
+use crate::invariants::longest_pause;
 use crate::records;
 use crate::shadow::{Ending, Flow, Session};
 use crate::world::World;
 
 /// The longest an ending may take, and the second its beginning is rounded by.
 const ENDING: Duration = Duration::from_secs(31);
-
-/// How often an ending asks what is still owed.
-const ENDING_POLL: Duration = Duration::from_millis(20);
 
 /// What a flow of the backlog may read in one turn, or one buffer, or four times as much through a pipe.
 const SLICE: usize = 256 << 10;
@@ -278,18 +276,19 @@ impl World {
         if self.shadow.backlog > 0 || Peer::BOTH.iter().any(|peer| self.movable(it, *peer).is_some()) {
             (owed, done) = (true, now);
         }
-        let grace = self.shadow.route(it).reset_grace;
+        let grace = self.longest_grace(it);
+        let questions = it.questions;
         let it = &mut self.shadow.sessions[session];
         let ending = it.ending.get_or_insert(Ending { done, ends, moved: Some(now), noticed: now, paid: None });
         if (ending.done, ending.ends) != (done, ends) {
             (ending.done, ending.ends, ending.moved) = (done, ends, Some(now));
         }
-        if ending.moved.is_some_and(|moved| now >= moved + ENDING_POLL) {
+        if ending.moved.is_some_and(|moved| now >= moved + longest_pause(questions, moved)) {
             // By now it has asked, and knows.
             (ending.moved, ending.noticed) = (None, now);
         }
         ending.paid = if owed { None } else { ending.paid.or(Some(now)) };
-        let late = ending.paid.is_some_and(|paid| now >= paid + ENDING_POLL);
+        let late = ending.paid.is_some_and(|paid| now >= paid + longest_pause(questions, paid));
         let stuck = ending.moved.is_none() && now > ending.noticed && now >= ending.noticed + grace;
         if late {
             self.violation(format!("session {session} owes nothing any more, and does not pass the reset on"));
@@ -307,7 +306,7 @@ impl World {
         let acked = acked.map(|conn| self.kernel.conns[conn].from_relay.acked_at).max();
         let last = acked.map_or(since, |at| at.max(since)).max(it.last_io);
         // Turns may take long, and the second is far from for ever.
-        if self.shadow.now >= last + self.shadow.route(it).reset_grace + Duration::from_secs(1) {
+        if self.shadow.now >= last + self.longest_grace(it) + Duration::from_secs(1) {
             self.violation(format!(
                 "session {session}: bytes are thrown away for ever (client {}, since {since:?}, last {last:?})",
                 it.client

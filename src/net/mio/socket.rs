@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::net::sockopt;
 
@@ -55,6 +56,10 @@ impl Stream for Socket {
 
     fn received(&self) -> io::Result<u64> {
         tcp_info::received(self.0.as_fd())
+    }
+
+    fn retransmission_timeout(&self) -> io::Result<Duration> {
+        tcp_info::retransmission_timeout(self.0.as_fd())
     }
 
     fn keep_alive(&mut self) {

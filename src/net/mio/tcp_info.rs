@@ -1,7 +1,9 @@
-//! Two counts of a TCP connection that no crate wraps safely: bytes not acknowledged, and bytes received.
+//! Three numbers of a TCP connection that no crate wraps safely: bytes not acknowledged, bytes received, and how long an
+//! acknowledgement is waited for.
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// Bytes in the send queue, the unacknowledged ones included; a FIN counts as one byte (`tcp(7)`, SIOCOUTQ).
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
@@ -29,24 +31,40 @@ pub(super) fn unacked(_: BorrowedFd<'_>) -> io::Result<usize> {
 /// connection has failed (K19).
 #[cfg(target_os = "linux")]
 pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    use std::os::fd::AsRawFd as _;
-
-    /// In `struct tcp_info`, in units of 8 bytes: 8 bytes of flags and states, 24 fields of 4 bytes and three of 8
-    /// before it.
+    /// In units of 8 bytes: 8 bytes of flags and states, 24 fields of 4 bytes and three of 8 before it.
     const BYTES_RECEIVED: usize = 16;
+
+    // Linux before 4.1 does not count them.
+    tcp_info(socket, BYTES_RECEIVED)
+}
+
+/// How long an acknowledgement is waited for now (`tcpi_rto` of TCP_INFO, in microseconds).
+#[cfg(target_os = "linux")]
+pub(super) fn retransmission_timeout(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+    /// In units of 8 bytes: it is the first field of 4 bytes, behind 8 bytes of flags and states.
+    const RTO: usize = 1;
+
+    let [a, b, c, d, ..] = tcp_info(socket, RTO)?.to_ne_bytes();
+    Ok(Duration::from_micros(u32::from_ne_bytes([a, b, c, d]).into()))
+}
+
+/// The 8 bytes at this place of TCP_INFO (`struct tcp_info` of `linux/tcp.h`), counted in units of 8. Unsupported if this
+/// kernel does not have them.
+#[cfg(target_os = "linux")]
+fn tcp_info(socket: BorrowedFd<'_>, index: usize) -> io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
 
     let mut info = [0_u64; 32];
     let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to the array, which is as long as that, and how many to `size`;
     // every pattern of bits is a number.
-    #[expect(unsafe_code, reason = "no crate of ours knows this field of TCP_INFO")]
+    #[expect(unsafe_code, reason = "no crate of ours knows these fields of TCP_INFO")]
     let result = unsafe {
         let (info, size) = (info.as_mut_ptr().cast(), &raw mut size);
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, size)
     };
     match result {
-        0 if size as usize > BYTES_RECEIVED * size_of::<u64>() => Ok(info[BYTES_RECEIVED]),
-        // Linux before 4.1 does not count them.
+        0 if size as usize >= (index + 1) * size_of::<u64>() => Ok(info[index]),
         0 => Err(io::ErrorKind::Unsupported.into()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -55,5 +73,11 @@ pub(super) fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
 /// Only Linux splices, and only splicing needs this count.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn received(_: BorrowedFd<'_>) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Other kernels: unknown.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn retransmission_timeout(_: BorrowedFd<'_>) -> io::Result<Duration> {
     Err(io::ErrorKind::Unsupported.into())
 }

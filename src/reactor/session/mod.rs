@@ -208,6 +208,8 @@ impl<S: Stream> Session<S> {
             upstream,
             up: 0,
             down: 0,
+            undelivered_up: 0,
+            undelivered_down: 0,
             time,
             connect: time,
             end: Cause::NoResources,
@@ -227,6 +229,15 @@ impl<S: Stream> Session<S> {
                 };
                 let streams = if end == End::Fin { fin } else { error.or(fin) };
                 record.end = self.cause.or(streams).unwrap_or(record.end);
+                if end == End::Reset {
+                    // A drain that resets a crowd makes no call for each of them.
+                    let undelivered = Peer::BOTH.map(|target| match self.cut_short {
+                        true => pair.held(target),
+                        false => pair.undelivered(target),
+                    });
+                    record.undelivered_up = undelivered[Peer::Upstream as usize];
+                    record.undelivered_down = undelivered[Peer::Client as usize];
+                }
                 pair.end(end, pool);
             }
             Stage::Opening(opening) => record.end = self.cause.unwrap_or(opening.last),

@@ -1,12 +1,11 @@
 //! Running the flows of a session, and the conclusions from what they did.
 
 use std::num::NonZeroI32;
-use std::time::Duration;
 
-use super::ending::{Ending, Next};
+use super::ending::{Ending, Next, auto_grace};
 use super::moment::Moment;
 use super::{Session, Stage};
-use crate::config::Route;
+use crate::config::{ResetGrace, Route};
 use crate::net::{Peer, Stream, Time};
 use crate::reactor::cause::Cause;
 use crate::relay::flow::State;
@@ -137,15 +136,24 @@ impl<S: Stream> Session<S> {
     }
 
     /// Asks what is still to be acknowledged, and whether it is worth waiting for. Begins the ending if there is none.
-    fn conclude_ending(&mut self, trigger: Trigger, grace: Duration, now: Time) -> Conclusion {
+    fn conclude_ending(&mut self, trigger: Trigger, grace: ResetGrace, now: Time) -> Conclusion {
         let Stage::Relaying(pair, ending) = &mut self.stage else {
             self.stage.unexpected("ending");
             return Conclusion::Event;
         };
         let ending = ending.get_or_insert_with(|| Ending::new(now));
-        if ending.acknowledged(pair.unacked()) {
+        let unacked = Peer::BOTH.map(|peer| pair.unacked(peer));
+        if ending.acknowledged(unacked.iter().sum()) {
             self.last_progress = now;
         }
+        let grace = match grace {
+            ResetGrace::Fixed(grace) => grace,
+            // Asked each time: the time-out doubles with each loss.
+            ResetGrace::Auto => {
+                let pending = Peer::BOTH.into_iter().filter(|peer| unacked[*peer as usize] > 0);
+                auto_grace(pending.filter_map(|peer| pair.retransmission_timeout(peer)).max())
+            }
+        };
         let flushed = matches!(pair.fate(), Fate::Done(_));
         match ending.next(flushed, self.last_progress, grace, now) {
             Next::Over => Conclusion::Over,

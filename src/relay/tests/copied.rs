@@ -229,7 +229,7 @@ fn a_failed_write_cuts_the_flow_which_goes_on_reading_and_throws_away() {
     assert_eq!((rig.flow.state(), rig.flow.moved(), rig.pool.lent()), (State::Cut, 2, 0));
     rig.source.reads(b"12345678123456781").ends();
     rig.from.mark(Hints::READABLE | Hints::READ_TO_EAGAIN);
-    assert_eq!(rig.run_slice(8), Pass { progress: true, slice_used_up: true, ..Pass::default() });
+    assert_eq!(rig.run_slice(8), Pass { progress: true, discarded: true, slice_used_up: true, ..Pass::default() });
     assert!(rig.run().progress);
     assert_eq!(rig.run(), Pass::default());
     assert_eq!((rig.flow.state(), rig.target.write_calls()), (State::Cut, 2));

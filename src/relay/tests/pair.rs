@@ -212,10 +212,10 @@ fn only_the_living_are_waited_for() {
     both_ways(|mut rig, near| {
         rig.script(near).unacked(3);
         rig.script(near.other()).unacked(4);
-        assert_eq!(rig.pair.unacked(), 7);
+        assert_eq!([near, near.other()].map(|peer| rig.pair.unacked(peer)), [3, 4]);
         rig.script(near).fault(ErrorKind::TimedOut);
         rig.event(near, Hints::ERROR);
-        assert_eq!(rig.pair.unacked(), 4);
+        assert_eq!([near, near.other()].map(|peer| rig.pair.unacked(peer)), [0, 4]);
         assert_eq!(rig.pair.first_error(), Some((near, Fault::Timeout)));
     });
 }
@@ -229,5 +229,36 @@ fn a_pair_that_is_cut_is_done_and_holds_nothing() {
         assert_eq!(rig.pool.lent(), 1);
         rig.pair.cut(&mut rig.pool);
         assert_eq!((rig.pair.fate(), rig.pool.lent()), (Fate::Done(End::Reset), 0));
+        assert_eq!([near, near.other()].map(|target| rig.pair.undelivered(target)), [0, 5], "they were dropped");
+    });
+}
+
+#[test]
+fn what_is_held_and_what_is_not_acknowledged_is_not_delivered() {
+    both_ways(|mut rig, near| {
+        let far = near.other();
+        rig.script(near).reads(b"12345");
+        rig.script(far).takes(3).blocks().unacked(2);
+        rig.event(near, Hints::READABLE);
+        assert_eq!((rig.pair.held(far), rig.pair.undelivered(far)), (2, 4));
+        // The target fails: what is held is dropped, and counts; what comes later is thrown away, and does not.
+        rig.script(far).fault(ErrorKind::ConnectionReset).fails(ErrorKind::ConnectionReset);
+        rig.event(far, Hints::ERROR);
+        rig.script(near).reads(b"678");
+        rig.event(near, Hints::READABLE);
+        assert_eq!((rig.pair.held(far), rig.pair.undelivered(far)), (2, 4));
+        assert_eq!(rig.pair.undelivered(near), 0);
+    });
+}
+
+#[test]
+fn our_fin_is_no_byte_that_is_not_delivered() {
+    both_ways(|mut rig, near| {
+        rig.script(near).reads(b"123").ends();
+        rig.event(near, Hints::READABLE | Hints::READ_TO_EAGAIN);
+        for (unacked, bytes) in [(4, 3), (1, 0), (0, 0)] {
+            rig.script(near.other()).unacked(unacked);
+            assert_eq!(rig.pair.undelivered(near.other()), bytes);
+        }
     });
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::net::Stream;
 
@@ -230,6 +231,10 @@ impl<const DRY: bool> Stream for Script<DRY> {
 
     fn received(&self) -> io::Result<u64> {
         Ok(self.state.borrow().received)
+    }
+
+    fn retransmission_timeout(&self) -> io::Result<Duration> {
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn keep_alive(&mut self) {}

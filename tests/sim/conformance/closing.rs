@@ -1,5 +1,7 @@
 //! How a connection is closed, and what that says to the other end.
 
+use std::time::Duration;
+
 use tproxy::net::Stream;
 
 use super::{Story, fill};
@@ -94,6 +96,20 @@ pub(super) fn k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge<
         stream.unacked().unwrap()
     });
     tell!(story, "{}", left.into_iter().any(|left| left == 0));
+    story
+}
+
+/// That it doubles with each loss is seen on a path that loses: `tests/path`.
+pub(super) fn k28_a_closed_window_leaves_the_retransmission_timeout_as_it_is<B: Rig>() -> Story {
+    let (mut story, mut rig) = (Story::new(), B::new());
+    let (_peer, mut stream, token) = rig.accepted(1);
+    fill(&mut rig, &mut stream);
+    let before = stream.retransmission_timeout().unwrap();
+    tell!(story, "{}", (Duration::from_millis(100)..Duration::from_secs(2)).contains(&before));
+    // Longer than that.
+    let looks = before.as_millis() / 20 + 2;
+    (0..looks).for_each(|_| drop(rig.events(token)));
+    tell!(story, "{} {}", stream.unacked().unwrap() > 0, stream.retransmission_timeout().unwrap() == before);
     story
 }
 

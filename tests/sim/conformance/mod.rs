@@ -80,6 +80,8 @@ agree! {
     a_pull_is_told_the_reset_and_nobody_else;
     k19_what_was_received_is_counted_and_the_fin_with_it;
     k16_a_fin_before_the_reset_makes_it_epipe;
+    k28_a_closed_window_leaves_the_retransmission_timeout_as_it_is;
+    k29_what_was_not_acknowledged_is_counted_after_a_reset_too;
     k17_the_fin_counts_as_unacknowledged_and_none_left_raises_no_edge;
     /// Not in the list, but the relay leans on it.
     what_an_upstream_said_before_it_reset_is_there_although_nobody_had_asked_yet;

@@ -81,6 +81,33 @@ pub(super) fn k19_what_was_received_is_counted_and_the_fin_with_it<B: Rig>() -> 
     story
 }
 
+pub(super) fn k29_what_was_not_acknowledged_is_counted_after_a_reset_too<B: Rig>() -> Story {
+    let (mut story, mut rig) = (Story::new(), B::new());
+    for (serial, fin) in [(1, false), (2, true)] {
+        // The peer hung up: its kernel answers what comes with a reset, and acknowledges nothing.
+        let (peer, mut stream, token) = rig.accepted(serial);
+        rig.close(peer);
+        rig.events(token);
+        tell!(story, "{:?}", write(&mut stream, b"upload"));
+        rig.settle();
+        rig.events(token);
+        tell!(story, "{:?} {:?} {:?}", stream.unacked().ok(), take_error(&mut stream), stream.unacked().ok());
+        // It had not even been sent when the reset came, and perhaps a FIN behind it.
+        let (peer, mut stream, token) = rig.accepted(10 + serial);
+        fill(&mut rig, &mut stream);
+        if fin {
+            stream.shutdown_write().unwrap();
+        }
+        let before = stream.unacked().unwrap();
+        rig.reset(peer);
+        rig.events(token);
+        let after = stream.unacked().unwrap();
+        tell!(story, "{} {} {:?}", before > 0, before == after, take_error(&mut stream));
+        tell!(story, "{}", before == stream.unacked().unwrap());
+    }
+    story
+}
+
 pub(super) fn k16_a_fin_before_the_reset_makes_it_epipe<B: Rig>() -> Story {
     let (mut story, mut rig) = (Story::new(), B::new());
     for fin in [true, false] {

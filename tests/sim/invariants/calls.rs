@@ -16,7 +16,7 @@ pub(super) const KEPT_PER_TURN: usize = 256;
 
 impl World {
     /// Whose call is this? Only a session's stream may be read and written.
-    fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
+    pub(super) fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
         if let Some((session, _)) = owner
             && self.shadow.called.as_ref().is_some_and(|called| !called.contains(&session))
@@ -46,6 +46,7 @@ impl World {
         };
         let now = self.shadow.now;
         let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
+        let enough = self.shadow.may_have_thrown_enough(&self.shadow.sessions[session]);
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
         if result == Ok(0) {
             self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
@@ -67,8 +68,14 @@ impl World {
             }
             Ok(count) => {
                 let target = peer.other() as usize;
-                let clogged = it.blocked[target] && it.told[target].is_none() && !it.overdue && !it.due;
+                let (wasted, doubtful) = (it.told[target].is_some(), it.overdue || it.due || enough);
+                let clogged = it.blocked[target] && !wasted && !doubtful;
                 it.flow(peer).read += count as u64;
+                match (wasted, doubtful) {
+                    (true, _) => it.flow(peer).wasted += count as u64,
+                    (false, true) => it.flow(peer).doubtful += count as u64,
+                    (false, false) => {}
+                }
                 it.flow(peer).gulp += count as u64;
                 let large = count >= self.plan.config.buffer_size.min(64 << 10);
                 it.flow(peer).large_copies = if large { it.flow(peer).large_copies + 1 } else { 0 };
@@ -77,13 +84,12 @@ impl World {
                 // all: since the target hung up, or at the latest since a byte was thrown away for it. The relay counts in
                 // steps of 67 ms.
                 let step = Duration::from_nanos(1 << 26);
-                let thrown = it.told[target].is_some();
-                if thrown {
+                if wasted {
                     it.thrown_since.get_or_insert(now);
                 }
                 let limit = |since: Option<Time>| since.zip(half_close).map(|(at, most)| at + most);
-                let certainly = thrown && limit(it.thrown_since).is_some_and(|limit| now >= limit + step);
-                let too_long = thrown && limit(it.told_at).is_some_and(|limit| now >= limit);
+                let certainly = wasted && limit(it.thrown_since).is_some_and(|limit| now >= limit + step);
+                let too_long = wasted && enough;
                 let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
                 if !cut(peer.other()) || !(cut(peer) || it.trouble.is_some() || too_long) {
                     it.last_io = now;
@@ -166,6 +172,8 @@ impl World {
         match result {
             Ok(count) => {
                 flow.written += count as u64;
+                // It was not cut.
+                flow.doubtful = 0;
                 flow.moved = true;
                 let (read, written) = (flow.read, flow.written);
                 (it.last_moved, it.last_io, it.passed_on) = (now, now, now);
@@ -249,8 +257,10 @@ impl World {
         } else if !armed {
             self.violation(format!("session {session}: a goodbye to connection {conn} before anything was said"));
         }
+        let undelivered = self.undelivered(session, peer, conn);
         let it = &mut self.shadow.sessions[session];
         it.said_goodbye[peer as usize] = !armed;
+        it.undelivered[peer as usize] = undelivered;
         match peer {
             Peer::Client => {
                 it.ended = Some(now);
@@ -282,7 +292,7 @@ impl World {
         let untold = self.kernel.conns[conn].relay.error.filter(|_| !it.flows[peer.other() as usize].finished);
         // A container's network goes with its last process: while draining, who owes bytes stays for a while.
         let owed = self.kernel.conns[conn].from_relay.unacked();
-        let patient = self.shadow.now >= it.last_moved + self.shadow.route(it).reset_grace || it.told != [None; 2];
+        let patient = self.shadow.now >= it.last_moved + self.grace(it) || it.told != [None; 2];
         let hasty = owed > 0 && self.shadow.stop_turn.is_some() && !patient;
         if hasty {
             self.violation(format!("session {session}: connection {conn} closed in the drain, and owes {owed} bytes"));
@@ -320,7 +330,7 @@ impl World {
         let unread = source.map_or(0, |it| it.from_peer.unread());
         let (unacked, held) = (half.unacked(), flow.read - flow.written);
         let acked_at = if self.plan.laws.counts_unacked { half.acked_at } else { Time::START };
-        let quiet = now >= it.last_io.max(acked_at) + self.shadow.route(it).reset_grace;
+        let quiet = now >= it.last_io.max(acked_at) + self.grace(it);
         let tired = it.told_at.is_some_and(|told| now >= told + Duration::from_secs(30));
         // An acknowledgement may come between the last question and the end.
         let surprised = half.acked_at == now;

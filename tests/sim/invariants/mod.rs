@@ -3,8 +3,11 @@
 //! The shadow model knows what the relay was told; the kernel knows what is true. Nothing here looks into the relay,
 //! but for its gauges and its log.
 
+mod asks;
 mod calls;
 mod sleep;
+
+pub(crate) use asks::longest_pause;
 
 use crate::world::World;
 

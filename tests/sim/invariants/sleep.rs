@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tproxy::net::{Peer, Time};
 
+use super::asks::longest_pause;
 use super::calls::KEPT_PER_TURN;
 use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
 use crate::world::World;
@@ -13,9 +14,6 @@ const YOUNG: Duration = Duration::from_secs(5);
 
 /// When the next are kept alive, if they are too many for one turn.
 const SOON: Duration = Duration::from_millis(10);
-
-/// How often an ending asks.
-const ENDING_POLL: Duration = Duration::from_millis(20);
 
 impl World {
     /// No lost wake-up: who sleeps has nothing to do, and wakes for the next thing there is.
@@ -112,10 +110,10 @@ impl World {
                 let addresses = u32::try_from(route.to.len()).unwrap();
                 Some(first.map_or(last, |at| at + last.since(at) / addresses))
             }
-            Some(_) if it.trouble.is_some() => Some(now + ENDING_POLL),
+            Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),
             // It may be ending too.
             Some(_) if it.first_told.is_some() || it.overdue || self.shadow.stop_turn.is_some() => {
-                inactive.map(|wait| now + wait.max(ENDING_POLL))
+                inactive.map(|wait| now + wait.max(longest_pause(it.questions, now)))
             }
             Some(_) => inactive.map(|wait| now + wait),
         };

@@ -43,6 +43,11 @@ pub(crate) struct Laws {
     pub(crate) short: u8,
     /// Bytes a pipe holds, at most. One that holds less than 64 KiB may be full with fewer.
     pub(crate) pipe_size: usize,
+    /// How long the first connections wait for an acknowledgement before they send again; others, up to three times as
+    /// long.
+    pub(crate) timeout: Duration,
+    /// Nothing arrives that is sent again, as far as the time-out tells: it doubles while nothing is acknowledged.
+    pub(crate) lossy: bool,
 }
 
 /// See the module.
@@ -213,13 +218,14 @@ impl Kernel {
 
     fn acknowledge(&mut self, conn: ConnId, to: Who, upto: u64, fin: bool) {
         let it = &mut self.conns[conn];
-        if it.end(to).silent {
+        if it.end(to).silent || it.end(to).life == Life::Dead {
             return;
         }
         let now = self.turn.unwrap_or(self.now);
         let half = it.out(to);
         if upto > half.acked || (fin && !half.fin_acked) {
             (half.acked, half.acked_at) = (upto.max(half.acked), now);
+            half.pending_since = self.now;
         }
         let over = fin && !half.fin_acked;
         half.fin_acked |= fin;

@@ -1,9 +1,14 @@
 //! System calls on one connected socket.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
 use super::{ConnId, Due, Kernel};
 use crate::conn::{Life, Watch, Who};
+
+/// The longest that the kernel waits before it sends again.
+const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
 impl Kernel {
     pub(crate) fn recv(&mut self, conn: ConnId, who: Who, room: &mut [u8]) -> Result<usize, Errno> {
@@ -105,6 +110,9 @@ impl Kernel {
             count = self.rng.u64(1..=count);
         }
         let taken = usize::try_from(count).unwrap();
+        if it.out(who).unacked() == 0 {
+            it.out(who).pending_since = self.now;
+        }
         it.out(who).write(&data[..taken], urgent);
         if taken < data.len() {
             it.end(who).no_space = true;
@@ -135,6 +143,22 @@ impl Kernel {
     /// SO_ERROR.
     pub(crate) fn take_error(&mut self, conn: ConnId, who: Who) -> Result<(), Errno> {
         self.conns[conn].end(who).error.take().map_or(Ok(()), Err)
+    }
+
+    /// The retransmission time-out of TCP_INFO. A closed window leaves it as it is; losses in a row double it (K28).
+    pub(crate) fn retransmission_timeout(&self, conn: ConnId) -> Duration {
+        let it = &self.conns[conn];
+        let first = self.laws.timeout * (1 + u32::try_from(conn % 3).unwrap());
+        if it.from_relay.unacked() == 0 || !(self.laws.lossy || it.relay.silent || it.peer.silent) {
+            return first;
+        }
+        let pending = self.now.since(it.from_relay.pending_since);
+        let (mut timeout, mut sent_again) = (first, first);
+        while sent_again <= pending && timeout < TIMEOUT_MAX {
+            timeout = (2 * timeout).min(TIMEOUT_MAX);
+            sent_again += timeout;
+        }
+        timeout
     }
 
     /// close(2), with SO_LINGER {1, 0} armed or not. Unread input turns it into a reset too (K3).

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
-pub(crate) use session::{End, Ending, Flow, Session};
+pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
 use tproxy::net::{Hints, Owner, Peer, Ready, Time};
 use tproxy::{Config, Route};
 pub(crate) use words::{connect_word, fault_word};
@@ -224,6 +224,9 @@ impl Shadow {
             called.push(session);
         }
         let it = &mut self.sessions[session];
+        if let Some(questions) = &mut it.questions {
+            questions.disturbed(self.now);
+        }
         it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
         if hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none() && !it.saw_fin[peer] {
             // The half-close time starts now.

@@ -1,6 +1,7 @@
 //! What the relay was told of one session.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{Peer, Time, Token};
@@ -21,6 +22,10 @@ pub(crate) enum End {
 pub(crate) struct Flow {
     pub(crate) read: u64,
     pub(crate) written: u64,
+    /// Bytes read that were thrown away, because their target takes nothing any more; and those that may have been,
+    /// because a timeout may have struck.
+    pub(crate) wasted: u64,
+    pub(crate) doubtful: u64,
     pub(crate) end: Option<End>,
     /// The FIN was passed on.
     pub(crate) finished: bool,
@@ -37,6 +42,14 @@ pub(crate) struct Flow {
     pub(crate) unspliced: bool,
 }
 
+impl Flow {
+    /// Bytes that were read for the target and not written, at least and at most.
+    pub(crate) const fn held(&self) -> (u64, u64) {
+        let most = self.read - self.written - self.wasted;
+        (most.saturating_sub(self.doubtful), most)
+    }
+}
+
 /// How far a session is that has nothing more to relay, as the kernel knows it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ending {
@@ -50,6 +63,44 @@ pub(crate) struct Ending {
     pub(crate) noticed: Time,
     /// Since when nothing is owed.
     pub(crate) paid: Option<Time>,
+}
+
+/// Bytes that came for one side and that it has not acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Undelivered {
+    /// Read and not written, at least and at most.
+    pub(crate) held: (u64, u64),
+    /// Written and not acknowledged.
+    pub(crate) unacked: u64,
+}
+
+/// What the kernel was asked of a session that is ending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Questions {
+    /// Since when nothing has been passed on or acknowledged, as far as the relay must know.
+    pub(crate) since: Time,
+    /// What had been acknowledged of each side when it was last asked, the FIN as one.
+    pub(crate) acked: [u64; 2],
+    /// The turn in which it was last asked.
+    pub(crate) turn: u64,
+    /// What the kernel said last of how long it waits for an acknowledgement of each side, and in which turn.
+    pub(crate) timeouts: [Option<(u64, Option<Duration>)>; 2],
+    /// What was not acknowledged of each side, without the FIN, when the kernel was last asked, and in which turn.
+    pub(crate) left: [Option<(u64, u64)>; 2],
+    /// Since when nothing else than an alarm can have made it ask, and how often it has asked since then.
+    pub(crate) quiet: Time,
+    pub(crate) alone: u32,
+}
+
+impl Questions {
+    pub(crate) const fn new(now: Time) -> Self {
+        Self { since: now, acked: [0; 2], turn: 0, timeouts: [None; 2], left: [None; 2], quiet: now, alone: 0 }
+    }
+
+    /// Something may have made the session run.
+    pub(crate) const fn disturbed(&mut self, now: Time) {
+        (self.quiet, self.alone) = (now, 0);
+    }
 }
 
 /// One accepted client.
@@ -91,6 +142,8 @@ pub(crate) struct Session {
     pub(crate) trouble: Option<Time>,
     /// What came of it since.
     pub(crate) ending: Option<Ending>,
+    /// What was asked since it is ending.
+    pub(crate) questions: Option<Questions>,
     /// A timeout of inactivity may have struck.
     pub(crate) overdue: bool,
     /// When bytes were first thrown away, because the other peer takes nothing any more.
@@ -134,7 +187,11 @@ pub(crate) struct Session {
     /// It was reset when the relay had been asked to stop, and would wait no longer.
     pub(crate) ended_late: bool,
     pub(crate) said_goodbye: [bool; 2],
+    /// What was not delivered to each side when it was reset.
+    pub(crate) undelivered: [Undelivered; 2],
     pub(crate) records: usize,
+    /// What the record said of that, up and down.
+    pub(crate) said_undelivered: [u64; 2],
     pub(crate) cause: Option<String>,
 }
 
@@ -164,6 +221,7 @@ impl Session {
             passed_on: now,
             trouble: None,
             ending: None,
+            questions: None,
             overdue: false,
             thrown_since: None,
             may_be_given_up: false,
@@ -187,7 +245,9 @@ impl Session {
             ended: None,
             ended_late: false,
             said_goodbye: [false; 2],
+            undelivered: [Undelivered::default(); 2],
             records: 0,
+            said_undelivered: [0; 2],
             cause: None,
         }
     }
