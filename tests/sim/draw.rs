@@ -90,6 +90,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
     }
     routes(&mut plan);
+    aborted(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -130,6 +131,19 @@ fn routes(plan: &mut Plan) {
         }
         plan.sessions[last].start = Duration::ZERO;
         (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (256, 128, 1024);
+    }
+}
+
+/// Most clients go before they are accepted, in one of 32 seeds: all at once, or one by one. From a source of its own too.
+fn aborted(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6162_6f72_7465_6421));
+    if !one_in(rng, 32) {
+        return;
+    }
+    plan.noise.aborted = rng.u8(128..=254);
+    let (first, gap) = (plan.sessions[0].clone(), if one_in(rng, 4) { Duration::ZERO } else { pause(rng) / 64 });
+    for number in 1..=rng.u32(16..=40) {
+        plan.sessions.push(SessionPlan { start: first.start + gap * number, ..first.clone() });
     }
 }
 
@@ -194,7 +208,7 @@ fn noise(rng: &mut Rng) -> Noise {
     let (spurious, stale, shuffle, late) = (some(128), some(128), some(255), some(128));
     let (stall, tick) = (some(200), some(255));
     let batch = if one_in(rng, 3) { rng.usize(1..=8) } else { 1024 };
-    Noise { spurious, stale, shuffle, batch, late, stall, tick, grain: Duration::ZERO }
+    Noise { spurious, stale, shuffle, batch, late, stall, tick, aborted: 0, grain: Duration::ZERO }
 }
 
 /// Two peers who make some sense together.

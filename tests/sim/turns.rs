@@ -41,7 +41,7 @@ impl World {
         shadow.progress = asleep || events > 0;
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
-        shadow.accepts = 0;
+        (shadow.accepts, shadow.short_now) = (0, false);
         shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
         shadow.pipe_asked = false;
@@ -121,6 +121,9 @@ impl World {
         }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");
+        if line.contains("pausing") && !self.shadow.short_now {
+            self.violation(format!("nothing is short: {line}"));
+        }
         if (begins || over) && self.shadow.short == begins {
             self.violation(format!("said twice: {line}"));
         }

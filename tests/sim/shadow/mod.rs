@@ -76,6 +76,8 @@ pub(crate) struct Shadow {
     /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
     pub(crate) backlog: usize,
     pub(crate) stale_backlog: usize,
+    /// Accept met a shortage in this turn.
+    pub(crate) short_now: bool,
     /// The last line about a shortage said that it began.
     pub(crate) short: bool,
     /// There were once as many sessions as there may be, and a line said so.
@@ -134,6 +136,7 @@ impl Shadow {
             alarm: false,
             backlog: 0,
             stale_backlog: 0,
+            short_now: false,
             short: false,
             full: false,
             full_told: false,

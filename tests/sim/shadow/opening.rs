@@ -62,7 +62,9 @@ impl Shadow {
                 self.full |= self.live.len() >= self.limit;
                 self.sessions.push(Session::new(conn, route, self.now));
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            // "In a row" is without an empty queue between.
+            Err(Errno::AGAIN) => self.lost = 0,
+            Err(Errno::INTR) => {}
             // A client of its own is lost, and the next may be there. Too many in a row mean something else.
             Err(Errno::CONNABORTED | Errno::PROTO | Errno::PERM | Errno::NETDOWN | Errno::TIMEDOUT)
                 if self.lost + 1 < LOST_MAX =>
@@ -70,7 +72,7 @@ impl Shadow {
                 (self.shortage, self.lost) = (None, self.lost + 1);
             }
             Err(_) => {
-                self.hindered = true;
+                (self.hindered, self.short_now) = (true, true);
                 let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
                 self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
                 (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);
