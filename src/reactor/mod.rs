@@ -58,6 +58,7 @@ use gate::Gate;
 use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
+use pipes::PipeRetry;
 pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
@@ -89,10 +90,7 @@ pub struct Reactor<N: Net> {
     descriptors: Descriptors,
     keepalive: Pending,
     pool: Pool<<N::Stream as Stream>::Pipe>,
-    /// Opening a pipe failed, and no session has ended since.
-    pipe_failed: bool,
-    /// It was logged that splice does not work here.
-    told_of_splice: bool,
+    pipe_retry: PipeRetry,
     alarms: Alarms,
     events: Vec<Ready>,
     messages: Vec<Message>,
@@ -154,8 +152,7 @@ impl<N: Net> Reactor<N> {
             descriptors: Descriptors::default(),
             keepalive: Pending::default(),
             pool: Pool::new(buffer_size, splicing),
-            pipe_failed: false,
-            told_of_splice: false,
+            pipe_retry: PipeRetry::default(),
             alarms: Alarms::default(),
             events: Vec::new(),
             messages: Vec::new(),

@@ -194,7 +194,8 @@ impl World {
         }
     }
 
-    /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again when a session has ended.
+    /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again after a pause, or when a session
+    /// has ended.
     fn check_pipes(&mut self) {
         let shadow = &self.shadow;
         let wants = |it: &Session| {
@@ -209,10 +210,11 @@ impl World {
             Splice::Off => false,
         };
         let free = self.kernel.open + 2 <= self.plan.laws.descriptors && self.plan.pipes > 0;
-        let missed = wanted && free && self.kernel.pipes == 0 && !shadow.pipe_asked && !shadow.pipe_failed;
+        let waits = shadow.pipe_wait.is_some_and(|at| shadow.now < at);
+        let missed = wanted && free && self.kernel.pipes == 0 && !shadow.pipe_asked && !waits;
         let shadow = &mut self.shadow;
         shadow.pipe_missed += usize::from(missed);
-        shadow.pipe_failed &= shadow.ended_this_turn == 0;
+        shadow.pipe_wait = shadow.pipe_wait.filter(|_| shadow.ended_this_turn == 0);
         if missed && shadow.pipe_missed > 1 {
             self.violation("there could be a pipe, a flow wants one, and nobody asks");
         }

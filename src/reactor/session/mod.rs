@@ -205,7 +205,7 @@ impl<S: Stream> Session<S> {
             down: 0,
             time,
             connect: time,
-            end: Cause::NoResources,
+            end: Cause::Unknown,
             cut_short: self.cut_short,
         };
         match self.stage {
