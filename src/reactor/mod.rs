@@ -13,6 +13,7 @@
 //! | what happens | file |
 //! |---|---|
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
+//! | the limit of sessions is met | `admission.rs` |
 //! | descriptors run out (EMFILE) | `gate.rs` for accept, `descriptors.rs` for connect |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
@@ -24,6 +25,7 @@
 //! This is the only caller of the seam ([`crate::net`]). What bytes do is decided below, in [`crate::relay`].
 
 mod accept;
+mod admission;
 mod alarms;
 mod backoff;
 mod cause;
@@ -51,6 +53,7 @@ use crate::error::Error;
 use crate::net::{Address, ListenOptions, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
 use crate::relay::bulk::Bulk;
 use crate::relay::pool::{Pool, Splicing};
+use admission::Admission;
 use alarms::{Alarm, Alarms};
 pub use cause::Cause;
 use descriptors::Descriptors;
@@ -83,9 +86,7 @@ pub struct Reactor<N: Net> {
     drain_timeout: Option<Duration>,
     listeners: Listeners<N::Listener>,
     gate: Gate,
-    /// The most sessions at a time.
-    limit: usize,
-    warned_of_limit: bool,
+    admission: Admission,
     table: Table<N::Stream>,
     descriptors: Descriptors,
     keepalive: Pending,
@@ -146,8 +147,7 @@ impl<N: Net> Reactor<N> {
             drain_timeout,
             listeners: Listeners::new(listeners),
             gate: Gate::default(),
-            limit: limits.sessions.min(Token::KEY_MAX as usize),
-            warned_of_limit: false,
+            admission: Admission::new(limits.sessions.min(Token::KEY_MAX as usize)),
             table: Table::new(limits.sessions),
             descriptors: Descriptors::default(),
             keepalive: Pending::default(),

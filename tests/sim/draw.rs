@@ -91,6 +91,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     }
     routes(&mut plan);
     aborted(&mut plan);
+    later(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -144,6 +145,20 @@ fn aborted(plan: &mut Plan) {
     let (first, gap) = (plan.sessions[0].clone(), if one_in(rng, 4) { Duration::ZERO } else { pause(rng) / 64 });
     for number in 1..=rng.u32(16..=40) {
         plan.sessions.push(SessionPlan { start: first.start + gap * number, ..first.clone() });
+    }
+}
+
+/// In one of 16 seeds with several clients half of them come minutes later, often to a relay that is small.
+fn later(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6c61_7465_7221));
+    let count = plan.sessions.len();
+    if count < 2 || !one_in(rng, 16) {
+        return;
+    }
+    let pause = Duration::from_secs(rng.u64(30..=240));
+    plan.sessions[count / 2..].iter_mut().for_each(|session| session.start += pause);
+    if !one_in(rng, 3) {
+        plan.limit = rng.usize(1..=count / 2);
     }
 }
 

@@ -73,8 +73,8 @@ impl World {
                 None => self.check_line(line),
             }
         }
-        if self.shadow.full != self.shadow.full_told {
-            self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
+        if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
+            self.violation("the limit was met, and no line says so");
         }
         self.check_tables(gauges);
         self.check_doors();
@@ -113,11 +113,12 @@ impl World {
         }
     }
 
-    /// A shortage is told when it begins and when it is over, and not each time it is met. The limit is told once.
+    /// A shortage is told when it begins and when it is over, and not each time it is met. So is the limit, when it
+    /// begins.
     fn check_line(&mut self, line: &str) {
         self.trace.note(self.kernel.now, || format!("log: {line}"));
-        if line.starts_with("at the limit") && std::mem::replace(&mut self.shadow.full_told, true) {
-            self.violation(format!("said twice: {line}"));
+        if line.starts_with("at the limit") && !std::mem::take(&mut self.shadow.full_news) {
+            self.violation(format!("that is no news: {line}"));
         }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");

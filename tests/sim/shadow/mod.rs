@@ -84,9 +84,12 @@ pub(crate) struct Shadow {
     pub(crate) short_now: bool,
     /// The last line about a shortage said that it began.
     pub(crate) short: bool,
-    /// There were once as many sessions as there may be, and a line said so.
-    pub(crate) full: bool,
-    pub(crate) full_told: bool,
+    /// There are as many sessions as there may be, or were, and no queue has been seen empty since.
+    full: bool,
+    /// When that was last over.
+    full_until: Option<Time>,
+    /// It began in this turn, and a line is to say so.
+    pub(crate) full_news: bool,
     /// Upstreams that the kernel was told to look after in this turn.
     pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
@@ -145,7 +148,8 @@ impl Shadow {
             short_now: false,
             short: false,
             full: false,
-            full_told: false,
+            full_until: None,
+            full_news: false,
             kept_alive: 0,
             short_splice_out: None,
             pipe_asked: false,
