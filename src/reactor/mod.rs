@@ -76,6 +76,9 @@ const SLICE: usize = 256 << 10;
 /// The same when another flow waits: shorter turns keep more peers busy.
 const SHARED_SLICE: usize = 128 << 10;
 
+/// Alarms of one turn, so that thousands that are due at one moment do not hold up the sessions with something to do.
+const ALARMS_PER_TURN: usize = 1024;
+
 /// A relay on any kernel.
 #[derive(Debug)]
 pub struct Reactor<N: Net> {
@@ -214,6 +217,8 @@ impl<N: Net> Reactor<N> {
         let idle = ready == 0 && backlog == 0 && !self.may_accept();
         let sleep = match self.alarms.next() {
             _ if !idle => Sleep::Not,
+            // The last turn's budget of alarms was used up.
+            Some(at) if at <= self.now => Sleep::Not,
             Some(at) => Sleep::Until(at),
             None => Sleep::Forever,
         };
@@ -264,9 +269,13 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything.
+    /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything. What is
+    /// left over the budget stays due, so the next wait does not sleep.
     fn expire(&mut self) {
-        while let Some(alarm) = self.alarms.due(self.now) {
+        for _ in 0..ALARMS_PER_TURN {
+            let Some(alarm) = self.alarms.due(self.now) else {
+                break;
+            };
             match alarm {
                 Alarm::Accept => self.gate.resume(),
                 Alarm::Drain => self.reset_all(),

@@ -92,6 +92,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     routes(&mut plan);
     aborted(&mut plan);
     later(&mut plan);
+    crowd(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -160,6 +161,24 @@ fn later(plan: &mut Plan) {
     if !one_in(rng, 3) {
         plan.limit = rng.usize(1..=count / 2);
     }
+}
+
+/// In one of 2,048 seeds, more sessions than alarms may go off in a turn, all silent, whose time is up at one moment.
+fn crowd(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6372_6f77_6421));
+    if rng.u16(..2048) != 0 {
+        return;
+    }
+    let count = rng.usize(1100..=1400);
+    let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
+    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
+    plan.sessions = vec![session; count];
+    (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
+    plan.laws.delay = (0, 1000);
+    (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
+    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
+    plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
+    plan.config.routes[0].connect_timeout = Duration::from_secs(5);
 }
 
 /// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.

@@ -27,6 +27,9 @@ const FEW_LARGE: usize = 4;
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
 
+/// Alarms that go off in one turn.
+const ALARMS_PER_TURN: usize = 1024;
+
 /// A client whose listener was announced is accepted within so many turns.
 const TURNS_AT_A_DOOR: usize = 2;
 
@@ -42,6 +45,8 @@ impl World {
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
         (shadow.accepts, shadow.short_now) = (0, false);
+        // An event each, what was left to be done, and one flow of the backlog.
+        (shadow.served, shadow.announced) = (0, events + shadow.ready + 1);
         shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
         shadow.pipe_asked = false;
@@ -76,6 +81,14 @@ impl World {
         if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
             self.violation("the limit was met, and no line says so");
         }
+        let served = self.shadow.served;
+        if served > self.shadow.announced + ALARMS_PER_TURN {
+            self.violation(format!(
+                "{served} sessions run in one turn, {} of them for a reason",
+                self.shadow.announced
+            ));
+        }
+        self.shadow.ready = gauges.ready;
         self.check_tables(gauges);
         self.check_doors();
         self.check_pipes();

@@ -106,6 +106,11 @@ pub(crate) struct Shadow {
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
+    /// Sessions that made a call on a stream in this turn, and how many may have done so without an alarm.
+    pub(crate) served: usize,
+    pub(crate) announced: usize,
+    /// Sessions on the ready queue after the last turn.
+    pub(crate) ready: usize,
     /// Calls of accept in this turn.
     pub(crate) accepts: usize,
     /// Something kept, or may have kept, the relay from accepting in this turn.
@@ -158,6 +163,9 @@ impl Shadow {
             pipe_missed: 0,
             freed: false,
             vain_calls: 0,
+            served: 0,
+            announced: 0,
+            ready: 0,
             accepts: 0,
             hindered: false,
             doors: vec![Door::default(); plan.config.routes.len()],
