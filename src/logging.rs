@@ -5,7 +5,7 @@
 //!                       full: drop and count                                      may block, may fail
 //! ```
 //! stderr can be a pipe that nothing reads, a full disk, or closed. Then the thread waits, or fails, and the relay goes
-//! on.
+//! on. At exit the queue is written for as long as lines move, then the last lines, then how many lines were dropped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,11 +20,17 @@ use simple_logger::SimpleLogger;
 /// Lines that wait for stderr. More are dropped and counted.
 const QUEUE_MAX: usize = 1024;
 
+/// Lines that are said at exit. They are few, and the queue may be full, so they wait beside it.
+const LAST_MAX: usize = 16;
+
 /// At exit, how long to wait for the next line to be written before giving up.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// And for all of them.
+/// And for all of them, the last lines included.
 const FLUSH_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// When the rest of the queue is dropped, so that the last lines have their time too.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The relay's log, until the process ends.
 #[derive(Clone)]
@@ -43,7 +49,13 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<Line>,
+    /// The process ends: what is said now goes to `last`.
+    exiting: bool,
+    /// Lines to be written behind all others.
+    last: VecDeque<Line>,
     dropped: u64,
+    /// Lines can be written, as far as is known. Otherwise the count of dropped lines waits for one that can.
+    works: bool,
     /// The thread is writing a line that is not in the queue any more.
     busy: bool,
     /// Lines the thread has taken.
@@ -54,6 +66,28 @@ struct Line {
     level: Level,
     target: String,
     text: String,
+    /// Lines that are dropped if this one cannot be written: itself, or those it counts.
+    stands_for: u64,
+}
+
+impl Queue {
+    /// Takes the next line to be written. Dropped lines are told behind the first line that could be written, and at
+    /// exit behind the last.
+    fn take(&mut self) -> Option<Line> {
+        let rest_is_written = self.lines.is_empty() && self.last.is_empty();
+        if self.dropped > 0 && self.works && (rest_is_written || !self.exiting) {
+            let dropped = std::mem::take(&mut self.dropped);
+            let text = format!("{dropped} log lines dropped: stderr is slow or failing");
+            return Some(Line { level: Level::Warn, target: "tproxy".into(), text, stands_for: dropped });
+        }
+        self.lines.pop_front().or_else(|| self.last.pop_front())
+    }
+
+    /// Is there a line that has not been written?
+    fn is_pending(&self) -> bool {
+        let count = self.dropped > 0 && self.works;
+        self.busy || count || !self.lines.is_empty() || !self.last.is_empty()
+    }
 }
 
 /// Starts the log's thread and makes it the process's logger.
@@ -69,15 +103,29 @@ pub(crate) fn start(level: LevelFilter) -> io::Result<LogQueue> {
 }
 
 impl LogQueue {
-    /// Waits until the last lines are written, for at most a second each and five seconds in all.
+    /// The process ends. The lines that are said from now on are the last, and not dropped.
+    pub(crate) fn begin_exit(&self) {
+        let mut queue = self.queue();
+        // If lines were dropped, this is the last chance to say so.
+        (queue.exiting, queue.works) = (true, true);
+        drop(queue);
+        self.shared.filled.notify_one();
+    }
+
+    /// Waits until all lines are written, for at most a second each and five seconds in all.
     #[expect(clippy::disallowed_methods, reason = "the loop has ended")]
     pub(crate) fn finish(&self) {
         let begun = Instant::now();
         let mut queue = self.queue();
-        while (queue.busy || !queue.lines.is_empty()) && begun.elapsed() < FLUSH_TIMEOUT_MAX {
-            let taken = queue.taken;
-            let stuck = |queue: &mut Queue| queue.taken == taken && (queue.busy || !queue.lines.is_empty());
-            let waited = self.shared.taken.wait_timeout_while(queue, FLUSH_TIMEOUT, stuck);
+        while queue.is_pending() {
+            let elapsed = begun.elapsed();
+            if elapsed >= QUEUE_TIMEOUT {
+                queue.dropped += queue.lines.len() as u64;
+                queue.lines.clear();
+            }
+            let (taken, timeout) = (queue.taken, FLUSH_TIMEOUT.min(FLUSH_TIMEOUT_MAX.saturating_sub(elapsed)));
+            let stuck = |queue: &mut Queue| queue.taken == taken && queue.is_pending();
+            let waited = self.shared.taken.wait_timeout_while(queue, timeout, stuck);
             let (left, result) = waited.unwrap_or_else(PoisonError::into_inner);
             if result.timed_out() {
                 return;
@@ -92,12 +140,14 @@ impl LogQueue {
 
     fn push(&self, line: Line) {
         let mut queue = self.queue();
-        if queue.lines.len() >= QUEUE_MAX {
+        let exiting = queue.exiting;
+        let (lines, most) = if exiting { (&mut queue.last, LAST_MAX) } else { (&mut queue.lines, QUEUE_MAX) };
+        if lines.len() >= most {
             queue.dropped += 1;
             return;
         }
-        queue.lines.push_back(line);
-        let is_first = queue.lines.len() == 1;
+        lines.push_back(line);
+        let is_first = lines.len() == 1;
         drop(queue);
         // The thread sleeps only while the queue is empty.
         if is_first {
@@ -109,7 +159,12 @@ impl LogQueue {
     fn write_lines(&self, sink: &SimpleLogger) {
         loop {
             let line = self.pop();
-            self.write_line(&line, sink);
+            let works = write(&line, sink);
+            let mut queue = self.queue();
+            queue.works = works;
+            if !works {
+                queue.dropped += line.stands_for;
+            }
         }
     }
 
@@ -117,34 +172,20 @@ impl LogQueue {
     fn pop(&self) -> Line {
         let mut queue = self.queue();
         loop {
-            queue.busy = !queue.lines.is_empty();
+            let line = queue.take();
+            queue.busy = line.is_some();
+            queue.taken += u64::from(line.is_some());
             self.shared.taken.notify_all();
-            if let Some(line) = queue.lines.pop_front() {
-                queue.taken += 1;
+            if let Some(line) = line {
                 return line;
             }
             queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
-
-    /// Writes a line, and behind it how many were dropped before it.
-    fn write_line(&self, line: &Line, sink: &SimpleLogger) {
-        if !write(line, sink) {
-            self.queue().dropped += 1;
-            return;
-        }
-        let dropped = std::mem::take(&mut self.queue().dropped);
-        if dropped > 0 {
-            let text = format!("{dropped} log lines dropped: stderr is slow or failing");
-            if !write(&Line { level: Level::Warn, target: "tproxy".into(), text }, sink) {
-                self.queue().dropped += dropped;
-            }
-        }
-    }
 }
 
 /// simple_logger ends in `eprintln!`, which panics when stderr fails. Did it work?
-fn write(Line { level, target, text }: &Line, sink: &SimpleLogger) -> bool {
+fn write(Line { level, target, text, stands_for: _ }: &Line, sink: &SimpleLogger) -> bool {
     let write = || sink.log(&Record::builder().level(*level).target(target).args(format_args!("{text}")).build());
     catch_unwind(AssertUnwindSafe(write)).is_ok()
 }
@@ -158,7 +199,7 @@ impl Log for LogQueue {
         if self.enabled(record.metadata()) {
             // The crate, not the module.
             let target = record.target().split("::").next().unwrap_or_default().to_owned();
-            self.push(Line { level: record.level(), target, text: record.args().to_string() });
+            self.push(Line { level: record.level(), target, text: record.args().to_string(), stands_for: 1 });
         }
     }
 

@@ -44,11 +44,15 @@ fn main() -> ExitCode {
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
-    let code = match serve(config, options.port_file.as_ref()) {
-        Ok(Totals { cut_short: 0, .. }) => DRAINED,
-        Ok(Totals { cut_short, .. }) => {
-            warn!("{cut_short} sessions had not finished and were reset");
-            NOT_DRAINED
+    let served = serve(config, options.port_file.as_ref());
+    log.begin_exit();
+    let code = match served {
+        Ok(Totals { sessions, up, down, spliced, cut_short, .. }) => {
+            if cut_short > 0 {
+                warn!("{cut_short} sessions had not finished and were reset");
+            }
+            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
+            if cut_short > 0 { NOT_DRAINED } else { DRAINED }
         }
         Err(error) => {
             match &error {
@@ -77,10 +81,7 @@ fn serve(config: Config, port_file: Option<&PortFile>) -> Result<Totals, Error> 
     if let Some(file) = port_file {
         file.write(&relay.local_addrs()).map_err(Error::Start)?;
     }
-    let totals = relay.run()?;
-    let Totals { sessions, up, down, spliced, .. } = totals;
-    info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
-    Ok(totals)
+    relay.run()
 }
 
 /// Raises the soft limit of open files to the hard one. A soft limit is for programs that use select(2).

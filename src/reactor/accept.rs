@@ -20,7 +20,7 @@ pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.table.len() < self.limit && !self.descriptors.has_waiters();
+        let room = self.admission.has_room(self.table.len()) && !self.descriptors.has_waiters();
         room && self.gate.is_open() && self.listeners.is_waiting()
     }
 
@@ -43,8 +43,11 @@ impl<N: Net> Reactor<N> {
                     Decision::Skip => {}
                     Decision::Empty => {
                         self.listeners.set_empty(index);
-                        if !self.listeners.is_waiting() && self.descriptors.note_enough() {
-                            info!("accept: resumed, no client waits");
+                        if !self.listeners.is_waiting() {
+                            self.admission.note_empty(self.now);
+                            if self.descriptors.note_enough() {
+                                info!("accept: resumed, no client waits");
+                            }
                         }
                     }
                     Decision::Pause(pause) => {
@@ -58,9 +61,9 @@ impl<N: Net> Reactor<N> {
                 },
             }
         }
-        if self.table.len() >= self.limit && !self.warned_of_limit {
-            self.warned_of_limit = true;
-            warn!("at the limit of {} sessions; new clients wait in the kernel's queue", self.limit);
+        if self.admission.note_sessions(self.table.len(), self.now) {
+            let limit = self.admission.limit();
+            warn!("at the limit of {limit} sessions; new clients wait in the kernel's queue");
         }
         Ok(())
     }

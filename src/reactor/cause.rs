@@ -41,6 +41,8 @@ pub enum Cause {
     Drain,
     /// No descriptor, memory or port was left.
     NoResources,
+    /// Nothing explains the end. That is a fault of the relay, and no session of the simulation may end like this.
+    Unknown,
 }
 
 impl Cause {
@@ -63,6 +65,7 @@ impl Cause {
             Self::ClientGone => "client-gone",
             Self::Drain => "drain",
             Self::NoResources => "no-resources",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -102,9 +105,27 @@ impl Cause {
 mod tests {
     use std::io::ErrorKind;
 
+    use crate::net::errno::is_shortage;
+
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn no_resources_is_said_for_shortages_and_for_nothing_else() {
+        for number in 1..=133 {
+            let error = io::Error::from_raw_os_error(number);
+            let ports = on_connect(&error) == ConnectError::NoPorts;
+            let said = Cause::of_connect(&error) == Cause::NoResources;
+            assert!(said == is_shortage(&error) || ports, "{error:?}");
+        }
+        for peer in Peer::BOTH {
+            for fault in [Fault::Reset, Fault::Closed, Fault::Timeout, Fault::Resources] {
+                let said = Cause::of_fault(peer, fault) == Cause::NoResources;
+                assert_eq!(said, fault == Fault::Resources, "{peer:?} {fault:?}");
+            }
+        }
+    }
 
     #[test]
     fn errors_of_connect_become_words() {

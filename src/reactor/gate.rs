@@ -12,7 +12,7 @@ use crate::net::errno::{AcceptError, on_accept};
 /// How long to leave accept alone when it gives nothing but errors.
 const BACKOFF: Backoff = Backoff { floor: Duration::from_millis(10), ceiling: Duration::from_secs(1), spread: 0.25 };
 
-/// This many clients lost in a row, without one that could be accepted, are a shortage of something.
+/// This many clients lost in a row, with no client accepted and no empty queue between, are a shortage of something.
 const SKIPS_MAX: u32 = 16;
 
 /// The one pause of accepting.
@@ -67,7 +67,11 @@ impl Gate {
     /// accept(2) gave an error.
     pub(super) fn failed(&mut self, error: &io::Error, now: Time, rng: &mut Rng) -> Decision {
         match on_accept(error) {
-            AcceptError::Empty => return Decision::Empty,
+            AcceptError::Empty => {
+                // Clients that are lost one by one, hours apart, are no shortage.
+                self.skips = 0;
+                return Decision::Empty;
+            }
             AcceptError::Interrupted => return Decision::Skip,
             AcceptError::Dead => return Decision::Dead,
             AcceptError::ClientGone => {
@@ -152,6 +156,22 @@ mod tests {
             }
             rig.paused(errno);
         }
+    }
+
+    #[test]
+    fn lost_clients_with_an_empty_queue_between_them_are_no_shortage() {
+        let mut rig = rig();
+        for _ in 0..3 {
+            for _ in 0..SKIPS_MAX - 1 {
+                assert_eq!(rig.failed(Errno::CONNABORTED), Decision::Skip);
+            }
+            assert_eq!(rig.failed(Errno::AGAIN), Decision::Empty);
+        }
+        for _ in 0..SKIPS_MAX - 1 {
+            assert_eq!(rig.failed(Errno::INTR), Decision::Skip);
+            assert_eq!(rig.failed(Errno::CONNABORTED), Decision::Skip);
+        }
+        rig.paused(Errno::CONNABORTED);
     }
 
     #[test]

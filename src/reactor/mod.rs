@@ -13,6 +13,7 @@
 //! | what happens | file |
 //! |---|---|
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
+//! | the limit of sessions is met | `admission.rs` |
 //! | descriptors run out (EMFILE) | `gate.rs` for accept, `descriptors.rs` for connect |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
@@ -24,6 +25,7 @@
 //! This is the only caller of the seam ([`crate::net`]). What bytes do is decided below, in [`crate::relay`].
 
 mod accept;
+mod admission;
 mod alarms;
 mod backoff;
 mod cause;
@@ -51,6 +53,7 @@ use crate::error::Error;
 use crate::net::{Address, ListenOptions, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
 use crate::relay::bulk::Bulk;
 use crate::relay::pool::{Pool, Splicing};
+use admission::Admission;
 use alarms::{Alarm, Alarms};
 pub use cause::Cause;
 use descriptors::Descriptors;
@@ -58,6 +61,7 @@ use gate::Gate;
 use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
+use pipes::PipeRetry;
 pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
@@ -72,6 +76,9 @@ const SLICE: usize = 256 << 10;
 /// The same when another flow waits: shorter turns keep more peers busy.
 const SHARED_SLICE: usize = 128 << 10;
 
+/// Alarms of one turn, so that thousands that are due at one moment do not hold up the sessions with something to do.
+const ALARMS_PER_TURN: usize = 1024;
+
 /// A relay on any kernel.
 #[derive(Debug)]
 pub struct Reactor<N: Net> {
@@ -82,17 +89,12 @@ pub struct Reactor<N: Net> {
     drain_timeout: Option<Duration>,
     listeners: Listeners<N::Listener>,
     gate: Gate,
-    /// The most sessions at a time.
-    limit: usize,
-    warned_of_limit: bool,
+    admission: Admission,
     table: Table<N::Stream>,
     descriptors: Descriptors,
     keepalive: Pending,
     pool: Pool<<N::Stream as Stream>::Pipe>,
-    /// Opening a pipe failed, and no session has ended since.
-    pipe_failed: bool,
-    /// It was logged that splice does not work here.
-    told_of_splice: bool,
+    pipe_retry: PipeRetry,
     alarms: Alarms,
     events: Vec<Ready>,
     messages: Vec<Message>,
@@ -148,14 +150,12 @@ impl<N: Net> Reactor<N> {
             drain_timeout,
             listeners: Listeners::new(listeners),
             gate: Gate::default(),
-            limit: limits.sessions.min(Token::KEY_MAX as usize),
-            warned_of_limit: false,
+            admission: Admission::new(limits.sessions.min(Token::KEY_MAX as usize)),
             table: Table::new(limits.sessions),
             descriptors: Descriptors::default(),
             keepalive: Pending::default(),
             pool: Pool::new(buffer_size, splicing),
-            pipe_failed: false,
-            told_of_splice: false,
+            pipe_retry: PipeRetry::default(),
             alarms: Alarms::default(),
             events: Vec::new(),
             messages: Vec::new(),
@@ -217,6 +217,8 @@ impl<N: Net> Reactor<N> {
         let idle = ready == 0 && backlog == 0 && !self.may_accept();
         let sleep = match self.alarms.next() {
             _ if !idle => Sleep::Not,
+            // The last turn's budget of alarms was used up.
+            Some(at) if at <= self.now => Sleep::Not,
             Some(at) => Sleep::Until(at),
             None => Sleep::Forever,
         };
@@ -267,9 +269,13 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything.
+    /// I/O comes before timers, however many sockets are ready: an alarm only makes its session try everything. What is
+    /// left over the budget stays due, so the next wait does not sleep.
     fn expire(&mut self) {
-        while let Some(alarm) = self.alarms.due(self.now) {
+        for _ in 0..ALARMS_PER_TURN {
+            let Some(alarm) = self.alarms.due(self.now) else {
+                break;
+            };
             match alarm {
                 Alarm::Accept => self.gate.resume(),
                 Alarm::Drain => self.reset_all(),

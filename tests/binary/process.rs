@@ -215,6 +215,11 @@ impl Relay {
         result
     }
 
+    /// Does it listen still?
+    pub(crate) fn listens(&self) -> bool {
+        listening_port(self.process.child.id()).is_some()
+    }
+
     /// Has it nothing to do at this moment?
     pub(crate) fn is_asleep(&self) -> bool {
         self.states().all(|state| state == 'S')

@@ -1,11 +1,13 @@
 //! A stderr that takes nothing: the relay goes on at full speed, and stops as it always does.
 
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter};
+use std::io::{PipeReader, PipeWriter, Read};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::journal::Journal;
-use crate::patience::{timed, until};
+use crate::patience::{a_while, timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, finish, read_all, say};
 use crate::process::{Relay, relay_to};
 
@@ -68,6 +70,54 @@ fn a_log_that_is_read_late_says_how_many_lines_were_lost() {
     assert_eq!(accounted(&relay), SESSIONS);
 }
 
+/// The queue is full when the relay stops, so nothing can be added to it.
+#[test]
+fn the_last_lines_say_what_was_relayed_and_how_many_lines_were_lost() {
+    let (late, full) = small_pipe();
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).stderr(full).start();
+    many_sessions(&relay, &upstream, SESSIONS);
+    relay.signal(Signal::TERM);
+    until("it to stop listening", || (!relay.listens()).then_some(()));
+    relay.log = Journal::of(late);
+    assert_eq!(relay.code(), 0);
+    assert!(relay.log.sessions().len() >= 1024, "{} arrived", relay.log.sessions().len());
+    ends_with_an_exact_account(&relay, SESSIONS);
+}
+
+/// More lines wait than can be written in the time there is. The last lines are written all the same.
+#[test]
+fn a_reader_that_is_too_slow_at_exit_gets_the_last_lines_and_an_exact_count() {
+    let (slow, full) = small_pipe();
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).stderr(full).start();
+    many_sessions(&relay, &upstream, SESSIONS / 2);
+    relay.log = Journal::of(Slow(slow));
+    let (code, took) = timed(|| relay.stop());
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(relay.log.sessions().len() < SESSIONS / 2, "a faster reader than it should be");
+    ends_with_an_exact_account(&relay, SESSIONS / 2);
+}
+
+/// At this level nothing is said at exit, so no line brings the count.
+#[test]
+fn lines_lost_to_a_failing_stderr_are_counted_at_exit_although_nothing_else_is_said() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stderr = File::options().append(true).open(file.path()).unwrap();
+    let upstream = Upstream::new();
+    let plan = relay_to(upstream.address).with(["--quiet", "--max-sessions", "1"]);
+    let mut relay = plan.after_shell("trap '' XFSZ").stderr(stderr).start();
+    relay.limit_file_size(Some(0));
+    upstream.brief_session(&relay);
+    until("the line to be tried", || relay.is_asleep().then_some(()));
+    relay.limit_file_size(None);
+    assert_eq!(relay.stop(), 0);
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    let [line] = &log.lines().collect::<Vec<_>>()[..] else { panic!("one line, please: {log}") };
+    assert!(line.contains(" WARN  [tproxy] 1 log lines dropped: "), "{line}");
+}
+
 /// A file that may not grow for a while: no part of a line is written then. Each session has one line.
 #[test]
 fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
@@ -108,6 +158,28 @@ fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
     assert_eq!((with(" session client=").len(), counted()), (6, vec!["7".to_owned(), "12".to_owned()]));
     assert_eq!(relay.stop(), 0);
     assert_eq!(counted().len(), 2);
+}
+
+/// What arrived and what was counted make up all there was, and the end is as it should be.
+fn ends_with_an_exact_account(relay: &Relay, sessions: usize) {
+    let lines = relay.log.lines();
+    let [.., stopped, count] = &lines[..] else { panic!("two lines at least: {lines:?}") };
+    assert!(stopped.contains(&format!("stopped after {sessions} sessions, ")), "{stopped}");
+    assert!(count.contains(" log lines dropped"), "{count}");
+    let at_start = lines.iter().take_while(|line| !line.contains(" session client=")).count();
+    let arrived = lines.iter().filter(|line| !line.contains(" log lines dropped")).count();
+    // At the end: draining, stopped.
+    assert_eq!(arrived + lost(relay), at_start + sessions + 2);
+}
+
+/// A pipe from which little is read at a time.
+struct Slow(PipeReader);
+
+impl Read for Slow {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        a_while();
+        self.0.read(room)
+    }
 }
 
 /// Lines that the log owns up to have lost.

@@ -94,6 +94,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
     endless_upload(&mut plan);
     routes(&mut plan);
     timeouts(&mut plan);
+    aborted(&mut plan);
+    later(&mut plan);
+    crowd(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -167,6 +170,51 @@ fn timeouts(plan: &mut Plan) {
     }
 }
 
+/// Most clients go before they are accepted, in one of 32 seeds: all at once, or one by one. From a source of its own too.
+fn aborted(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6162_6f72_7465_6421));
+    if !one_in(rng, 32) {
+        return;
+    }
+    plan.noise.aborted = rng.u8(128..=254);
+    let (first, gap) = (plan.sessions[0].clone(), if one_in(rng, 4) { Duration::ZERO } else { pause(rng) / 64 });
+    for number in 1..=rng.u32(16..=40) {
+        plan.sessions.push(SessionPlan { start: first.start + gap * number, ..first.clone() });
+    }
+}
+
+/// In one of 16 seeds with several clients half of them come minutes later, often to a relay that is small.
+fn later(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6c61_7465_7221));
+    let count = plan.sessions.len();
+    if count < 2 || !one_in(rng, 16) {
+        return;
+    }
+    let pause = Duration::from_secs(rng.u64(30..=240));
+    plan.sessions[count / 2..].iter_mut().for_each(|session| session.start += pause);
+    if !one_in(rng, 3) {
+        plan.limit = rng.usize(1..=count / 2);
+    }
+}
+
+/// In one of 2,048 seeds, more sessions than alarms may go off in a turn, all silent, whose time is up at one moment.
+fn crowd(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6372_6f77_6421));
+    if rng.u16(..2048) != 0 {
+        return;
+    }
+    let count = rng.usize(1100..=1400);
+    let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
+    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
+    plan.sessions = vec![session; count];
+    (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
+    plan.laws.delay = (0, 1000);
+    (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
+    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
+    plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
+    plan.config.routes[0].connect_timeout = Duration::from_secs(5);
+}
+
 /// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.
 fn splice(plan: &mut Plan) {
     let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0070_6970_6573));
@@ -228,7 +276,7 @@ fn noise(rng: &mut Rng) -> Noise {
     let (spurious, stale, shuffle, late) = (some(128), some(128), some(255), some(128));
     let (stall, tick) = (some(200), some(255));
     let batch = if one_in(rng, 3) { rng.usize(1..=8) } else { 1024 };
-    Noise { spurious, stale, shuffle, batch, late, stall, tick, grain: Duration::ZERO }
+    Noise { spurious, stale, shuffle, batch, late, stall, tick, aborted: 0, grain: Duration::ZERO }
 }
 
 /// Two peers who make some sense together.

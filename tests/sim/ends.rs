@@ -130,6 +130,8 @@ impl World {
         let (idle, half) = (route.idle_timeout, route.half_close_timeout);
         let half_first = half.is_some_and(|half| idle.is_none_or(|idle| half < idle));
         let explained = match cause {
+            // Every end has a cause.
+            "unknown" => false,
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
             "idle-timeout" => {

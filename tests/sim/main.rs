@@ -24,7 +24,8 @@
 //! seed does the same.
 //!
 //! **How it is driven.** `seeds.rs` random schedules, `sweep.rs` one fault at a time in every call of some fifty
-//! scenarios, `exhaustive.rs` every order of a few events. `conformance` holds the simulated kernel against the real one
+//! scenarios, `exhaustive.rs` every order of a few events, `budgets.rs` thousands of
+//! sessions on a kernel that counts (`counting.rs`). `conformance` holds the simulated kernel against the real one
 //! (`rig`): a simulator that disagrees with the kernel proves nothing.
 //!
 //! | folder | what is in it |
@@ -50,8 +51,10 @@
     reason = "a test may end with a panic, and says on stderr how far it is"
 )]
 
+mod budgets;
 mod conformance;
 mod conn;
+mod counting;
 mod crowd;
 mod draw;
 mod drive;

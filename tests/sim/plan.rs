@@ -166,12 +166,23 @@ pub(crate) struct Noise {
     pub(crate) stall: u8,
     /// Time passes between two calls.
     pub(crate) tick: u8,
+    /// A client goes before it is accepted.
+    pub(crate) aborted: u8,
     /// A wait that has something to say goes on to the next multiple of this, if it is not zero.
     pub(crate) grain: Duration,
 }
 
 impl Noise {
     /// A kind kernel.
-    pub(crate) const NONE: Self =
-        Self { spurious: 0, stale: 0, shuffle: 0, batch: 1024, late: 0, stall: 0, tick: 0, grain: Duration::ZERO };
+    pub(crate) const NONE: Self = Self {
+        spurious: 0,
+        stale: 0,
+        shuffle: 0,
+        batch: 1024,
+        late: 0,
+        stall: 0,
+        tick: 0,
+        aborted: 0,
+        grain: Duration::ZERO,
+    };
 }

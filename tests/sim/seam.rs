@@ -96,6 +96,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
                 Err(error)
             }
             Some(error) => Err(error),
+            None if world.client_aborts(from.index) => Err(Errno::CONNABORTED),
             None => world.kernel.accept(from.index),
         };
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));

@@ -73,6 +73,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         |noise: &mut Noise| noise.late = 0,
         |noise: &mut Noise| noise.stall = 0,
         |noise: &mut Noise| noise.tick = 0,
+        |noise: &mut Noise| noise.aborted = 0,
     ] {
         add(&|plan| quiet(&mut plan.noise));
     }

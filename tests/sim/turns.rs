@@ -25,6 +25,9 @@ const FEW_LARGE: usize = 4;
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
 
+/// Alarms that go off in one turn.
+const ALARMS_PER_TURN: usize = 1024;
+
 /// A client whose listener was announced is accepted within so many turns.
 const TURNS_AT_A_DOOR: usize = 2;
 
@@ -39,7 +42,9 @@ impl World {
         shadow.progress = asleep || events > 0;
         shadow.vain_calls = 0;
         shadow.kept_alive = 0;
-        shadow.accepts = 0;
+        (shadow.accepts, shadow.short_now) = (0, false);
+        // An event each, what was left to be done, and one flow of the backlog.
+        (shadow.served, shadow.announced) = (0, events + shadow.ready + 1);
         shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
         shadow.pipe_asked = false;
@@ -72,9 +77,17 @@ impl World {
                 None => self.check_line(line),
             }
         }
-        if self.shadow.full != self.shadow.full_told {
-            self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
+        if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
+            self.violation("the limit was met, and no line says so");
         }
+        let served = self.shadow.served;
+        if served > self.shadow.announced + ALARMS_PER_TURN {
+            self.violation(format!(
+                "{served} sessions run in one turn, {} of them for a reason",
+                self.shadow.announced
+            ));
+        }
+        self.shadow.ready = gauges.ready;
         self.check_tables(gauges);
         self.check_doors();
         self.check_pipes();
@@ -112,14 +125,18 @@ impl World {
         }
     }
 
-    /// A shortage is told when it begins and when it is over, and not each time it is met. The limit is told once.
+    /// A shortage is told when it begins and when it is over, and not each time it is met. So is the limit, when it
+    /// begins.
     fn check_line(&mut self, line: &str) {
         self.trace.note(self.kernel.now, || format!("log: {line}"));
-        if line.starts_with("at the limit") && std::mem::replace(&mut self.shadow.full_told, true) {
-            self.violation(format!("said twice: {line}"));
+        if line.starts_with("at the limit") && !std::mem::take(&mut self.shadow.full_news) {
+            self.violation(format!("that is no news: {line}"));
         }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");
+        if line.contains("pausing") && !self.shadow.short_now {
+            self.violation(format!("nothing is short: {line}"));
+        }
         if (begins || over) && self.shadow.short == begins {
             self.violation(format!("said twice: {line}"));
         }
@@ -190,7 +207,8 @@ impl World {
         }
     }
 
-    /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again when a session has ended.
+    /// Bulk goes through pipes. If a pipe could not be opened, one is asked for again after a pause, or when a session
+    /// has ended.
     fn check_pipes(&mut self) {
         let shadow = &self.shadow;
         let wants = |it: &Session| {
@@ -205,10 +223,11 @@ impl World {
             Splice::Off => false,
         };
         let free = self.kernel.open + 2 <= self.plan.laws.descriptors && self.plan.pipes > 0;
-        let missed = wanted && free && self.kernel.pipes == 0 && !shadow.pipe_asked && !shadow.pipe_failed;
+        let waits = shadow.pipe_wait.is_some_and(|at| shadow.now < at);
+        let missed = wanted && free && self.kernel.pipes == 0 && !shadow.pipe_asked && !waits;
         let shadow = &mut self.shadow;
         shadow.pipe_missed += usize::from(missed);
-        shadow.pipe_failed &= shadow.ended_this_turn == 0;
+        shadow.pipe_wait = shadow.pipe_wait.filter(|_| shadow.ended_this_turn == 0);
         if missed && shadow.pipe_missed > 1 {
             self.violation("there could be a pipe, a flow wants one, and nobody asks");
         }

@@ -212,7 +212,7 @@ impl<S: Stream> Session<S> {
             undelivered_down: 0,
             time,
             connect: time,
-            end: Cause::NoResources,
+            end: Cause::Unknown,
             cut_short: self.cut_short,
         };
         match self.stage {

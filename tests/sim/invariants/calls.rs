@@ -18,6 +18,12 @@ impl World {
     /// Whose call is this? Only a session's stream may be read and written.
     pub(super) fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
+        let turn = self.shadow.turn;
+        if let Some((session, _)) = owner
+            && std::mem::replace(&mut self.shadow.sessions[session].served_turn, turn) != turn
+        {
+            self.shadow.served += 1;
+        }
         if let Some((session, _)) = owner
             && self.shadow.called.as_ref().is_some_and(|called| !called.contains(&session))
         {

@@ -19,6 +19,10 @@ use crate::plan::Plan;
 /// The share by which a pause of accepting may be longer or shorter.
 pub(crate) const PAUSE_JITTER: f64 = 0.25;
 
+/// A pipe that there was not is asked for again after so long at first, doubling each time up to so long.
+const PIPE_PAUSE_LEAST: Duration = Duration::from_secs(1);
+const PIPE_PAUSE_MOST: Duration = Duration::from_secs(60);
+
 /// What the relay was told of a listener.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Door {
@@ -76,25 +80,37 @@ pub(crate) struct Shadow {
     /// Flows on the backlog after the last turn, and how many of them may be of sessions that have ended.
     pub(crate) backlog: usize,
     pub(crate) stale_backlog: usize,
+    /// Accept met a shortage in this turn.
+    pub(crate) short_now: bool,
     /// The last line about a shortage said that it began.
     pub(crate) short: bool,
-    /// There were once as many sessions as there may be, and a line said so.
-    pub(crate) full: bool,
-    pub(crate) full_told: bool,
+    /// There are as many sessions as there may be, or were, and no queue has been seen empty since.
+    full: bool,
+    /// When that was last over.
+    full_until: Option<Time>,
+    /// It began in this turn, and a line is to say so.
+    pub(crate) full_news: bool,
     /// Upstreams that the kernel was told to look after in this turn.
     pub(crate) kept_alive: usize,
     /// The last push sent less than there was, to this connection.
     pub(crate) short_splice_out: Option<ConnId>,
     /// A pipe was asked for in this turn.
     pub(crate) pipe_asked: bool,
-    /// There was none, and no session has ended since.
-    pub(crate) pipe_failed: bool,
+    /// There was none. Unless a session ends, it is not asked for again before then.
+    pub(crate) pipe_wait: Option<Time>,
+    /// How often there was none, since there was one.
+    pipe_failures: u32,
     /// Turns in which a flow could have used a pipe, since one was last asked for.
     pub(crate) pipe_missed: usize,
     /// A descriptor came free, and nobody has dialled since.
     pub(crate) freed: bool,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
+    /// Sessions that made a call on a stream in this turn, and how many may have done so without an alarm.
+    pub(crate) served: usize,
+    pub(crate) announced: usize,
+    /// Sessions on the ready queue after the last turn.
+    pub(crate) ready: usize,
     /// Calls of accept in this turn.
     pub(crate) accepts: usize,
     /// Something kept, or may have kept, the relay from accepting in this turn.
@@ -134,16 +150,22 @@ impl Shadow {
             alarm: false,
             backlog: 0,
             stale_backlog: 0,
+            short_now: false,
             short: false,
             full: false,
-            full_told: false,
+            full_until: None,
+            full_news: false,
             kept_alive: 0,
             short_splice_out: None,
             pipe_asked: false,
-            pipe_failed: false,
+            pipe_wait: None,
+            pipe_failures: 0,
             pipe_missed: 0,
             freed: false,
             vain_calls: 0,
+            served: 0,
+            announced: 0,
+            ready: 0,
             accepts: 0,
             hindered: false,
             doors: vec![Door::default(); plan.config.routes.len()],
@@ -242,7 +264,15 @@ impl Shadow {
     }
 
     pub(crate) fn piped(&mut self, result: Result<(), Errno>) {
-        (self.pipe_asked, self.pipe_failed, self.pipe_missed) = (true, result.is_err(), 0);
+        if let Some(at) = self.pipe_wait.filter(|at| self.now < *at) {
+            self.violation(format!("a pipe is asked for {:?} before its time", at.since(self.now)));
+        }
+        (self.pipe_asked, self.pipe_missed, self.pipe_wait) = (true, 0, None);
+        self.pipe_failures = if result.is_ok() { 0 } else { self.pipe_failures + 1 };
+        if result.is_err() {
+            let pause = PIPE_PAUSE_LEAST * 2_u32.saturating_pow(self.pipe_failures - 1);
+            self.pipe_wait = Some(self.now + pause.min(PIPE_PAUSE_MOST));
+        }
     }
 
     /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when

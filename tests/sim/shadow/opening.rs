@@ -17,6 +17,9 @@ const PAUSE_MOST: Duration = Duration::from_secs(1);
 /// So many clients lost in a row are a shortage.
 const LOST_MAX: u32 = 16;
 
+/// Being full is news again when it was over for so long.
+const FULL_QUIET: Duration = Duration::from_secs(60);
+
 /// Calls of accept in one turn.
 const ACCEPTS_PER_TURN: usize = 32;
 
@@ -59,10 +62,20 @@ impl Shadow {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
-                self.full |= self.live.len() >= self.limit;
+                if self.live.len() >= self.limit && !std::mem::replace(&mut self.full, true) {
+                    self.full_news = self.full_until.is_none_or(|until| self.now >= until + FULL_QUIET);
+                }
                 self.sessions.push(Session::new(conn, route, self.now));
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            // "In a row" is without an empty queue between.
+            Err(Errno::AGAIN) => {
+                self.lost = 0;
+                // There is room, or nobody would have asked; and now it is known that no client waits.
+                if self.doors.iter().all(|door| !door.announced) && std::mem::take(&mut self.full) {
+                    self.full_until = Some(self.now);
+                }
+            }
+            Err(Errno::INTR) => {}
             // A client of its own is lost, and the next may be there. Too many in a row mean something else.
             Err(Errno::CONNABORTED | Errno::PROTO | Errno::PERM | Errno::NETDOWN | Errno::TIMEDOUT)
                 if self.lost + 1 < LOST_MAX =>
@@ -70,7 +83,7 @@ impl Shadow {
                 (self.shortage, self.lost) = (None, self.lost + 1);
             }
             Err(_) => {
-                self.hindered = true;
+                (self.hindered, self.short_now) = (true, true);
                 let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
                 self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
                 (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);

@@ -244,6 +244,17 @@ impl World {
         None
     }
 
+    /// Does the next client of this listener go before it is accepted?
+    pub(crate) fn client_aborts(&mut self, listener: usize) -> bool {
+        if self.kernel.listeners[listener].queue.is_empty() || !self.chance(self.plan.noise.aborted) {
+            return false;
+        }
+        if let Some(conn) = self.kernel.listeners[listener].queue.pop_front() {
+            self.kernel.close(conn, Who::Relay, true);
+        }
+        true
+    }
+
     /// The outcome of the next connect, and a connection for it.
     pub(crate) fn dial(&mut self) -> Result<ConnId, Errno> {
         if self.kernel.open >= self.kernel.laws.descriptors {
