@@ -5,6 +5,7 @@ use log::{info, warn};
 use super::alarms::Alarm;
 use super::cause::Cause;
 use super::gate::Decision;
+use super::lifecycle::Lifecycle;
 use super::session::Session;
 use super::{Net, Reactor};
 use crate::error::Error;
@@ -25,9 +26,17 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Accepts at most this many clients.
+    ///
+    /// A client takes one descriptor now and one when it is dialled for. A turn that took the last ones for clients would
+    /// leave nothing to dial with, and no session whose end frees any.
     pub(super) fn accept(&mut self, most: usize) -> Result<(), Error> {
+        let batch = match self.lifecycle {
+            Lifecycle::Serving => self.descriptors.batch(self.table.len()),
+            Lifecycle::Draining => most,
+        };
+        let room = self.table.len() + batch;
         for _ in 0..most {
-            if !self.may_accept() {
+            if !self.may_accept() || self.table.len() >= room {
                 break;
             }
             let Some((index, listener)) = self.listeners.next_waiting() else {
@@ -65,12 +74,17 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// A new session. Its client is watched at once: it may go away while we connect.
+    /// A new session. Its client is watched at once, and dialled for in the next turn: by then an event has told if the
+    /// client was reset while it waited in the queue (K26).
     fn admit(&mut self, stream: N::Stream, client: Client, route: u16) {
         let now = self.now;
         let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
         match self.table[key].register_client(key, &mut self.net) {
-            Ok(()) => self.dial(key),
+            Ok(()) => match self.lifecycle {
+                Lifecycle::Serving => self.table.wake(key),
+                // One turn accepts all that wait, so each has to have its descriptors before the next is accepted.
+                Lifecycle::Draining => self.dial(key),
+            },
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
     }

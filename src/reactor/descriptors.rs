@@ -25,6 +25,8 @@ pub(super) struct Descriptors {
     retry_at: Option<Time>,
     /// A shortage was told and is not over.
     is_short: bool,
+    /// The most sessions that had all their descriptors at a time, since something was last short.
+    proven: usize,
 }
 
 impl Descriptors {
@@ -33,8 +35,16 @@ impl Descriptors {
         self.waiters > 0
     }
 
+    /// How many clients may be accepted in one turn beside these sessions, which have been dialled for: as many as there
+    /// have been descriptors for before, or a few more than one.
+    pub(super) fn batch(&mut self, sessions: usize) -> usize {
+        self.proven = self.proven.max(sessions);
+        (self.proven - sessions).max(1 + sessions / 8)
+    }
+
     /// Something is short. Is that the first time since the last shortage was over?
     pub(super) fn note_shortage(&mut self) -> bool {
+        self.proven = 0;
         !std::mem::replace(&mut self.is_short, true)
     }
 

@@ -145,6 +145,10 @@ impl World {
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
             "connect-timeout" if it.last_failure.is_empty() => now >= it.began + route.connect_timeout,
+            // The turn that was to dial came too late.
+            "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
+                now >= it.began + route.connect_timeout
+            }
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
                 it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"

@@ -99,7 +99,8 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
             None => world.kernel.accept(from.index),
         };
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
-        world.shadow.accepted(from.index, result);
+        let is_reset = result.is_ok_and(|conn| world.kernel.conns[conn].relay.life == Life::Dead);
+        world.shadow.accepted(from.index, result, is_reset);
         let conn = result?;
         drop(world);
         Ok((self.stream(conn), client_address(conn).into()))

@@ -9,6 +9,7 @@ use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
 use crate::invariants::longest_pause;
+use crate::faults::Faults;
 use crate::records;
 use crate::shadow::{Ending, Flow, Session};
 use crate::world::World;
@@ -24,9 +25,6 @@ const FEW_LARGE: usize = 4;
 
 /// Calls that bring nothing, for each session, in one turn.
 const VAIN_CALLS: usize = 24;
-
-/// A client whose listener was announced is accepted within so many turns.
-const TURNS_AT_A_DOOR: usize = 2;
 
 impl World {
     /// A wait is over.
@@ -76,6 +74,7 @@ impl World {
             self.violation(format!("the limit was met: {}, and told: {}", self.shadow.full, self.shadow.full_told));
         }
         self.check_tables(gauges);
+        self.check_descriptors();
         self.check_doors();
         self.check_pipes();
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
@@ -175,7 +174,25 @@ impl World {
         shadow.stale_backlog = if backlog == 0 { 0 } else { stale + 2 * ended };
     }
 
-    /// A storm on one listener holds up no other: each is asked within two turns.
+    /// Rule 11: who is admitted can be served. Clients alone never take all descriptors: a session would have to give up
+    /// before another could go on.
+    fn check_descriptors(&mut self) {
+        let live = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
+        let simple = |it: &Session| {
+            let route = self.shadow.route(it);
+            (route.to.len(), route.connect_attempts) == (1, 1) && !it.refused_at_once && it.failures.is_empty()
+        };
+        let stuck = live.len() > 1
+            && self.kernel.open >= self.plan.laws.descriptors
+            && self.kernel.pipes == 0
+            && self.plan.faults == Faults::NONE
+            && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.failed_at_once && simple(it));
+        if stuck {
+            self.violation("clients hold all descriptors, and none is left for an upstream");
+        }
+    }
+
+    /// A storm on one listener holds up no other: each is asked in its turn.
     fn check_doors(&mut self) {
         let shadow = &mut self.shadow;
         let full = shadow.live.len() >= self.plan.limit || shadow.ended_this_turn > 0;
@@ -185,7 +202,9 @@ impl World {
             let waits = listener.open && !listener.queue.is_empty() && door.announced;
             door.passed_over = if waits && !door.asked && !hindered { door.passed_over + 1 } else { 0 };
         }
-        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= TURNS_AT_A_DOOR) {
+        // A turn may let in one client only, and the listeners take turns.
+        let most = shadow.doors.len() + 1;
+        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= most) {
             self.violation(format!("clients wait at listener {index} turn after turn, and others are let in"));
         }
     }

@@ -16,7 +16,7 @@ use crate::relay::side::Side;
 #[derive(Debug)]
 pub(super) struct Opening<S> {
     pub(super) client: Side<S>,
-    /// The connection under way; none during a pause, or while the session waits for a descriptor.
+    /// The connection under way; none before the first, during a pause, or while the session waits for a descriptor.
     pub(super) upstream: Option<Side<S>>,
     attempts: Attempts,
     /// When the address in use, the pause, or the wait for a descriptor has had its time.

@@ -232,6 +232,7 @@ impl Shadow {
             // The half-close time starts now.
             (it.saw_fin[peer], it.last_moved) = (true, self.now);
         }
+        it.known_reset |= it.came_reset && peer == Peer::Client as usize && hints.has(Hints::ERROR) && it.dials == 0;
         it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
 

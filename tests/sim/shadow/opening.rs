@@ -21,7 +21,8 @@ const LOST_MAX: u32 = 16;
 const ACCEPTS_PER_TURN: usize = 32;
 
 impl Shadow {
-    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>) {
+    /// accept gave a client, perhaps one that had reset its connection already, or an error.
+    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>, is_reset: bool) {
         self.doors[route].asked = true;
         self.doors[route].announced &= result != Err(Errno::AGAIN);
         if self.stop_turn.is_some_and(|turn| self.turn > turn) || self.stop_now && self.stops.is_empty() {
@@ -44,6 +45,7 @@ impl Shadow {
                 (to.len(), *connect_attempts) == (1, 1)
                     && it.connected.is_none()
                     && it.upstream.is_none()
+                    && it.failed_at_once
                     && it.failures.is_empty()
                     && !it.refused_at_once
                     && !it.unwatched
@@ -60,7 +62,7 @@ impl Shadow {
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
                 self.full |= self.live.len() >= self.limit;
-                self.sessions.push(Session::new(conn, route, self.now));
+                self.sessions.push(Session::new(conn, route, self.now, self.turn, is_reset));
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A client of its own is lost, and the next may be there. Too many in a row mean something else.
@@ -82,9 +84,19 @@ impl Shadow {
     fn diallers(&self) -> Vec<usize> {
         let may_dial = |live: &usize| {
             let it = &self.sessions[*live];
-            it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2]
+            let waits = it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2];
+            waits && self.too_soon(it).is_none()
         };
         self.live.iter().copied().filter(may_dial).collect()
+    }
+
+    /// A client is dialled for in a turn after the one that accepted it, unless an event has said by then that it is dead
+    /// (K26). Why may this one not be dialled for now? A request to stop lets in many in one turn.
+    fn too_soon(&self, it: &Session) -> Option<&'static str> {
+        if it.known_reset {
+            return Some("its client was reset before it was accepted, and an event said so");
+        }
+        (it.accepted == self.turn && self.stop_turn != Some(self.turn)).then_some("its client was accepted just now")
     }
 
     /// May a session wait for a descriptor?
@@ -114,6 +126,9 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed = false;
         self.progress |= result.is_ok();
+        if self.diallers().is_empty() {
+            self.violation(format!("{:?} is dialled, and no session may want it", self.dialling));
+        }
         let due = std::mem::take(&mut self.dial_due);
         if !due.is_empty() && !due.iter().any(|one| Some(*one) == self.dialling) {
             self.violation(format!("{:?} is dialled, and {due:?} is next", self.dialling));
@@ -157,6 +172,9 @@ impl Shadow {
             }
             Peer::Upstream => {
                 let session = self.slots.get(token.key()).copied().flatten()?;
+                if let Some(why) = self.too_soon(&self.sessions[session]) {
+                    self.violation(format!("session {session} dials, and {why}"));
+                }
                 if result.is_ok() {
                     let now = self.now;
                     self.own(conn, session, Peer::Upstream);

@@ -114,6 +114,12 @@ pub(crate) struct Session {
     /// The connection under way, or the one that stands.
     pub(crate) upstream: Option<ConnId>,
     pub(crate) began: Time,
+    /// The turn that accepted it.
+    pub(crate) accepted: u64,
+    /// Its client had reset the connection before it was accepted.
+    pub(crate) came_reset: bool,
+    /// An event said so before anything was dialled.
+    pub(crate) known_reset: bool,
     pub(crate) connected: Option<Time>,
     pub(crate) flows: [Flow; 2],
     pub(crate) tokens: [Option<Token>; 2],
@@ -197,13 +203,16 @@ pub(crate) struct Session {
 
 impl Session {
     /// A client was accepted.
-    pub(crate) fn new(client: ConnId, route: usize, now: Time) -> Self {
+    pub(crate) fn new(client: ConnId, route: usize, now: Time, accepted: u64, came_reset: bool) -> Self {
         Self {
             plan: client,
             route,
             client,
             upstream: None,
             began: now,
+            accepted,
+            came_reset,
+            known_reset: false,
             connected: None,
             flows: [Flow::default(); 2],
             tokens: [None; 2],
