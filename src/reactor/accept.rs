@@ -7,6 +7,7 @@ use super::cause::Cause;
 use super::gate::Decision;
 use super::lifecycle::Lifecycle;
 use super::session::Session;
+use super::waiters::Want;
 use super::{Net, Reactor};
 use crate::error::Error;
 use crate::net::errno::shortage_message;
@@ -21,7 +22,7 @@ pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.table.len() < self.limit && !self.descriptors.has_waiters();
+        let room = self.table.len() < self.limit && self.waiters.first(Want::Descriptor).is_none();
         room && self.gate.is_open() && self.listeners.is_waiting()
     }
 

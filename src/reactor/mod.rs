@@ -13,7 +13,7 @@
 //! | what happens | file |
 //! |---|---|
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
-//! | descriptors run out (EMFILE) | `gate.rs` for accept, `descriptors.rs` for connect |
+//! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
@@ -33,12 +33,14 @@ mod keepalive;
 mod lifecycle;
 mod listeners;
 mod pipes;
+mod ports;
 mod record;
 mod routes;
 mod session;
 mod table;
 mod totals;
 mod upstreams;
+mod waiters;
 
 use std::time::Duration;
 
@@ -58,12 +60,14 @@ use gate::Gate;
 use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
+use ports::Ports;
 pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
 pub use totals::Totals;
 use upstreams::Endpoints;
+use waiters::{Waiters, Want};
 
 /// The most a flow of the backlog may read before new work is looked for: this, or one buffer if that is more, or one
 /// pipe of a few times as much.
@@ -86,7 +90,9 @@ pub struct Reactor<N: Net> {
     limit: usize,
     warned_of_limit: bool,
     table: Table<N::Stream>,
+    waiters: Waiters,
     descriptors: Descriptors,
+    ports: Ports,
     keepalive: Pending,
     pool: Pool<<N::Stream as Stream>::Pipe>,
     /// Opening a pipe failed, and no session has ended since.
@@ -151,7 +157,9 @@ impl<N: Net> Reactor<N> {
             limit: limits.sessions.min(Token::KEY_MAX as usize),
             warned_of_limit: false,
             table: Table::new(limits.sessions),
+            waiters: Waiters::default(),
             descriptors: Descriptors::default(),
+            ports: Ports::default(),
             keepalive: Pending::default(),
             pool: Pool::new(buffer_size, splicing),
             pipe_failed: false,
@@ -273,7 +281,8 @@ impl<N: Net> Reactor<N> {
             match alarm {
                 Alarm::Accept => self.gate.resume(),
                 Alarm::Drain => self.reset_all(),
-                Alarm::Descriptors => self.descriptors.retry(&mut self.table, &mut self.alarms),
+                Alarm::Retry => self.retry_waiters(),
+                Alarm::Ports => self.reconsider_ports(),
                 Alarm::Keepalive => self.keepalive.run(&mut self.table, self.now, &mut self.alarms),
                 Alarm::Session(key) => {
                     self.table[key].alarm = Time::NEVER;
@@ -294,6 +303,7 @@ impl<N: Net> Reactor<N> {
             self.stop_waiting(key);
             self.disarm(key);
             let session = self.table.remove_ended(key);
+            let route = session.route();
             let endpoint = session.endpoint();
             let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
             let record = session.close(upstream, self.now, &mut self.pool);
@@ -302,9 +312,10 @@ impl<N: Net> Reactor<N> {
             }
             self.totals.add(&record);
             info!("{record}");
+            self.wake_waiter(Want::Port { route });
         }
         // Descriptors came free: first for the sessions that wait for one, then for new clients.
-        self.descriptors.wake_first(&mut self.table, &mut self.alarms);
+        self.wake_waiter(Want::Descriptor);
         self.resume_accept();
         self.reconsider_pipes();
     }

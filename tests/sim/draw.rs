@@ -36,6 +36,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         segment: if one_in(rng, 2) { 1 << 16 } else { log(rng, 1, 1500) },
         backlog: if one_in(rng, 5) { rng.usize(..=2) } else { 128 },
         descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
+        ports: usize::MAX,
         short: if one_in(rng, 3) { rng.u8(..) } else { 0 },
         pipe_size: 1 << 16,
         timeout: Duration::from_millis(200),
@@ -94,6 +95,10 @@ pub(crate) fn draw(seed: u64) -> Plan {
     endless_upload(&mut plan);
     routes(&mut plan);
     timeouts(&mut plan);
+    let rng = &mut Rng::with_seed(mix(seed ^ 0x0070_6f72_7473));
+    if one_in(rng, 8) {
+        plan.laws.ports = rng.usize(0..=count / 2);
+    }
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }

@@ -340,6 +340,7 @@ impl<const LINUX: bool> SimStream<LINUX> {
         let token = world.kernel.conns[self.conn].watch.token;
         world.stale.extend(token);
         world.kernel.open -= 1;
+        world.dialled.remove(&self.conn);
         world.kernel.close(self.conn, Who::Relay, armed);
         world.settle();
     }

@@ -40,6 +40,10 @@ impl World {
         shadow.accepts = 0;
         shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
+        let live = shadow.live.iter().map(|live| &shadow.sessions[*live]);
+        if live.clone().any(|it| it.connected.is_none() && shadow.may_lack_port(it)) {
+            shadow.port_lacked = shadow.now;
+        }
         shadow.pipe_asked = false;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
@@ -117,6 +121,15 @@ impl World {
         if line.starts_with("at the limit") && std::mem::replace(&mut self.shadow.full_told, true) {
             self.violation(format!("said twice: {line}"));
         }
+        if line.starts_with("connect: ") && line.contains("source port") {
+            let begins = line.contains("is left");
+            let wrong = begins == self.shadow.ports_short || (!begins && self.shadow.portless().next().is_some());
+            self.shadow.ports_short = begins;
+            if wrong || (begins && !self.shadow.sessions.iter().any(|it| it.lacked_port)) {
+                self.violation(format!("said twice, or not true: {line}"));
+            }
+            return;
+        }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");
         if (begins || over) && self.shadow.short == begins {
@@ -155,7 +168,7 @@ impl World {
             (pipes != self.kernel.pipes, format!("{pipes} pipes, of which the kernel knows {}", self.kernel.pipes)),
             (pipes > self.plan.pipes, format!("{pipes} pipes, and there may be {}", self.plan.pipes)),
             (pipes > 0 && sessions == 0, format!("{pipes} pipes for nobody")),
-            (alarms > sessions + 4, format!("{alarms} alarms for {sessions} sessions")),
+            (alarms > sessions + 5, format!("{alarms} alarms for {sessions} sessions")),
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
             (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
@@ -180,12 +193,16 @@ impl World {
         let live = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
         let simple = |it: &Session| {
             let route = self.shadow.route(it);
-            (route.to.len(), route.connect_attempts) == (1, 1) && !it.refused_at_once && it.failures.is_empty()
+            (route.to.len(), route.connect_attempts) == (1, 1)
+                && !it.refused_at_once
+                && !it.lacked_port
+                && it.failures.is_empty()
         };
         let stuck = live.len() > 1
             && self.kernel.open >= self.plan.laws.descriptors
             && self.kernel.pipes == 0
             && self.plan.faults == Faults::NONE
+            && self.shadow.stop_turn.is_none()
             && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.failed_at_once && simple(it));
         if stuck {
             self.violation("clients hold all descriptors, and none is left for an upstream");

@@ -91,8 +91,12 @@ pub(crate) struct Shadow {
     pub(crate) pipe_failed: bool,
     /// Turns in which a flow could have used a pipe, since one was last asked for.
     pub(crate) pipe_missed: usize,
-    /// A descriptor came free, and nobody has dialled since.
-    pub(crate) freed: bool,
+    /// Routes of sessions that ended, and nobody has dialled since.
+    pub(crate) freed: Vec<usize>,
+    /// The last line about source ports said that they are short.
+    pub(crate) ports_short: bool,
+    /// When a session may last have lacked one.
+    pub(crate) port_lacked: Time,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
     /// Calls of accept in this turn.
@@ -142,7 +146,9 @@ impl Shadow {
             pipe_asked: false,
             pipe_failed: false,
             pipe_missed: 0,
-            freed: false,
+            freed: Vec::new(),
+            ports_short: false,
+            port_lacked: Time::START,
             vain_calls: 0,
             accepts: 0,
             hindered: false,

@@ -45,7 +45,8 @@ impl Shadow {
                 (to.len(), *connect_attempts) == (1, 1)
                     && it.connected.is_none()
                     && it.upstream.is_none()
-                    && it.failed_at_once
+                    && it.was_starved
+                    && !self.may_lack_port(it)
                     && it.failures.is_empty()
                     && !it.refused_at_once
                     && !it.unwatched
@@ -99,32 +100,58 @@ impl Shadow {
         (it.accepted == self.turn && self.stop_turn != Some(self.turn)).then_some("its client was accepted just now")
     }
 
-    /// May a session wait for a descriptor?
+    /// May a session wait for a descriptor? Then no client is let in. Who waits for a source port keeps nobody out.
     pub(crate) fn waits_for_descriptor(&self) -> bool {
-        self.diallers().iter().any(|session| self.sessions[*session].failed_at_once)
+        self.diallers().iter().any(|session| self.sessions[*session].was_starved)
+    }
+
+    /// May this session have waited for a source port? Where others wait for one to the only address, it does so without
+    /// trying.
+    pub(crate) fn may_lack_port(&self, it: &Session) -> bool {
+        let lacked = |other: &Session| other.route == it.route && other.lacked_port;
+        it.lacked_port || (self.route(it).to.len() == 1 && it.dials == 0 && self.sessions.iter().any(lacked))
+    }
+
+    /// Sessions that wait for a source port: there is one address, which had none when it was last tried.
+    pub(crate) fn portless(&self) -> impl Iterator<Item = usize> {
+        let waits = |session: &usize| {
+            let it = &self.sessions[*session];
+            let lacks = !it.last_failure.is_empty() && it.last_failure.iter().all(|word| *word == "no-ports");
+            lacks && self.route(it).to.len() == 1
+        };
+        self.diallers().into_iter().filter(waits)
     }
 
     /// Connect failed at once, or the new connection could not be watched.
     fn dial_failed(&mut self, error: Errno) {
         self.hindered = true;
         let word = connect_word(error);
-        let refused = !tproxy::net::errno::is_shortage(&error.into());
-        let diallers = self.diallers();
+        let starved = tproxy::net::errno::is_shortage(&error.into());
+        if word == "no-ports" {
+            self.port_lacked = self.now;
+        }
+        let mut diallers = self.diallers();
+        diallers
+            .retain(|session| self.route(&self.sessions[*session]).to.iter().any(|to| Some(inet(to)) == self.dialling));
         for session in &diallers {
             let it = &mut self.sessions[*session];
             if diallers.len() == 1 {
                 it.tried.clear();
                 it.last_failure.clear();
             }
-            it.tried.extend(self.dialling);
-            it.last_failure.push(word);
+            it.tried.extend(self.dialling.filter(|address| !it.tried.contains(address)));
+            if !it.last_failure.contains(&word) {
+                it.last_failure.push(word);
+            }
             it.failed_at_once = true;
-            it.refused_at_once |= refused;
+            it.was_starved |= starved;
+            it.lacked_port |= word == "no-ports";
+            it.refused_at_once |= !starved && word != "no-ports";
         }
     }
 
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
-        self.freed = false;
+        self.freed.clear();
         self.progress |= result.is_ok();
         if self.diallers().is_empty() {
             self.violation(format!("{:?} is dialled, and no session may want it", self.dialling));
@@ -134,8 +161,10 @@ impl Shadow {
             self.violation(format!("{:?} is dialled, and {due:?} is next", self.dialling));
         }
         if let Err(error) = result {
+            // Who waited for a port tries only those addresses again that had none.
+            let again = self.diallers().iter().any(|session| self.sessions[*session].lacked_port);
             self.dial_failed(error);
-            if !tproxy::net::errno::is_shortage(&error.into()) {
+            if !again && !tproxy::net::errno::is_shortage(&error.into()) {
                 // Several sessions may have called it, each of its own route.
                 let routes = self.diallers().into_iter().map(|session| self.route(&self.sessions[session]));
                 let routes = routes
@@ -177,6 +206,16 @@ impl Shadow {
                 }
                 if result.is_ok() {
                     let now = self.now;
+                    // Ports are given in the order of coming, where no attempt has failed for another reason.
+                    let route = self.sessions[session].route;
+                    let first = self.portless().find(|first| {
+                        let it = &self.sessions[*first];
+                        it.route == route && it.failures.is_empty() && !it.was_starved && !it.refused_at_once
+                    });
+                    // A request to stop lets in clients that are dialled for before those of the turn before.
+                    if let Some(first) = first.filter(|first| *first < session && self.stop_turn.is_none()) {
+                        self.violation(format!("session {session} gets a port, and session {first} waits for one"));
+                    }
                     self.own(conn, session, Peer::Upstream);
                     let route = self.route(&self.sessions[session]).clone();
                     if !route.to.iter().any(|one| Some(inet(one)) == self.dialling) {

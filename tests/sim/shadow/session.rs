@@ -170,6 +170,9 @@ pub(crate) struct Session {
     /// Connect may have failed at once for it, and for another reason than a shortage.
     pub(crate) failed_at_once: bool,
     pub(crate) refused_at_once: bool,
+    /// Among the reasons may have been a shortage of descriptors or memory, or of source ports.
+    pub(crate) was_starved: bool,
+    pub(crate) lacked_port: bool,
     /// Why its last attempt failed, in the same way.
     pub(crate) last_failure: Vec<&'static str>,
     /// When the first connection to its upstream was begun, if it is still the first.
@@ -241,6 +244,8 @@ impl Session {
             tried: Vec::new(),
             failed_at_once: false,
             refused_at_once: false,
+            was_starved: false,
+            lacked_port: false,
             last_failure: Vec::new(),
             first_dial: None,
             dials: 0,
