@@ -13,10 +13,10 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     /// How many clients may be accepted in one turn beside these sessions, which have been dialled for: as many as there
-    /// have been descriptors for before, or a few more than one.
+    /// have been descriptors for before, or half as many as there are sessions.
     pub(super) fn batch(&mut self, sessions: usize) -> usize {
         self.proven = self.proven.max(sessions);
-        (self.proven - sessions).max(1 + sessions / 8)
+        (self.proven - sessions).max(sessions / 2).max(1)
     }
 
     /// Something is short. Is that the first time since the last shortage was over?
