@@ -8,8 +8,8 @@ use tproxy::net::Peer;
 use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
-use crate::invariants::longest_pause;
 use crate::faults::Faults;
+use crate::invariants::longest_pause;
 use crate::records;
 use crate::shadow::{Ending, Flow, Session};
 use crate::world::World;
