@@ -98,6 +98,10 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let rng = &mut Rng::with_seed(mix(seed ^ 0x0070_6f72_7473));
     if one_in(rng, 8) {
         plan.laws.ports = rng.usize(0..=count / 2);
+        // Who waits for a port tries ten times a second: not for a day.
+        for route in &mut plan.config.routes {
+            route.connect_timeout = route.connect_timeout.min(Duration::from_secs(5));
+        }
     }
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
