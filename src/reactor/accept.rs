@@ -5,7 +5,9 @@ use log::{info, warn};
 use super::alarms::Alarm;
 use super::cause::Cause;
 use super::gate::Decision;
+use super::lifecycle::Lifecycle;
 use super::session::Session;
+use super::waiters::Want;
 use super::{Net, Reactor};
 use crate::error::Error;
 use crate::net::errno::shortage_message;
@@ -20,14 +22,22 @@ pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.admission.has_room(self.table.len()) && !self.descriptors.has_waiters();
+        let room = self.admission.has_room(self.table.len()) && self.waiters.first(Want::Descriptor).is_none();
         room && self.gate.is_open() && self.listeners.is_waiting()
     }
 
     /// Accepts at most this many clients.
+    ///
+    /// A client takes one descriptor now and one when it is dialled for. A turn that took the last ones for clients would
+    /// leave nothing to dial with, and no session whose end frees any.
     pub(super) fn accept(&mut self, most: usize) -> Result<(), Error> {
+        let batch = match self.lifecycle {
+            Lifecycle::Serving => self.descriptors.batch(self.table.len()),
+            Lifecycle::Draining => most,
+        };
+        let room = self.table.len() + batch;
         for _ in 0..most {
-            if !self.may_accept() {
+            if !self.may_accept() || self.table.len() >= room {
                 break;
             }
             let Some((index, listener)) = self.listeners.next_waiting() else {
@@ -68,12 +78,17 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// A new session. Its client is watched at once: it may go away while we connect.
+    /// A new session. Its client is watched at once, and dialled for in the next turn: by then an event has told if the
+    /// client was reset while it waited in the queue (K26).
     fn admit(&mut self, stream: N::Stream, client: Client, route: u16) {
         let now = self.now;
         let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
         match self.table[key].register_client(key, &mut self.net) {
-            Ok(()) => self.dial(key),
+            Ok(()) => match self.lifecycle {
+                Lifecycle::Serving => self.table.wake(key),
+                // One turn accepts all that wait, so each has to have its descriptors before the next is accepted.
+                Lifecycle::Draining => self.dial(key),
+            },
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
     }

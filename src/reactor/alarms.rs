@@ -15,8 +15,10 @@ pub(super) enum Alarm {
     Session(u32),
     /// A session is old enough for SO_KEEPALIVE on its upstream socket.
     Keepalive,
-    /// The first session that waits for a descriptor tries again.
-    Descriptors,
+    /// The first session of each queue of waiters tries again.
+    Retry,
+    /// A shortage of source ports may be over.
+    Ports,
 }
 
 /// Deadlines in order. A session has at most one entry, and so has each of the others: that is its cap.

@@ -39,8 +39,10 @@ pub enum Cause {
     ClientGone,
     /// The drain deadline, or a second stop request.
     Drain,
-    /// No descriptor, memory or port was left.
+    /// No descriptor or memory was left.
     NoResources,
+    /// No source port to the upstream was left.
+    NoPorts,
     /// Nothing explains the end. That is a fault of the relay, and no session of the simulation may end like this.
     Unknown,
 }
@@ -65,6 +67,7 @@ impl Cause {
             Self::ClientGone => "client-gone",
             Self::Drain => "drain",
             Self::NoResources => "no-resources",
+            Self::NoPorts => "no-ports",
             Self::Unknown => "unknown",
         }
     }
@@ -95,7 +98,8 @@ impl Cause {
         match on_connect(error) {
             ConnectError::Refused => Self::Refused,
             ConnectError::Timeout => Self::ConnectTimeout,
-            ConnectError::NoPorts | ConnectError::Shortage => Self::NoResources,
+            ConnectError::Shortage => Self::NoResources,
+            ConnectError::NoPorts => Self::NoPorts,
             ConnectError::Unreachable | ConnectError::WasEstablished => Self::Unreachable,
         }
     }
@@ -136,8 +140,8 @@ mod tests {
             (Errno::HOSTUNREACH, "unreachable"),
             (Errno::ACCESS, "unreachable"),
             (Errno::INVAL, "unreachable"),
-            (Errno::ADDRNOTAVAIL, "no-resources"),
-            (Errno::AGAIN, "no-resources"),
+            (Errno::ADDRNOTAVAIL, "no-ports"),
+            (Errno::AGAIN, "no-ports"),
             (Errno::MFILE, "no-resources"),
             (Errno::NOBUFS, "no-resources"),
         ] {

@@ -29,6 +29,7 @@ impl<N: Net> Reactor<N> {
 
     /// Clients that had connected before the request are served. Later ones are refused at once.
     fn begin_drain(&mut self) -> Result<(), Error> {
+        self.lifecycle = Lifecycle::Draining;
         self.listeners.assume_waiting();
         self.accept(accept::DRAIN_ACCEPTS_MAX)?;
         self.stop_listening();

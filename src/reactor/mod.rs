@@ -14,7 +14,7 @@
 //! |---|---|
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
 //! | the limit of sessions is met | `admission.rs` |
-//! | descriptors run out (EMFILE) | `gate.rs` for accept, `descriptors.rs` for connect |
+//! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
@@ -35,12 +35,14 @@ mod keepalive;
 mod lifecycle;
 mod listeners;
 mod pipes;
+mod ports;
 mod record;
 mod routes;
 mod session;
 mod table;
 mod totals;
 mod upstreams;
+mod waiters;
 
 use std::time::Duration;
 
@@ -62,12 +64,14 @@ use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
 use pipes::PipeRetry;
+use ports::Ports;
 pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
 pub use totals::Totals;
 use upstreams::Endpoints;
+use waiters::{Waiters, Want};
 
 /// The most a flow of the backlog may read before new work is looked for: this, or one buffer if that is more, or one
 /// pipe of a few times as much.
@@ -91,7 +95,9 @@ pub struct Reactor<N: Net> {
     gate: Gate,
     admission: Admission,
     table: Table<N::Stream>,
+    waiters: Waiters,
     descriptors: Descriptors,
+    ports: Ports,
     keepalive: Pending,
     pool: Pool<<N::Stream as Stream>::Pipe>,
     pipe_retry: PipeRetry,
@@ -152,7 +158,9 @@ impl<N: Net> Reactor<N> {
             gate: Gate::default(),
             admission: Admission::new(limits.sessions.min(Token::KEY_MAX as usize)),
             table: Table::new(limits.sessions),
+            waiters: Waiters::default(),
             descriptors: Descriptors::default(),
+            ports: Ports::default(),
             keepalive: Pending::default(),
             pool: Pool::new(buffer_size, splicing),
             pipe_retry: PipeRetry::default(),
@@ -279,7 +287,8 @@ impl<N: Net> Reactor<N> {
             match alarm {
                 Alarm::Accept => self.gate.resume(),
                 Alarm::Drain => self.reset_all(),
-                Alarm::Descriptors => self.descriptors.retry(&mut self.table, &mut self.alarms),
+                Alarm::Retry => self.retry_waiters(),
+                Alarm::Ports => self.reconsider_ports(),
                 Alarm::Keepalive => self.keepalive.run(&mut self.table, self.now, &mut self.alarms),
                 Alarm::Session(key) => {
                     self.table[key].alarm = Time::NEVER;
@@ -300,6 +309,7 @@ impl<N: Net> Reactor<N> {
             self.stop_waiting(key);
             self.disarm(key);
             let session = self.table.remove_ended(key);
+            let route = session.route();
             let endpoint = session.endpoint();
             let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
             let record = session.close(upstream, self.now, &mut self.pool);
@@ -308,9 +318,10 @@ impl<N: Net> Reactor<N> {
             }
             self.totals.add(&record);
             info!("{record}");
+            self.wake_waiter(Want::Port { route });
         }
         // Descriptors came free: first for the sessions that wait for one, then for new clients.
-        self.descriptors.wake_first(&mut self.table, &mut self.alarms);
+        self.wake_waiter(Want::Descriptor);
         self.resume_accept();
         self.reconsider_pipes();
     }

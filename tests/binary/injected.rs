@@ -123,6 +123,9 @@ fn a_shortage_while_connecting_is_waited_out() {
     // The first socket is the listener's.
     is_survived("socket:error=EMFILE:when=2..4");
     is_survived("socket:error=ENOBUFS:when=3");
+    if let Some(relay) = is_survived("connect:error=EADDRNOTAVAIL:when=1..3") {
+        assert_eq!(relay.log.with("connect: no source port is left to ").len(), 1);
+    }
 }
 
 #[test]
@@ -132,7 +135,6 @@ fn an_upstream_that_cannot_be_reached_resets_its_client() {
         ("connect:error=ECONNREFUSED", "refused"),
         ("connect:error=EHOSTUNREACH", "unreachable"),
         ("connect:error=EACCES", "unreachable"),
-        ("connect:error=EADDRNOTAVAIL", "no-resources"),
     ] {
         let Some(mut relay) = relay_with(&upstream, fault) else { return };
         assert_eq!(fate_of_a_client(relay.address), Ended::Reset);

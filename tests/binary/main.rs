@@ -21,5 +21,6 @@ mod kill;
 mod log;
 mod options;
 mod port_file;
+mod ports;
 mod signals;
 mod stderr;

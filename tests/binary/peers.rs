@@ -94,7 +94,7 @@ pub(crate) fn client(relay: SocketAddr) -> TcpStream {
     limited(TcpStream::connect_timeout(&relay, LIMIT).unwrap())
 }
 
-fn limited(stream: TcpStream) -> TcpStream {
+pub(crate) fn limited(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
     stream

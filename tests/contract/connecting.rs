@@ -108,6 +108,31 @@ fn one_attempt_is_one_pass_without_a_pause() {
     });
 }
 
+/// K26: they come and go while nobody serves.
+#[test]
+fn a_client_that_was_reset_before_it_was_accepted_is_not_dialled_for() {
+    every_mode(|splice| {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut last = None;
+        let relay = start_after(config(splice, [upstream.local_addr().unwrap()]), |address| {
+            for _ in 0..100 {
+                reset(limited(TcpStream::connect(address).unwrap()));
+            }
+            last = Some(limited(TcpStream::connect(address).unwrap()));
+        });
+        // The queue is in order, so the upstream would have seen the others first.
+        let last = last.unwrap();
+        say(&last, b"still here");
+        let stream = limited(upstream.accept().unwrap().0);
+        assert_eq!(read_exactly(&stream, 10), b"still here");
+        finish(&last);
+        drop(stream);
+        assert_eq!(relay.stop().sessions, 101);
+        upstream.set_nonblocking(true).unwrap();
+        assert_eq!(upstream.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
 #[test]
 fn clients_that_wait_delay_nobody() {
     every_mode(|splice| {

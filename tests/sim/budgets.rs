@@ -76,6 +76,7 @@ impl Crowd {
     /// All clients are let in, and their upstreams have answered if they do.
     fn settle(&mut self, count: usize) {
         self.until(count, "all are let in", |crowd| crowd.state.borrow().clients == 0);
+        self.until(count, "all are dialled for", |crowd| crowd.reactor.gauges().ready == 0);
         self.state.borrow_mut().announce(Peer::Upstream, Hints::WRITABLE);
         self.until(count, "all is said", |crowd| !crowd.has_events() && crowd.reactor.gauges().ready == 0);
     }

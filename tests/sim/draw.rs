@@ -36,6 +36,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         segment: if one_in(rng, 2) { 1 << 16 } else { log(rng, 1, 1500) },
         backlog: if one_in(rng, 5) { rng.usize(..=2) } else { 128 },
         descriptors: if one_in(rng, 5) { rng.usize(1..=2 * count + 1) } else { 1024 },
+        ports: usize::MAX,
         short: if one_in(rng, 3) { rng.u8(..) } else { 0 },
         pipe_size: 1 << 16,
         timeout: Duration::from_millis(200),
@@ -97,6 +98,14 @@ pub(crate) fn draw(seed: u64) -> Plan {
     aborted(&mut plan);
     later(&mut plan);
     crowd(&mut plan);
+    let rng = &mut Rng::with_seed(mix(seed ^ 0x0070_6f72_7473));
+    if one_in(rng, 8) {
+        plan.laws.ports = rng.usize(0..=count / 2);
+        // Who waits for a port tries ten times a second: not for a day.
+        for route in &mut plan.config.routes {
+            route.connect_timeout = route.connect_timeout.min(Duration::from_secs(5));
+        }
+    }
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }

@@ -109,6 +109,10 @@ impl World {
         if cause == "no-resources" && !it.unwatched && !it.refused_at_once && it.failures.is_empty() && !timed_out {
             self.violation(format!("session {session}: given up for a shortage before its time"));
         }
+        // Nor is it when there is no source port.
+        if cause == "no-ports" && !timed_out {
+            self.violation(format!("session {session}: given up for want of a port before its time"));
+        }
     }
 
     /// Does history explain this cause?
@@ -147,6 +151,12 @@ impl World {
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
             "connect-timeout" if it.last_failure.is_empty() => now >= it.began + route.connect_timeout,
+            // The turn that was to dial came too late.
+            "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
+                now >= it.began + route.connect_timeout
+            }
+            // It waited in vain, whatever became of other addresses meanwhile.
+            "no-ports" if shadow.may_lack_port(it) => it.connected.is_none() && now >= it.began + route.connect_timeout,
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
                 it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"

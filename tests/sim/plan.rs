@@ -49,6 +49,7 @@ impl Plan {
             segment: 1 << 16,
             backlog: 128,
             descriptors: 1024,
+            ports: usize::MAX,
             counts_unacked: true,
             short: 0,
             pipe_size: 1 << 16,

@@ -139,6 +139,7 @@ fn queues() -> Vec<Scenario> {
         }),
         ("one session at a time", with(twice(echo()), |plan| plan.limit = 1)),
         ("three descriptors", with(twice(echo()), |plan| plan.laws.descriptors = 3)),
+        ("one source port for two clients", with(twice(echo()), |plan| plan.laws.ports = 1)),
         ("two descriptors for two clients", with(twice(echo()), |plan| plan.laws.descriptors = 2)),
         ("both ways clogged, beside one that talks", {
             let trickle = [[Pause(MS), Send(1)]; 8].concat();

@@ -100,7 +100,8 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
             None => world.kernel.accept(from.index),
         };
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
-        world.shadow.accepted(from.index, result);
+        let is_reset = result.is_ok_and(|conn| world.kernel.conns[conn].relay.life == Life::Dead);
+        world.shadow.accepted(from.index, result, is_reset);
         let conn = result?;
         drop(world);
         Ok((self.stream(conn), client_address(conn).into()))
@@ -340,6 +341,7 @@ impl<const LINUX: bool> SimStream<LINUX> {
         let token = world.kernel.conns[self.conn].watch.token;
         world.stale.extend(token);
         world.kernel.open -= 1;
+        world.dialled.remove(&self.conn);
         world.kernel.close(self.conn, Who::Relay, armed);
         world.settle();
     }

@@ -8,6 +8,7 @@ use tproxy::net::Peer;
 use tproxy::reactor::Gauges;
 
 use crate::conn::Life;
+use crate::faults::Faults;
 use crate::invariants::longest_pause;
 use crate::records;
 use crate::shadow::{Ending, Flow, Session};
@@ -28,9 +29,6 @@ const VAIN_CALLS: usize = 24;
 /// Alarms that go off in one turn.
 const ALARMS_PER_TURN: usize = 1024;
 
-/// A client whose listener was announced is accepted within so many turns.
-const TURNS_AT_A_DOOR: usize = 2;
-
 impl World {
     /// A wait is over.
     pub(crate) fn begin_turn(&mut self, asleep: bool, events: usize) {
@@ -47,6 +45,10 @@ impl World {
         (shadow.served, shadow.announced) = (0, events + shadow.ready + 1);
         shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
+        let live = shadow.live.iter().map(|live| &shadow.sessions[*live]);
+        if live.clone().any(|it| it.connected.is_none() && shadow.may_lack_port(it)) {
+            shadow.port_lacked = shadow.now;
+        }
         shadow.pipe_asked = false;
         shadow.ended_this_turn = 0;
         for index in 0..self.shadow.live.len() {
@@ -89,6 +91,7 @@ impl World {
         }
         self.shadow.ready = gauges.ready;
         self.check_tables(gauges);
+        self.check_descriptors();
         self.check_doors();
         self.check_pipes();
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
@@ -132,6 +135,15 @@ impl World {
         if line.starts_with("at the limit") && !std::mem::take(&mut self.shadow.full_news) {
             self.violation(format!("that is no news: {line}"));
         }
+        if line.starts_with("connect: ") && line.contains("source port") {
+            let begins = line.contains("is left");
+            let wrong = begins == self.shadow.ports_short || (!begins && self.shadow.portless().next().is_some());
+            self.shadow.ports_short = begins;
+            if wrong || (begins && !self.shadow.sessions.iter().any(|it| it.lacked_port)) {
+                self.violation(format!("said twice, or not true: {line}"));
+            }
+            return;
+        }
         let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
         let over = line.contains("resumed");
         if line.contains("pausing") && !self.shadow.short_now {
@@ -173,7 +185,7 @@ impl World {
             (pipes != self.kernel.pipes, format!("{pipes} pipes, of which the kernel knows {}", self.kernel.pipes)),
             (pipes > self.plan.pipes, format!("{pipes} pipes, and there may be {}", self.plan.pipes)),
             (pipes > 0 && sessions == 0, format!("{pipes} pipes for nobody")),
-            (alarms > sessions + 4, format!("{alarms} alarms for {sessions} sessions")),
+            (alarms > sessions + 5, format!("{alarms} alarms for {sessions} sessions")),
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
             (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
@@ -192,7 +204,29 @@ impl World {
         shadow.stale_backlog = if backlog == 0 { 0 } else { stale + 2 * ended };
     }
 
-    /// A storm on one listener holds up no other: each is asked within two turns.
+    /// Rule 11: who is admitted can be served. Clients alone never take all descriptors: a session would have to give up
+    /// before another could go on.
+    fn check_descriptors(&mut self) {
+        let live = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
+        let simple = |it: &Session| {
+            let route = self.shadow.route(it);
+            (route.to.len(), route.connect_attempts) == (1, 1)
+                && !it.refused_at_once
+                && !it.lacked_port
+                && it.failures.is_empty()
+        };
+        let stuck = live.len() > 1
+            && self.kernel.open >= self.plan.laws.descriptors
+            && self.kernel.pipes == 0
+            && self.plan.faults == Faults::NONE
+            && self.shadow.stop_turn.is_none()
+            && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.failed_at_once && simple(it));
+        if stuck {
+            self.violation("clients hold all descriptors, and none is left for an upstream");
+        }
+    }
+
+    /// A storm on one listener holds up no other: each is asked in its turn.
     fn check_doors(&mut self) {
         let shadow = &mut self.shadow;
         let full = shadow.live.len() >= self.plan.limit || shadow.ended_this_turn > 0;
@@ -202,7 +236,9 @@ impl World {
             let waits = listener.open && !listener.queue.is_empty() && door.announced;
             door.passed_over = if waits && !door.asked && !hindered { door.passed_over + 1 } else { 0 };
         }
-        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= TURNS_AT_A_DOOR) {
+        // A turn may let in one client only, and the listeners take turns.
+        let most = shadow.doors.len() + 1;
+        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= most) {
             self.violation(format!("clients wait at listener {index} turn after turn, and others are let in"));
         }
     }

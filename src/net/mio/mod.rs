@@ -8,7 +8,6 @@ mod socket;
 mod tcp_info;
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -40,8 +39,6 @@ pub struct Mio {
     events: Events,
     epoch: Instant,
     control: Control,
-    /// Ports a connecting socket may be given. Only there may it meet itself.
-    ephemeral: RangeInclusive<u16>,
 }
 
 impl Mio {
@@ -52,13 +49,7 @@ impl Mio {
     pub fn new(control: Control) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
-        Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            epoch: started(),
-            control,
-            ephemeral: ephemeral_ports(),
-        })
+        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_TURN), epoch: started(), control })
     }
 
     fn now(&self) -> Time {
@@ -126,8 +117,9 @@ impl Net for Mio {
         // connect(2) would answer too, but on an error it disconnects and drops what the peer said before.
         let Ok(them) = stream.0.peer_addr() else { return stream.take_error().map(|()| false) };
         // Nothing listens there, and the kernel chose that very port for us: the SYN met itself, and we would echo the
-        // client to itself (K14).
-        if self.ephemeral.contains(&them.port()) && stream.0.local_addr().is_ok_and(|us| us == them) {
+        // client to itself (K14). This can happen only where the upstream's address is one of this machine's and its port
+        // one that the kernel chooses from. Both can change while we run, so every connection is asked.
+        if stream.0.local_addr().is_ok_and(|us| us == them) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(true)
@@ -175,15 +167,6 @@ fn is_urgent(event: &Event) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_urgent(_: &Event) -> bool {
     false
-}
-
-/// The range of ports the kernel gives to connecting sockets (`ip(7)`, ip_local_port_range), or all where it says none.
-fn ephemeral_ports() -> RangeInclusive<u16> {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().and_then(|text| {
-        let mut bounds = text.split_whitespace().map(str::parse);
-        Some(bounds.next()?.ok()?..=bounds.next()?.ok()?)
-    });
-    range.unwrap_or(0..=u16::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the file that owns the clock")]
@@ -246,18 +229,44 @@ mod tests {
     }
 
     /// K14, without waiting for the kernel to choose the unlucky port: the socket is bound to it before it connects.
+    fn connected_to_itself(net: &mut Mio, at: SocketAddr) -> io::Result<bool> {
+        let socket = stream_socket(at).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        rustix::net::bind(&socket, &at)?;
+        let to = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        let begun = rustix::net::connect(&socket, &to);
+        assert!(matches!(begun, Ok(()) | Err(Errno::INPROGRESS)), "{begun:?}");
+        let mut socket = Socket(socket.into());
+        loop {
+            match net.connected(&mut socket) {
+                Ok(false) => {}
+                ended => return ended,
+            }
+        }
+    }
+
     #[test]
     fn a_socket_connected_to_itself_was_refused() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
-        let port = net.ephemeral.clone().find(|port| StdListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
-        let to = SocketAddr::from(([127, 0, 0, 1], port));
-        let socket = stream_socket(to).unwrap();
-        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        rustix::net::bind(&socket, &to).unwrap();
-        let begun = rustix::net::connect(&socket, &to);
-        assert!(matches!(begun, Ok(()) | Err(Errno::INPROGRESS)), "{begun:?}");
-        let error = net.connected(&mut Socket(socket.into())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        for host in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            let error = connected_to_itself(&mut net, address(host)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{host}");
+        }
+    }
+
+    /// `sysctl net.ipv4.ip_local_port_range` can be changed while the relay runs.
+    #[test]
+    fn a_socket_connected_to_itself_was_refused_whatever_ports_the_kernel_chooses_from() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let bounds: Vec<u16> = range.split_whitespace().map(|bound| bound.parse().unwrap()).collect();
+        // On a machine that chooses from all ports there is none outside, and nothing to be shown.
+        for port in (1024..bounds[0]).chain((bounds[1]..=u16::MAX).skip(1)) {
+            let error = connected_to_itself(&mut net, SocketAddr::from(([127, 0, 0, 1], port))).unwrap_err();
+            if error.kind() != io::ErrorKind::AddrInUse {
+                return assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{port}");
+            }
+        }
     }
 
     #[test]

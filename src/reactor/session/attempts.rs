@@ -5,7 +5,8 @@
 //!   ├ addr 1 ┼ addr 2 ┤ pause ├ addr 1 ┼ addr 2 ┤ ...     until all attempts are made, or the deadline
 //! ```
 //! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it
-//! all up.
+//! all up. An address to which no source port is left has not failed: once the others are tried, the session waits, and
+//! then only such addresses are tried again.
 
 use std::time::Duration;
 
@@ -25,6 +26,30 @@ pub(super) struct Attempts {
     next: u16,
     /// Attempts that failed.
     failures: u32,
+    /// Places that this pass leaves out: they failed before the session waited for a port.
+    failed: Places,
+    /// Places to which there was no source port in this pass.
+    portless: Places,
+}
+
+/// Some of the first 16 places of an upstream's list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Places(u16);
+
+impl Places {
+    const COUNT: usize = 16;
+
+    /// Is this place among them? A later place is, unless there are none.
+    fn has(self, place: usize) -> bool {
+        if place < Self::COUNT { self.0 >> place & 1 == 1 } else { self.0 != 0 }
+    }
+
+    /// Adds a place. A later one is forgotten: then the address counts as failed.
+    fn add(&mut self, place: usize) {
+        if place < Self::COUNT {
+            self.0 |= 1 << place;
+        }
+    }
 }
 
 /// What the attempts must stay within.
@@ -53,6 +78,11 @@ pub(super) enum Step {
         /// The end of the pause.
         until: Time,
     },
+    /// All addresses are tried, and to some there was no source port, this being the first. Ask again when there may be.
+    AwaitPort {
+        /// The place in the upstream's list.
+        place: usize,
+    },
     /// All attempts are made, or the deadline has come.
     GiveUp,
 }
@@ -64,24 +94,36 @@ impl Attempts {
         if now >= deadline {
             return Step::GiveUp;
         }
-        let place = usize::from(self.next);
-        if place < places {
-            let left = u32::try_from(places - place).unwrap_or(u32::MAX);
-            return Step::Dial { place, until: now + deadline.since(now) / left };
+        let mut left = (usize::from(self.next)..places).filter(|place| !self.failed.has(*place));
+        if let Some(place) = left.next() {
+            let share = u32::try_from(1 + left.count()).unwrap_or(u32::MAX);
+            return Step::Dial { place, until: now + deadline.since(now) / share };
         }
+        self.next = 0;
+        let portless = std::mem::take(&mut self.portless);
+        if portless != Places::default() {
+            self.failed = Places(!portless.0);
+            return Step::AwaitPort { place: portless.0.trailing_zeros() as usize };
+        }
+        self.failed = Places::default();
         let until = now + BACKOFF.pause(self.failures, rng);
         self.failures += 1;
         // If the pause would outlast the deadline, fail now.
         if self.failures >= attempts || until >= deadline {
             return Step::GiveUp;
         }
-        self.next = 0;
         Step::Pause { until }
     }
 
-    /// The address was dialled: it is tried, or has failed at once. A shortage of ours is no try.
-    pub(super) fn tried(&mut self) {
-        self.next += 1;
+    /// The address at this place was dialled: it is tried, or has failed at once. A shortage of ours is no try.
+    pub(super) fn tried(&mut self, place: usize) {
+        self.next = u16::try_from(place + 1).unwrap_or(u16::MAX);
+    }
+
+    /// There is no source port to the address at this place. The next may be reached.
+    pub(super) fn lacks_port(&mut self, place: usize) {
+        self.portless.add(place);
+        self.tried(place);
     }
 }
 
@@ -102,12 +144,12 @@ mod tests {
         let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
         let bounds = bounds(3, 1, 900);
         assert_eq!(attempts.next(bounds, at(0), &mut rng), Step::Dial { place: 0, until: at(300) });
-        attempts.tried();
+        attempts.tried(0);
         // The first failed early.
         assert_eq!(attempts.next(bounds, at(100), &mut rng), Step::Dial { place: 1, until: at(500) });
-        attempts.tried();
+        attempts.tried(1);
         assert_eq!(attempts.next(bounds, at(500), &mut rng), Step::Dial { place: 2, until: at(900) });
-        attempts.tried();
+        attempts.tried(2);
         assert_eq!(attempts.next(bounds, at(600), &mut rng), Step::GiveUp);
     }
 
@@ -127,20 +169,42 @@ mod tests {
         let mut now = at(0);
         for (least, most) in [(50, 150), (100, 300)] {
             assert!(matches!(attempts.next(bounds, now, &mut rng), Step::Dial { place: 0, .. }));
-            attempts.tried();
+            attempts.tried(0);
             let Step::Pause { until } = attempts.next(bounds, now, &mut rng) else { panic!("there is to be a pause") };
             let pause = until.since(now).as_millis();
             assert!((least..=most).contains(&pause), "{pause}");
             now = until;
         }
         attempts.next(bounds, now, &mut rng);
-        attempts.tried();
+        attempts.tried(0);
         assert_eq!(attempts.next(bounds, now, &mut rng), Step::GiveUp);
     }
 
     #[test]
+    fn an_address_without_a_port_is_tried_again_once_the_others_are_and_they_are_not() {
+        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
+        let bounds = bounds(3, 1, 900);
+        let mut next = |attempts: &mut Attempts| attempts.next(bounds, at(0), &mut rng);
+        assert!(matches!(next(&mut attempts), Step::Dial { place: 0, .. }));
+        attempts.tried(0);
+        assert!(matches!(next(&mut attempts), Step::Dial { place: 1, .. }));
+        attempts.lacks_port(1);
+        assert_eq!(next(&mut attempts), Step::Dial { place: 2, until: at(900) });
+        attempts.lacks_port(2);
+        assert_eq!(next(&mut attempts), Step::AwaitPort { place: 1 });
+        assert_eq!(next(&mut attempts), Step::Dial { place: 1, until: at(450) });
+        attempts.tried(1);
+        assert!(matches!(next(&mut attempts), Step::Dial { place: 2, .. }));
+        attempts.lacks_port(2);
+        assert_eq!(next(&mut attempts), Step::AwaitPort { place: 2 });
+        assert!(matches!(next(&mut attempts), Step::Dial { place: 2, .. }));
+        attempts.tried(2);
+        assert_eq!(next(&mut attempts), Step::GiveUp);
+    }
+
+    #[test]
     fn a_pause_is_at_most_a_second() {
-        let (mut attempts, mut rng) = (Attempts { next: 1, failures: 20 }, Rng::with_seed(1));
+        let (mut attempts, mut rng) = (Attempts { next: 1, failures: 20, ..Attempts::default() }, Rng::with_seed(1));
         let Step::Pause { until } = attempts.next(bounds(1, 100, 100_000), at(0), &mut rng) else {
             panic!("there is to be a pause")
         };
@@ -151,7 +215,7 @@ mod tests {
     fn nothing_begins_at_the_deadline_and_no_pause_outlasts_it() {
         let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
         assert_eq!(attempts.next(bounds(1, 3, 900), at(900), &mut rng), Step::GiveUp);
-        attempts.tried();
+        attempts.tried(0);
         assert_eq!(attempts.next(bounds(1, 3, 900), at(880), &mut rng), Step::GiveUp);
     }
 }

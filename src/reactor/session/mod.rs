@@ -149,11 +149,6 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Opening(_))
     }
 
-    /// Does it wait for a descriptor?
-    pub(super) fn waits_for_descriptor(&self) -> bool {
-        matches!(&self.stage, Stage::Opening(opening) if opening.waits_for_descriptor) && !self.queued.is_ended()
-    }
-
     /// The upstream is connected: from opening to relaying. False, and nothing changes, if there is no upstream.
     fn established(&mut self, now: Time) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Moving) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tproxy::net::{Net, Peer, Token};
+use tproxy::net::{Net, Peer, Sleep, Token};
 
 use super::Story;
 use crate::rig::{QUIET, Rig, read, take_error, write};
@@ -63,6 +63,27 @@ pub(super) fn a_refusal_is_an_event_and_told_once<B: Rig>() -> Story {
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
+    story
+}
+
+/// Both are accepted. The first has said nothing, the second was reset while it waited.
+pub(super) fn k26_a_new_client_raises_an_edge_at_once_and_says_if_it_was_reset<B: Rig>() -> Story {
+    let (mut story, mut rig) = (Story::new(), B::new());
+    rig.client();
+    let gone = rig.client();
+    rig.reset(gone);
+    rig.events(Token::listener(0));
+    for serial in [1, 2] {
+        let (net, listener) = rig.listener();
+        let (mut stream, _) = net.accept(listener).unwrap();
+        let token = Token::new(serial, serial, Peer::Client);
+        net.register(&mut stream, token).unwrap();
+        // In the very next wait.
+        let mut ready = Vec::new();
+        rig.net().wait(Sleep::Not, &mut ready, &mut Vec::new()).unwrap();
+        let hints: Vec<_> = ready.iter().filter(|one| one.token == token).map(|one| one.hints).collect();
+        tell!(story, "{hints:?} {:?} {:?}", take_error(&mut stream), take_error(&mut stream));
+    }
     story
 }
 

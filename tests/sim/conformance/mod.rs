@@ -2,7 +2,7 @@
 //! they end, in which order, and whether a wake-up came. Never the sizes of queues.
 //!
 //! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours.
-//! The facts K1 to K19 that the scripts are named after stand in [`tproxy::net`], under "Kernel facts". Each has a
+//! The facts K1 to K19 and K26 that the scripts are named after stand in [`tproxy::net`], under "Kernel facts". Each has a
 //! script here, two of them with a part that cannot be simulated, and is tested on the real kernel alone:
 //!
 //! - K13: that dropping resets and that the urgent byte stays are inherited on both. NODELAY, the times of keepalive and
@@ -89,6 +89,7 @@ agree! {
     what_is_ready_at_registration_raises_an_event;
     every_arrival_raises_an_edge;
     room_is_announced_to_who_found_none;
+    k26_a_new_client_raises_an_edge_at_once_and_says_if_it_was_reset;
     a_client_that_reset_in_the_queue_is_accepted_all_the_same;
     a_queue_that_is_empty_would_block_and_each_client_raises_an_edge;
     clients_in_the_queue_are_reset_with_the_listener;

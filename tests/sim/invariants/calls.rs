@@ -272,8 +272,10 @@ impl World {
                 it.ended = Some(now);
                 it.ended_late = armed && given_up;
                 self.shadow.live.retain(|live| *live != session);
-                // Whoever waits for a descriptor, in the queue or to connect, is asked again.
-                (self.shadow.shortage, self.shadow.freed) = (None, true);
+                let route = it.route;
+                // Whoever waits for a descriptor, in the queue or to connect, is asked again; or for a port of this route.
+                self.shadow.shortage = None;
+                self.shadow.freed.push(route);
                 self.shadow.ended_this_turn += 1;
             }
             Peer::Upstream if !connected => {

@@ -15,6 +15,12 @@ const YOUNG: Duration = Duration::from_secs(5);
 /// When the next are kept alive, if they are too many for one turn.
 const SOON: Duration = Duration::from_millis(10);
 
+/// Who waits for a descriptor or a port tries again after so long at most, whether or not a session has ended.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A shortage of source ports is over when no session has lacked one for half as long.
+const PORTS_CALM: Duration = Duration::from_secs(20);
+
 impl World {
     /// No lost wake-up: who sleeps has nothing to do, and wakes for the next thing there is.
     pub(crate) fn check_sleep(&mut self, until: Option<Time>) {
@@ -36,9 +42,26 @@ impl World {
             let alone = route.to.len() == 1 && route.connect_attempts == 1;
             alone && it.connected.is_none() && it.upstream.is_none()
         };
-        let waits = self.shadow.live.iter().any(|live| dialling(&self.shadow.sessions[*live]));
-        if waits && self.shadow.freed {
-            self.violation("a session waits for a descriptor, one came free, and nobody dials");
+        let freed = &self.shadow.freed;
+        let dialling: Vec<_> =
+            self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]).filter(|it| dialling(it)).collect();
+        // A port is one of its route; a descriptor is anybody's.
+        let waits = dialling
+            .iter()
+            .any(|it| freed.contains(&it.route) || (!self.shadow.may_lack_port(it) && !freed.is_empty()));
+        let retry = dialling.iter().any(|it| it.failed_at_once).then(|| self.shadow.now + RETRY);
+        let portless = self.shadow.portless().next().is_some();
+        if waits {
+            self.violation("a session waits for a descriptor or a port, one came free, and nobody dials");
+        }
+        if let Some(retry) = retry.filter(|retry| until.is_none_or(|until| until > *retry)) {
+            self.violation(format!("a session was to dial again by {retry:?}, the relay sleeps until {until:?}"));
+        }
+        if portless && !self.shadow.ports_short {
+            self.violation("a session waits for a source port, and no line says so");
+        }
+        if self.shadow.ports_short && (until.is_none() || self.shadow.now >= self.shadow.port_lacked + PORTS_CALM) {
+            self.violation("nobody lacks a source port any more, and no line says so");
         }
         let full = self.shadow.live.len() >= self.plan.limit;
         // Someone waits for a descriptor: then nobody else is let in.

@@ -37,6 +37,8 @@ pub(crate) struct Laws {
     pub(crate) backlog: usize,
     /// Descriptors the process may have.
     pub(crate) descriptors: usize,
+    /// Source ports to one address, at most.
+    pub(crate) ports: usize,
     /// Can it say how much is not acknowledged?
     pub(crate) counts_unacked: bool,
     /// Of 256 writes, so many take less than there is room for; so do reads where that is legal.

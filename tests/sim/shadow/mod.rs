@@ -102,8 +102,12 @@ pub(crate) struct Shadow {
     pipe_failures: u32,
     /// Turns in which a flow could have used a pipe, since one was last asked for.
     pub(crate) pipe_missed: usize,
-    /// A descriptor came free, and nobody has dialled since.
-    pub(crate) freed: bool,
+    /// Routes of sessions that ended, and nobody has dialled since.
+    pub(crate) freed: Vec<usize>,
+    /// The last line about source ports said that they are short.
+    pub(crate) ports_short: bool,
+    /// When a session may last have lacked one.
+    pub(crate) port_lacked: Time,
     /// Reads and writes of this turn that brought nothing.
     pub(crate) vain_calls: usize,
     /// Sessions that made a call on a stream in this turn, and how many may have done so without an alarm.
@@ -161,7 +165,9 @@ impl Shadow {
             pipe_wait: None,
             pipe_failures: 0,
             pipe_missed: 0,
-            freed: false,
+            freed: Vec::new(),
+            ports_short: false,
+            port_lacked: Time::START,
             vain_calls: 0,
             served: 0,
             announced: 0,
@@ -254,6 +260,7 @@ impl Shadow {
             // The half-close time starts now.
             (it.saw_fin[peer], it.last_moved) = (true, self.now);
         }
+        it.known_reset |= it.came_reset && peer == Peer::Client as usize && hints.has(Hints::ERROR) && it.dials == 0;
         it.blocked[peer] &= !hints.has(Hints::WRITABLE | Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
     }
 

@@ -24,7 +24,8 @@ const FULL_QUIET: Duration = Duration::from_secs(60);
 const ACCEPTS_PER_TURN: usize = 32;
 
 impl Shadow {
-    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>) {
+    /// accept gave a client, perhaps one that had reset its connection already, or an error.
+    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>, is_reset: bool) {
         self.doors[route].asked = true;
         self.doors[route].announced &= result != Err(Errno::AGAIN);
         if self.stop_turn.is_some_and(|turn| self.turn > turn) || self.stop_now && self.stops.is_empty() {
@@ -47,6 +48,8 @@ impl Shadow {
                 (to.len(), *connect_attempts) == (1, 1)
                     && it.connected.is_none()
                     && it.upstream.is_none()
+                    && it.was_starved
+                    && !self.may_lack_port(it)
                     && it.failures.is_empty()
                     && !it.refused_at_once
                     && !it.unwatched
@@ -65,7 +68,7 @@ impl Shadow {
                 if self.live.len() >= self.limit && !std::mem::replace(&mut self.full, true) {
                     self.full_news = self.full_until.is_none_or(|until| self.now >= until + FULL_QUIET);
                 }
-                self.sessions.push(Session::new(conn, route, self.now));
+                self.sessions.push(Session::new(conn, route, self.now, self.turn, is_reset));
             }
             // "In a row" is without an empty queue between.
             Err(Errno::AGAIN) => {
@@ -95,45 +98,86 @@ impl Shadow {
     fn diallers(&self) -> Vec<usize> {
         let may_dial = |live: &usize| {
             let it = &self.sessions[*live];
-            it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2]
+            let waits = it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2];
+            waits && self.too_soon(it).is_none()
         };
         self.live.iter().copied().filter(may_dial).collect()
     }
 
-    /// May a session wait for a descriptor?
+    /// A client is dialled for in a turn after the one that accepted it, unless an event has said by then that it is dead
+    /// (K26). Why may this one not be dialled for now? A request to stop lets in many in one turn.
+    fn too_soon(&self, it: &Session) -> Option<&'static str> {
+        if it.known_reset {
+            return Some("its client was reset before it was accepted, and an event said so");
+        }
+        (it.accepted == self.turn && self.stop_turn != Some(self.turn)).then_some("its client was accepted just now")
+    }
+
+    /// May a session wait for a descriptor? Then no client is let in. Who waits for a source port keeps nobody out.
     pub(crate) fn waits_for_descriptor(&self) -> bool {
-        self.diallers().iter().any(|session| self.sessions[*session].failed_at_once)
+        self.diallers().iter().any(|session| self.sessions[*session].was_starved)
+    }
+
+    /// May this session have waited for a source port? Where others wait for one to the only address, it does so without
+    /// trying.
+    pub(crate) fn may_lack_port(&self, it: &Session) -> bool {
+        let lacked = |other: &Session| other.route == it.route && other.lacked_port;
+        it.lacked_port || (self.route(it).to.len() == 1 && it.dials == 0 && self.sessions.iter().any(lacked))
+    }
+
+    /// Sessions that wait for a source port: there is one address, which had none when it was last tried.
+    pub(crate) fn portless(&self) -> impl Iterator<Item = usize> {
+        let waits = |session: &usize| {
+            let it = &self.sessions[*session];
+            let lacks = !it.last_failure.is_empty() && it.last_failure.iter().all(|word| *word == "no-ports");
+            lacks && self.route(it).to.len() == 1
+        };
+        self.diallers().into_iter().filter(waits)
     }
 
     /// Connect failed at once, or the new connection could not be watched.
     fn dial_failed(&mut self, error: Errno) {
         self.hindered = true;
         let word = connect_word(error);
-        let refused = !tproxy::net::errno::is_shortage(&error.into());
-        let diallers = self.diallers();
+        let starved = tproxy::net::errno::is_shortage(&error.into());
+        if word == "no-ports" {
+            self.port_lacked = self.now;
+        }
+        let mut diallers = self.diallers();
+        diallers
+            .retain(|session| self.route(&self.sessions[*session]).to.iter().any(|to| Some(inet(to)) == self.dialling));
         for session in &diallers {
             let it = &mut self.sessions[*session];
             if diallers.len() == 1 {
                 it.tried.clear();
                 it.last_failure.clear();
             }
-            it.tried.extend(self.dialling);
-            it.last_failure.push(word);
+            it.tried.extend(self.dialling.filter(|address| !it.tried.contains(address)));
+            if !it.last_failure.contains(&word) {
+                it.last_failure.push(word);
+            }
             it.failed_at_once = true;
-            it.refused_at_once |= refused;
+            it.was_starved |= starved;
+            it.lacked_port |= word == "no-ports";
+            it.refused_at_once |= !starved && word != "no-ports";
         }
     }
 
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
-        self.freed = false;
+        self.freed.clear();
         self.progress |= result.is_ok();
+        if self.diallers().is_empty() {
+            self.violation(format!("{:?} is dialled, and no session may want it", self.dialling));
+        }
         let due = std::mem::take(&mut self.dial_due);
         if !due.is_empty() && !due.iter().any(|one| Some(*one) == self.dialling) {
             self.violation(format!("{:?} is dialled, and {due:?} is next", self.dialling));
         }
         if let Err(error) = result {
+            // Who waited for a port tries only those addresses again that had none.
+            let again = self.diallers().iter().any(|session| self.sessions[*session].lacked_port);
             self.dial_failed(error);
-            if !tproxy::net::errno::is_shortage(&error.into()) {
+            if !again && !tproxy::net::errno::is_shortage(&error.into()) {
                 // Several sessions may have called it, each of its own route.
                 let routes = self.diallers().into_iter().map(|session| self.route(&self.sessions[session]));
                 let routes = routes
@@ -170,8 +214,21 @@ impl Shadow {
             }
             Peer::Upstream => {
                 let session = self.slots.get(token.key()).copied().flatten()?;
+                if let Some(why) = self.too_soon(&self.sessions[session]) {
+                    self.violation(format!("session {session} dials, and {why}"));
+                }
                 if result.is_ok() {
                     let now = self.now;
+                    // Ports are given in the order of coming, where no attempt has failed for another reason.
+                    let route = self.sessions[session].route;
+                    let first = self.portless().find(|first| {
+                        let it = &self.sessions[*first];
+                        it.route == route && it.failures.is_empty() && !it.was_starved && !it.refused_at_once
+                    });
+                    // A request to stop lets in clients that are dialled for before those of the turn before.
+                    if let Some(first) = first.filter(|first| *first < session && self.stop_turn.is_none()) {
+                        self.violation(format!("session {session} gets a port, and session {first} waits for one"));
+                    }
                     self.own(conn, session, Peer::Upstream);
                     let route = self.route(&self.sessions[session]).clone();
                     if !route.to.iter().any(|one| Some(inet(one)) == self.dialling) {

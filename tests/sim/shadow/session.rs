@@ -114,6 +114,12 @@ pub(crate) struct Session {
     /// The connection under way, or the one that stands.
     pub(crate) upstream: Option<ConnId>,
     pub(crate) began: Time,
+    /// The turn that accepted it.
+    pub(crate) accepted: u64,
+    /// Its client had reset the connection before it was accepted.
+    pub(crate) came_reset: bool,
+    /// An event said so before anything was dialled.
+    pub(crate) known_reset: bool,
     pub(crate) connected: Option<Time>,
     pub(crate) flows: [Flow; 2],
     pub(crate) tokens: [Option<Token>; 2],
@@ -166,6 +172,9 @@ pub(crate) struct Session {
     /// Connect may have failed at once for it, and for another reason than a shortage.
     pub(crate) failed_at_once: bool,
     pub(crate) refused_at_once: bool,
+    /// Among the reasons may have been a shortage of descriptors or memory, or of source ports.
+    pub(crate) was_starved: bool,
+    pub(crate) lacked_port: bool,
     /// Why its last attempt failed, in the same way.
     pub(crate) last_failure: Vec<&'static str>,
     /// When the first connection to its upstream was begun, if it is still the first.
@@ -199,13 +208,16 @@ pub(crate) struct Session {
 
 impl Session {
     /// A client was accepted.
-    pub(crate) fn new(client: ConnId, route: usize, now: Time) -> Self {
+    pub(crate) fn new(client: ConnId, route: usize, now: Time, accepted: u64, came_reset: bool) -> Self {
         Self {
             plan: client,
             route,
             client,
             upstream: None,
             began: now,
+            accepted,
+            came_reset,
+            known_reset: false,
             connected: None,
             flows: [Flow::default(); 2],
             tokens: [None; 2],
@@ -235,6 +247,8 @@ impl Session {
             tried: Vec::new(),
             failed_at_once: false,
             refused_at_once: false,
+            was_starved: false,
+            lacked_port: false,
             last_failure: Vec::new(),
             first_dial: None,
             dials: 0,

@@ -8,13 +8,8 @@ pub(crate) fn connect_word(error: Errno) -> &'static str {
     match error {
         Errno::CONNREFUSED => "refused",
         Errno::TIMEDOUT => "connect-timeout",
-        Errno::ADDRNOTAVAIL
-        | Errno::AGAIN
-        | Errno::MFILE
-        | Errno::NFILE
-        | Errno::NOBUFS
-        | Errno::NOMEM
-        | Errno::NOSPC => "no-resources",
+        Errno::ADDRNOTAVAIL | Errno::AGAIN => "no-ports",
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => "no-resources",
         _ => "unreachable",
     }
 }

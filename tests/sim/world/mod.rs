@@ -5,6 +5,8 @@
 
 mod wait;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub(crate) struct World {
     pub(crate) kinds: Option<Vec<Call>>,
     calls_this_turn: u64,
     dials: usize,
+    /// Where the relay's open connections to upstreams lead: each has a source port.
+    pub(crate) dialled: BTreeMap<ConnId, SocketAddr>,
     /// The outcome of the next connect, if a script says so.
     pub(crate) next_dial: Option<Dial>,
     pub(crate) stop_pending: bool,
@@ -89,6 +93,7 @@ impl World {
             kinds: None,
             calls_this_turn: 0,
             dials: 0,
+            dialled: BTreeMap::new(),
             next_dial: None,
             stop_pending: false,
             stop_now_pending: false,
@@ -260,12 +265,17 @@ impl World {
         if self.kernel.open >= self.kernel.laws.descriptors {
             return Err(Errno::MFILE);
         }
+        let to = self.shadow.dialling;
+        if self.dialled.values().filter(|one| Some(**one) == to).count() >= self.kernel.laws.ports {
+            return Err(Errno::ADDRNOTAVAIL);
+        }
         let planned = self.plan.dials.get(self.dials).copied().unwrap_or(Dial::Accept);
         let dial = self.next_dial.take().unwrap_or(planned);
         self.dials += 1;
         // The caps are the session's, which registration will tell.
         let conn = self.kernel.dial_upstream([1; 4]);
         self.owners.push(None);
+        self.dialled.extend(to.map(|to| (conn, to)));
         self.kernel.open += 1;
         let delay = Duration::from_nanos(self.rng.u64(self.plan.laws.delay.0..=self.plan.laws.delay.1));
         let (wait, error) = match dial {
