@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
-    /// Stop: the first begins the drain, a later one does not wait. Requests found in one turn are one.
+    /// Stop: begin the drain, unless it has begun. Requests found in one turn are one.
     Stop,
+    /// A stop signal. The first begins the drain; within 300 ms of the first request it is the same request, and later it
+    /// does not wait.
+    Signal,
     /// Stop without waiting for sessions.
     StopNow,
 }
@@ -20,7 +23,9 @@ pub enum Message {
 /// A control belongs to one relay. It may be made before the relay is bound (see
 /// [`Relay::bind_with`](crate::Relay::bind_with)), so that a signal that arrives in between is not lost.
 ///
-/// [`AsFd`] gives a descriptor for signal handlers: any byte but 0 written to it is a stop request.
+/// [`AsFd`] gives a descriptor for signal handlers: a byte written to it, but for 0 and `S`, is a stop signal. The first
+/// begins the drain. Terminals and supervisors often send two at once, so within 300 ms of the first request a signal is
+/// the same request; later it does not wait, as [`stop_now`](Self::stop_now).
 #[derive(Debug, Clone)]
 pub struct Control {
     shared: Arc<Shared>,
@@ -31,14 +36,14 @@ struct Shared {
     /// A byte written here wakes the loop.
     tx: UnixStream,
     rx: UnixStream,
-    /// Messages that are not a plain stop request.
+    /// Messages other than stop requests and signals.
     queue: Mutex<Vec<Message>>,
 }
 
-/// A byte that only wakes the loop. Any other is a stop request.
+/// A byte that only wakes the loop. Any other is a request.
 const WAKE: u8 = 0;
 
-/// A byte that is a stop request.
+/// A byte that is a stop request. Any other but [`WAKE`] is a stop signal.
 const STOP: u8 = b'S';
 
 impl Control {
@@ -53,14 +58,14 @@ impl Control {
         Ok(Self { shared: Arc::new(Shared { tx, rx, queue: Mutex::default() }) })
     }
 
-    /// Asks for a stop and returns at once. The first request begins the drain: no new clients, the sessions finish, up
-    /// to the drain timeout. A later one resets at once what is left. Safe to call from any thread, also after the relay
-    /// has ended.
+    /// Asks for a stop and returns at once. Begins the drain: clients that have connected are served, no new ones, and the
+    /// sessions finish, up to the drain timeout. Asking again changes nothing. Safe to call from any thread, also after the
+    /// relay has ended.
     pub fn stop(&self) {
         self.write(STOP);
     }
 
-    /// Resets all sessions and ends the relay, without a drain. Returns at once.
+    /// Resets all sessions and ends the relay, without a drain or in the middle of one. Returns at once.
     pub fn stop_now(&self) {
         self.queue().push(Message::StopNow);
         self.write(WAKE);
@@ -80,19 +85,23 @@ impl Control {
         self.shared.rx.as_fd()
     }
 
-    /// Appends everything that was said so far, stop requests as one.
+    /// Appends everything that was said so far, stop requests as one, and signals as one.
     pub(super) fn take(&self, messages: &mut Vec<Message>) {
-        let mut stop = false;
+        let (mut stop, mut signal) = (false, false);
         let mut room = [0; 64];
         // Until it would block: readiness is edge-triggered. Both ends live in `self`, so 0 cannot come.
         loop {
             match (&self.shared.rx).read(&mut room) {
-                Ok(count @ 1..) => stop |= room[..count].iter().any(|byte| *byte != WAKE),
+                Ok(count @ 1..) => {
+                    stop |= room[..count].contains(&STOP);
+                    signal |= room[..count].iter().any(|byte| ![WAKE, STOP].contains(byte));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => break,
             }
         }
         messages.extend(stop.then_some(Message::Stop));
+        messages.extend(signal.then_some(Message::Signal));
         messages.append(&mut self.queue());
     }
 }
@@ -125,11 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_from_a_signal_handler_is_a_stop_request() {
+    fn a_byte_from_a_signal_handler_is_a_stop_signal() {
         let control = Control::new().unwrap();
         let handler = UnixStream::from(control.as_fd().try_clone_to_owned().unwrap());
+        (&handler).write_all(b"XX").unwrap();
+        assert_eq!(taken(&control), [Message::Signal]);
+        control.stop();
         (&handler).write_all(b"X").unwrap();
-        assert_eq!(taken(&control), [Message::Stop]);
+        assert_eq!(taken(&control), [Message::Stop, Message::Signal]);
     }
 
     #[test]

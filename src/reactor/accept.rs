@@ -5,19 +5,15 @@ use log::{info, warn};
 use super::alarms::Alarm;
 use super::cause::Cause;
 use super::gate::Decision;
-use super::lifecycle::Lifecycle;
 use super::session::Session;
 use super::waiters::Want;
 use super::{Net, Reactor};
 use crate::error::Error;
+use crate::net::Client;
 use crate::net::errno::shortage_message;
-use crate::net::{Client, LISTEN_BACKLOG};
 
 /// Clients accepted in one turn, so that a storm of them does not hold up the sessions.
-pub(super) const PER_TURN: usize = 32;
-
-/// Clients accepted in the turn that begins the drain: one backlog's length.
-pub(super) const DRAIN_ACCEPTS_MAX: usize = LISTEN_BACKLOG as usize;
+const PER_TURN: usize = 32;
 
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
@@ -26,17 +22,13 @@ impl<N: Net> Reactor<N> {
         room && self.gate.is_open() && self.listeners.is_waiting()
     }
 
-    /// Accepts at most this many clients.
+    /// Accepts clients.
     ///
     /// A client takes one descriptor now and one when it is dialled for. A turn that took the last ones for clients would
     /// leave nothing to dial with, and no session whose end frees any.
-    pub(super) fn accept(&mut self, most: usize) -> Result<(), Error> {
-        let batch = match self.lifecycle {
-            Lifecycle::Serving => self.descriptors.batch(self.table.len()),
-            Lifecycle::Draining => most,
-        };
-        let room = self.table.len() + batch;
-        for _ in 0..most {
+    pub(super) fn accept(&mut self) -> Result<(), Error> {
+        let room = self.table.len() + self.descriptors.batch(self.table.len());
+        for _ in 0..PER_TURN {
             if !self.may_accept() || self.table.len() >= room {
                 break;
             }
@@ -46,6 +38,7 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
                     self.gate.accepted();
+                    self.listeners.note_accepted(index);
                     // Listeners and routes have the same numbers.
                     self.admit(stream, client, index);
                 }
@@ -84,11 +77,7 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
         match self.table[key].register_client(key, &mut self.net) {
-            Ok(()) => match self.lifecycle {
-                Lifecycle::Serving => self.table.wake(key),
-                // One turn accepts all that wait, so each has to have its descriptors before the next is accepted.
-                Lifecycle::Draining => self.dial(key),
-            },
+            Ok(()) => self.table.wake(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
     }

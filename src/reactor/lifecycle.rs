@@ -1,38 +1,48 @@
 //! Serving, then draining: what a stop request does.
+//!
+//! ```text
+//!   first request        each listener: 32 clients a turn, as room comes free     sessions finish      the deadline
+//!   ├────────────────────────────────── until its queue is empty ──────► closed ──────────────────► reset what is left
+//! ```
+
+use std::time::Duration;
 
 use log::info;
 
 use super::alarms::Alarm;
-use super::{Net, Reactor, accept};
-use crate::error::Error;
+use super::{Net, Reactor};
+use crate::net::{LISTEN_BACKLOG, Time};
+
+/// A signal that comes so soon after the first request is the same request.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
     /// It accepts clients.
     Serving,
-    /// It was asked to stop: no new clients, the sessions finish.
-    Draining,
+    /// It was asked to stop: clients that had connected are served, and the sessions finish.
+    Draining {
+        /// When it was asked first.
+        since: Time,
+    },
 }
 
 impl<N: Net> Reactor<N> {
-    /// A stop request. The first begins the drain, a later one does not wait.
-    pub(super) fn stop(&mut self) -> Result<(), Error> {
-        match self.lifecycle {
-            Lifecycle::Serving => self.begin_drain(),
-            Lifecycle::Draining => {
-                self.reset_all();
-                Ok(())
-            }
-        }
+    /// Was it asked to stop?
+    pub(super) fn is_draining(&self) -> bool {
+        self.lifecycle != Lifecycle::Serving
     }
 
-    /// Clients that had connected before the request are served. Later ones are refused at once.
-    fn begin_drain(&mut self) -> Result<(), Error> {
-        self.lifecycle = Lifecycle::Draining;
-        self.listeners.assume_waiting();
-        self.accept(accept::DRAIN_ACCEPTS_MAX)?;
-        self.stop_listening();
+    /// A stop request. The first begins the drain, a later one changes nothing.
+    ///
+    /// Clients that had connected before are served: those in a listener's queue are accepted as always, 32 a turn and as
+    /// room comes free, at most one backlog's length of them. Then the listener closes, and later clients are refused.
+    pub(super) fn stop(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        self.lifecycle = Lifecycle::Draining { since: self.now };
         let left = self.table.live();
         match self.drain_timeout {
             Some(timeout) => {
@@ -41,31 +51,48 @@ impl<N: Net> Reactor<N> {
             }
             None => info!("draining {left} sessions, as long as it takes"),
         }
-        Ok(())
-    }
-
-    /// A request to stop without a drain.
-    pub(super) fn stop_now(&mut self) {
-        self.stop_listening();
-        self.reset_all();
-    }
-
-    /// No client is accepted from now on. Those that wait in a queue are reset.
-    fn stop_listening(&mut self) {
-        self.lifecycle = Lifecycle::Draining;
-        for listener in self.listeners.take() {
-            self.net.unlisten(listener);
+        if self.drain_timeout == Some(Duration::ZERO) {
+            self.stop_listening();
+        } else {
+            // No event may have told of them yet.
+            self.listeners.accept_the_rest(LISTEN_BACKLOG);
         }
-        self.resume_accept();
     }
 
-    /// Resets all sessions that are left. Nothing is flushed.
-    pub(super) fn reset_all(&mut self) {
+    /// A stop signal: terminals and supervisors often send two.
+    pub(super) fn signal(&mut self) {
+        match self.lifecycle {
+            Lifecycle::Draining { since } if self.now >= since + SAME_REQUEST => self.stop_now(),
+            Lifecycle::Serving | Lifecycle::Draining { .. } => self.stop(),
+        }
+    }
+
+    /// A request to stop without a drain, or the drain deadline: nothing is flushed.
+    pub(super) fn stop_now(&mut self) {
+        if !self.is_draining() {
+            self.lifecycle = Lifecycle::Draining { since: self.now };
+        }
+        self.stop_listening();
         for key in self.table.keys() {
             if !self.table[key].queued.is_ended() {
                 self.table[key].cut_short();
                 self.table.end(key);
             }
         }
+    }
+
+    /// While draining, closes the listeners that have no more clients to give.
+    pub(super) fn close_listeners(&mut self) {
+        for listener in self.listeners.take_finished() {
+            self.net.unlisten(listener);
+        }
+    }
+
+    /// No client is accepted from now on. Those that wait in a queue are reset.
+    fn stop_listening(&mut self) {
+        for listener in self.listeners.take() {
+            self.net.unlisten(listener);
+        }
+        self.resume_accept();
     }
 }

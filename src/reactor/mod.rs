@@ -193,11 +193,11 @@ impl<N: Net> Reactor<N> {
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<bool, Error> {
         self.wait()?;
-        self.mark()?;
+        self.mark();
         self.work()?;
         self.expire();
         self.reap();
-        Ok(self.lifecycle == Lifecycle::Serving || self.table.len() > 0)
+        Ok(!self.is_draining() || self.listeners.is_open() || self.table.len() > 0)
     }
 
     /// What was done so far.
@@ -237,7 +237,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sets the remembered readiness of the sessions that the events are for, and obeys the messages.
-    fn mark(&mut self) -> Result<(), Error> {
+    fn mark(&mut self) {
         for index in 0..self.events.len() {
             let Ready { token, hints } = self.events[index];
             match token.owner() {
@@ -252,11 +252,11 @@ impl<N: Net> Reactor<N> {
         }
         for message in std::mem::take(&mut self.messages) {
             match message {
-                Message::Stop => self.stop()?,
+                Message::Stop => self.stop(),
+                Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
             }
         }
-        Ok(())
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -267,7 +267,10 @@ impl<N: Net> Reactor<N> {
             }
         }
         if self.may_accept() {
-            self.accept(accept::PER_TURN)?;
+            self.accept()?;
+        }
+        if self.is_draining() {
+            self.close_listeners();
         }
         if let Some((key, source)) = self.table.pop_backlog() {
             let slice = if self.table.backlog() == 0 { SLICE } else { SHARED_SLICE };
@@ -286,7 +289,7 @@ impl<N: Net> Reactor<N> {
             };
             match alarm {
                 Alarm::Accept => self.gate.resume(),
-                Alarm::Drain => self.reset_all(),
+                Alarm::Drain => self.stop_now(),
                 Alarm::Retry => self.retry_waiters(),
                 Alarm::Ports => self.reconsider_ports(),
                 Alarm::Keepalive => self.keepalive.run(&mut self.table, self.now, &mut self.alarms),
@@ -332,10 +335,10 @@ impl<N: Net> Reactor<N> {
         if session.queued.is_ended() || (session.is_opening() && !self.open(key)) {
             return;
         }
+        let draining = self.is_draining();
         let session = &mut self.table[key];
         let served = session.serve(trigger, &mut self.pool);
         let settings = &self.routes.get(session.route()).settings;
-        let draining = self.lifecycle == Lifecycle::Draining;
         let conclusion = session.conclude(trigger, served, settings, draining, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
         if let Some(errno) = served.splice_error {

@@ -79,8 +79,21 @@ pub(crate) fn draw(seed: u64) -> Plan {
     let crash = one_in(rng, 12).then(|| pause(rng));
     let faults = if one_in(rng, 2) { Faults::Drawn(odds(rng)) } else { Faults::NONE };
     let noise = if one_in(rng, 2) { noise(rng) } else { Noise::NONE };
-    let mut plan =
-        Plan { seed, laws, config, limit, pipes: 0, sessions, dials, faults, noise, crash, stops, stop_now: None };
+    let mut plan = Plan {
+        seed,
+        laws,
+        config,
+        limit,
+        pipes: 0,
+        sessions,
+        dials,
+        faults,
+        noise,
+        crash,
+        stops,
+        stop_calls: Vec::new(),
+        stop_now: None,
+    };
     splice(&mut plan);
     // From sources of their own, as with pipes. A stop while more clients wait than one turn lets in:
     let rng = &mut Rng::with_seed(mix(seed ^ 0x0073_746f_7073));
@@ -88,6 +101,13 @@ pub(crate) fn draw(seed: u64) -> Plan {
         plan.stops = vec![Duration::from_nanos(rng.u64(delay.0..=delay.1))];
     }
     let rng = &mut Rng::with_seed(mix(seed ^ 0x6e6f_7721));
+    if one_in(rng, 12) {
+        plan.stop_calls = (0..rng.usize(1..=3)).map(|_| pause(rng)).collect();
+    }
+    if one_in(rng, 12) && !plan.stops.is_empty() {
+        // Two signals at nearly one moment, as from a terminal.
+        plan.stops.push(plan.stops[0] + Duration::from_micros(log(rng, 1, 600_000) as u64));
+    }
     if one_in(rng, 24) {
         // At times together with a request to drain.
         plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
@@ -219,6 +239,7 @@ fn crowd(plan: &mut Plan) {
     (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
     plan.laws.delay = (0, 1000);
     (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
+    plan.stop_calls.clear();
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
     plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
     plan.config.routes[0].connect_timeout = Duration::from_secs(5);

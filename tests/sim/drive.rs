@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Once;
+use std::time::Duration;
 
 use fastrand::Rng;
 use tproxy::reactor::{Limits, Reactor};
@@ -129,8 +130,9 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
             if rests > 3 {
                 return world.shadow.violation("it was asked to stop, and does not".to_owned());
             }
-            let now = world.kernel.now;
-            world.kernel.at(now, Due::Stop);
+            // So long after the signal before that it is another request.
+            let later = world.kernel.now + Duration::from_millis(300);
+            world.kernel.at(later, Due::Stop);
         }
     }
     let totals = reactor.totals();

@@ -33,8 +33,10 @@ pub(crate) struct Plan {
     pub(crate) noise: Noise,
     /// When the upstream's process dies, and with it most of its connections.
     pub(crate) crash: Option<Duration>,
-    /// When the relay is asked to stop. After the last it is asked again at rest, so that every run ends.
+    /// When the relay gets a stop signal. After the last it is asked again at rest, so that every run ends.
     pub(crate) stops: Vec<Duration>,
+    /// When [`Control::stop`](tproxy::Control::stop) is called, which begins the drain and changes nothing later.
+    pub(crate) stop_calls: Vec<Duration>,
     /// When it is asked to stop without a drain.
     pub(crate) stop_now: Option<Duration>,
 }
@@ -68,6 +70,7 @@ impl Plan {
             noise: Noise::NONE,
             crash: None,
             stops: Vec::new(),
+            stop_calls: Vec::new(),
             stop_now: None,
         }
     }

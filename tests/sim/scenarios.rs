@@ -193,6 +193,14 @@ fn clocks() -> Vec<Scenario> {
         }),
         ("asked to stop while it talks", stop(slow(), vec![10 * MS])),
         ("asked to stop twice", stop(slow(), vec![10 * MS, 20 * MS])),
+        ("asked to stop, and again a second later", {
+            let long = plan(vec![Send(9), Pause(2000 * MS), Fin], vec![AwaitEnd, Send(30), Fin]);
+            with(stop(long, vec![10 * MS, 1010 * MS]), |plan| plan.stop_calls = vec![500 * MS])
+        }),
+        ("asked to stop while it is full", {
+            let plan = twice(twice(slow()));
+            with(stop(plan, vec![10 * MS]), |plan| plan.limit = 1)
+        }),
         ("asked to stop, and no patience", drain(stop(slow(), vec![10 * MS]), Some(Duration::ZERO))),
         ("asked to stop, and little patience", drain(stop(slow(), vec![10 * MS]), Some(10 * MS))),
         ("asked to stop, and all patience", drain(stop(slow(), vec![10 * MS]), None)),

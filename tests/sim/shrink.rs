@@ -60,6 +60,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.dials.clear());
     add(&|plan| plan.crash = None);
     add(&|plan| plan.stops.clear());
+    add(&|plan| plan.stop_calls.clear());
     add(&|plan| plan.stop_now = None);
     for i in 0..plan.stops.len() {
         add(&|plan| {

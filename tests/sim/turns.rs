@@ -120,7 +120,10 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
-        if self.shadow.stop_turn.is_some() && self.kernel.is_listening() {
+        // A listener closes when its queue was found empty, or when everything is given up.
+        let given_up = self.shadow.is_given_up(self.shadow.now);
+        let doors = self.kernel.listeners.iter().zip(&self.shadow.doors).filter(|(listener, _)| listener.open);
+        if self.shadow.stop_turn.is_some() && doors.clone().any(|(_, door)| given_up || !door.announced) {
             self.violation("draining, and still listening");
         }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {

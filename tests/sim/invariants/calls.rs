@@ -368,15 +368,11 @@ impl World {
         }
     }
 
-    /// The listener goes: the clients in its queue when the drain began have been let in, if there was room, whether or
-    /// not an event had told of them.
+    /// A listener goes: the clients in its queue when the drain began have been let in, unless everything is given up.
     pub(crate) fn check_door(&mut self, index: usize) {
-        let waiting =
-            self.kernel.listeners[index].queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
-        let room = self.shadow.live.len() < self.plan.limit && self.shadow.shortage.is_none();
-        // A session may wait for a descriptor: then nobody else is let in.
-        let starved = self.shadow.waits_for_descriptor();
-        if waiting > 0 && room && !starved && !self.shadow.fatal {
+        let queue = &self.kernel.listeners[index].queue;
+        let waiting = queue.iter().filter(|conn| self.shadow.came_before.contains(conn)).count();
+        if waiting > 0 && !self.shadow.is_given_up(self.shadow.now) {
             self.violation(format!("{waiting} clients had come before the drain, and are not let in"));
         }
     }

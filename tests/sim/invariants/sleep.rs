@@ -31,7 +31,7 @@ impl World {
             }
             self.check_deadline(session, until);
         }
-        let drained = self.shadow.stops.first().zip(self.plan.config.drain_timeout).map(|(at, wait)| *at + wait);
+        let drained = self.shadow.stopped_at.zip(self.plan.config.drain_timeout).map(|(at, wait)| at + wait);
         if let Some(deadline) = drained.filter(|_| !self.shadow.live.is_empty())
             && until.is_none_or(|until| until > deadline.max(self.shadow.now))
         {
@@ -70,6 +70,11 @@ impl World {
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
         let open = self.kernel.listeners.iter().filter(|listener| listener.open);
         let waiting: usize = open.map(|listener| listener.queue.len()).sum();
+        // While draining, a listener is asked until its queue is empty, and closes.
+        let open = self.kernel.is_listening() && self.shadow.stop_turn.is_some();
+        if open && !full && !patient {
+            self.violation("draining, and a listener is neither asked nor closed");
+        }
         if waiting > 0 && !full && !patient {
             self.violation(format!("{waiting} clients wait to be accepted, and nobody will"));
         }

@@ -48,8 +48,10 @@ pub(crate) struct Shadow {
     limit: usize,
     pub(crate) now: Time,
     pub(crate) asleep: bool,
-    /// When requests to stop were delivered.
-    pub(crate) stops: Vec<Time>,
+    /// When the first request to stop was delivered.
+    pub(crate) stopped_at: Option<Time>,
+    /// A signal came 300 ms after it, or later: it does not wait.
+    pub(crate) impatient: bool,
     /// A request to stop without a drain was delivered: everything is given up.
     pub(crate) stop_now: bool,
     /// Clients that waited in the queue when the first was delivered.
@@ -135,7 +137,8 @@ impl Shadow {
             limit: plan.limit,
             now: Time::START,
             asleep: false,
-            stops: Vec::new(),
+            stopped_at: None,
+            impatient: false,
             stop_now: false,
             came_before: Vec::new(),
             stop_turn: None,
@@ -202,12 +205,17 @@ impl Shadow {
     }
 
     /// A request to stop is delivered, while these clients wait to be accepted.
-    pub(crate) fn stopped(&mut self, now: Time, waiting: Vec<ConnId>) {
-        if self.stops.is_empty() {
-            self.came_before = waiting;
+    pub(crate) fn stopped(&mut self, now: Time, signal: bool, waiting: Vec<ConnId>) {
+        match self.stopped_at {
+            None => {
+                (self.stopped_at, self.stop_turn) = (Some(now), Some(self.turn));
+                self.came_before = waiting;
+                // Who had connected is served, whether or not an event told of them.
+                self.doors.iter_mut().for_each(|door| door.announced = true);
+            }
+            // Signals within 300 ms of the first request are that request. Control::stop() is idempotent.
+            Some(first) => self.impatient |= signal && now >= first + Duration::from_millis(300),
         }
-        self.stops.push(now);
-        self.stop_turn.get_or_insert(self.turn);
     }
 
     /// A request to stop without a drain is delivered.
@@ -218,8 +226,8 @@ impl Shadow {
 
     /// May sessions be reset now because the relay is to stop?
     pub(crate) fn is_given_up(&self, now: Time) -> bool {
-        let deadline = self.stops.first().zip(self.config.drain_timeout).map(|(at, wait)| *at + wait);
-        self.fatal || self.stop_now || self.stops.len() > 1 || deadline.is_some_and(|deadline| now >= deadline)
+        let deadline = self.stopped_at.zip(self.config.drain_timeout).map(|(at, wait)| at + wait);
+        self.fatal || self.stop_now || self.impatient || deadline.is_some_and(|deadline| now >= deadline)
     }
 
     /// Has nothing been passed on for so long that a timeout may strike?

@@ -28,8 +28,10 @@ impl Shadow {
     pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>, is_reset: bool) {
         self.doors[route].asked = true;
         self.doors[route].announced &= result != Err(Errno::AGAIN);
-        if self.stop_turn.is_some_and(|turn| self.turn > turn) || self.stop_now && self.stops.is_empty() {
-            self.violation("accept was called after the drain had begun".to_owned());
+        // At the drain deadline too, but I/O goes before timers.
+        let no_time = self.stopped_at.is_some() && self.config.drain_timeout == Some(Duration::ZERO);
+        if self.stop_now || self.impatient || no_time {
+            self.violation("accept was called although everything is given up".to_owned());
         }
         if let Some((at, pause)) = self.shortage
             && self.now < at + pause.mul_f64(1.0 - PAUSE_JITTER)
@@ -37,7 +39,7 @@ impl Shadow {
             self.violation(format!("accept is asked again {:?} into a pause of {pause:?}", self.now.since(at)));
         }
         self.accepts += 1;
-        if self.accepts > ACCEPTS_PER_TURN && self.stop_turn.is_none() {
+        if self.accepts > ACCEPTS_PER_TURN {
             self.violation(format!("accept is called {} times in one turn", self.accepts));
         }
         // Who waits for a descriptor goes first.
@@ -105,12 +107,12 @@ impl Shadow {
     }
 
     /// A client is dialled for in a turn after the one that accepted it, unless an event has said by then that it is dead
-    /// (K26). Why may this one not be dialled for now? A request to stop lets in many in one turn.
+    /// (K26). Why may this one not be dialled for now?
     fn too_soon(&self, it: &Session) -> Option<&'static str> {
         if it.known_reset {
             return Some("its client was reset before it was accepted, and an event said so");
         }
-        (it.accepted == self.turn && self.stop_turn != Some(self.turn)).then_some("its client was accepted just now")
+        (it.accepted == self.turn).then_some("its client was accepted just now")
     }
 
     /// May a session wait for a descriptor? Then no client is let in. Who waits for a source port keeps nobody out.
@@ -225,8 +227,7 @@ impl Shadow {
                         let it = &self.sessions[*first];
                         it.route == route && it.failures.is_empty() && !it.was_starved && !it.refused_at_once
                     });
-                    // A request to stop lets in clients that are dialled for before those of the turn before.
-                    if let Some(first) = first.filter(|first| *first < session && self.stop_turn.is_none()) {
+                    if let Some(first) = first.filter(|first| *first < session) {
                         self.violation(format!("session {session} gets a port, and session {first} waits for one"));
                     }
                     self.own(conn, session, Peer::Upstream);

@@ -47,6 +47,7 @@ pub(crate) struct World {
     /// The outcome of the next connect, if a script says so.
     pub(crate) next_dial: Option<Dial>,
     pub(crate) stop_pending: bool,
+    pub(crate) stop_call_pending: bool,
     pub(crate) stop_now_pending: bool,
     /// Nothing will happen by itself any more.
     pub(crate) at_rest: bool,
@@ -78,6 +79,9 @@ impl World {
         for stop in &plan.stops {
             kernel.at(Time::START + *stop, Due::Stop);
         }
+        for call in &plan.stop_calls {
+            kernel.at(Time::START + *call, Due::StopCall);
+        }
         if let Some(at) = plan.stop_now {
             kernel.at(Time::START + at, Due::StopNow);
         }
@@ -96,6 +100,7 @@ impl World {
             dialled: BTreeMap::new(),
             next_dial: None,
             stop_pending: false,
+            stop_call_pending: false,
             stop_now_pending: false,
             at_rest: false,
             quiet_alarms: 0,
@@ -133,6 +138,10 @@ impl World {
             Due::Stop => {
                 self.trace.note(self.kernel.now, || "a stop is asked for".to_owned());
                 self.stop_pending = true;
+            }
+            Due::StopCall => {
+                self.trace.note(self.kernel.now, || "a drain is asked for".to_owned());
+                self.stop_call_pending = true;
             }
             Due::StopNow => {
                 self.trace.note(self.kernel.now, || "a stop without a drain is asked for".to_owned());

@@ -75,26 +75,37 @@ impl World {
             self.rng.shuffle(ready);
         }
         let stop = std::mem::take(&mut self.stop_pending);
+        let stop_call = std::mem::take(&mut self.stop_call_pending);
         let stop_now = std::mem::take(&mut self.stop_now_pending);
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        self.shadow.called = (asleep && !alarm && !stop && !stop_now).then(Vec::new);
+        self.shadow.called = (asleep && !alarm && !stop && !stop_call && !stop_now).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
         }
         ready.iter().for_each(|one| self.shadow.saw(*one));
         let now = self.kernel.now;
-        self.trace.mix(&[now.as_nanos(), ready.len() as u64, u64::from(stop) | u64::from(stop_now) << 1]);
+        self.trace.mix(&[
+            now.as_nanos(),
+            ready.len() as u64,
+            u64::from(stop) | u64::from(stop_now) << 1 | u64::from(stop_call) << 2,
+        ]);
         self.trace.note(now, || {
             let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.hints)).collect();
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
+                + if stop_call { " DRAIN" } else { "" }
                 + if stop_now { " NOW" } else { "" }
         });
-        if stop {
+        if stop || stop_call {
             let waiting = self.kernel.listeners.iter().flat_map(|listener| &listener.queue);
-            self.shadow.stopped(now, waiting.copied().collect());
+            self.shadow.stopped(now, stop, waiting.copied().collect());
+        }
+        if stop_call {
             messages.push(Message::Stop);
+        }
+        if stop {
+            messages.push(Message::Signal);
         }
         if stop_now {
             self.shadow.stopped_now();
@@ -105,7 +116,7 @@ impl World {
 
     /// Is there a request to stop that was not delivered?
     fn is_asked(&self) -> bool {
-        self.stop_pending || self.stop_now_pending
+        self.stop_pending || self.stop_call_pending || self.stop_now_pending
     }
 
     /// How much too late a wait ends.
