@@ -21,7 +21,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// An address cannot be listened on.
 const CANNOT_LISTEN: u8 = 3;
-/// Sessions were reset by the drain deadline or a second request to stop.
+/// Sessions were reset by the drain deadline or a request that does not wait.
 const NOT_DRAINED: u8 = 4;
 
 fn main() -> ExitCode {

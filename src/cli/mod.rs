@@ -57,7 +57,8 @@ const AFTER_HELP: &str = "\
 TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days. SIZE is 4096, 64k or 1M; k is 1024.
 RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q does.
 
-SIGINT and SIGTERM: no new clients, the sessions finish. A second signal resets what is left.
+SIGINT and SIGTERM: clients that have connected are served, no new ones, the sessions finish. A second signal, 300ms later
+or more, resets what is left.
 Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
 
 /// Reads the command line and RUST_LOG.

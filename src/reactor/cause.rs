@@ -37,7 +37,7 @@ pub enum Cause {
     ConnectTimeout,
     /// The client reset its connection before the upstream was connected.
     ClientGone,
-    /// The drain deadline, or a second stop request.
+    /// The drain deadline, or a stop request that does not wait.
     Drain,
     /// No descriptor or memory was left.
     NoResources,

@@ -28,7 +28,7 @@ pub struct Record {
     pub connect: Duration,
     /// Why it ended.
     pub end: Cause,
-    /// It was reset by the drain deadline or a second stop request.
+    /// It was reset by the drain deadline or a stop request that does not wait.
     pub cut_short: bool,
 }
 

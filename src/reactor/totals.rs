@@ -16,7 +16,7 @@ pub struct Totals {
     pub undelivered_up: u64,
     /// The same for clients.
     pub undelivered_down: u64,
-    /// Sessions that were reset by the drain deadline or a second stop request.
+    /// Sessions that were reset by the drain deadline or a stop request that does not wait.
     pub cut_short: u64,
     /// Bytes read from either side that went through a pipe instead of a buffer.
     pub spliced: u64,

@@ -76,15 +76,66 @@ fn what_is_left_at_the_deadline_is_reset() {
 }
 
 #[test]
-fn a_second_request_does_not_wait() {
+fn stop_may_be_asked_for_again_and_changes_nothing() {
     every_mode(|splice| {
         let bench = bench(splice, |config| config.drain_timeout = None);
         let (client, upstream) = bench.session();
         bench.relay.control.stop();
         until("the drain has begun", || !listens(bench.relay.address));
+        for _ in 0..100 {
+            bench.relay.control.stop();
+            say(&client, b"x");
+            assert_eq!(read_exactly(&upstream, 1), b"x");
+        }
+        finish(&client);
+        finish(&upstream);
         let totals = bench.relay.stop();
+        assert_eq!((totals.sessions, totals.up, totals.cut_short), (1, 100, 0));
+    });
+}
+
+#[test]
+fn stop_now_does_not_wait_for_the_drain() {
+    every_mode(|splice| {
+        let bench = bench(splice, |config| config.drain_timeout = None);
+        let (client, upstream) = bench.session();
+        bench.relay.control.stop();
+        until("the drain has begun", || !listens(bench.relay.address));
+        bench.relay.control.stop_now();
+        let totals = bench.relay.totals();
         assert_eq!((totals.sessions, totals.cut_short), (1, 1));
         assert_eq!([end_of(&client), end_of(&upstream)], [Ended::Reset, Ended::Reset]);
+    });
+}
+
+#[test]
+fn who_had_connected_is_served_although_the_relay_is_full() {
+    every_mode(|splice| {
+        let bench = bench(splice, |config| {
+            (config.max_sessions, config.drain_timeout) = (Some(1), None);
+        });
+        let first = bench.session();
+        let waiting = [b'2', b'3'].map(|name| {
+            let client = limited(TcpStream::connect(bench.relay.address).unwrap());
+            say(&client, &[name]);
+            finish(&client);
+            client
+        });
+        bench.relay.control.stop();
+        // It has heard of the request: one more byte goes through afterwards.
+        say(&first.0, b"1");
+        finish(&first.0);
+        assert_eq!(read_all(&first.1), (b"1".to_vec(), Ended::Fin));
+        finish(&first.1);
+        for (client, name) in waiting.iter().zip(*b"23") {
+            let stream = limited(bench.upstream.accept().unwrap().0);
+            assert_eq!(read_all(&stream), (vec![name], Ended::Fin));
+            say(&stream, b"served");
+            finish(&stream);
+            assert_eq!(read_all(client), (b"served".to_vec(), Ended::Fin));
+        }
+        let totals = bench.relay.totals();
+        assert_eq!((totals.sessions, totals.cut_short), (3, 0));
     });
 }
 

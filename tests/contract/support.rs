@@ -94,12 +94,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The second request does not wait, if it is found in a later turn; a dropped test has no sessions left to
-        // keep.
+        // A dropped test has no sessions left to keep.
         let thread = self.thread.take().unwrap();
         let gave_up = Instant::now_by(LIMIT);
         while !thread.is_finished() && !gave_up() {
-            self.control.stop();
+            self.control.stop_now();
             pause();
         }
         if !thread::panicking() {

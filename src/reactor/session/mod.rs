@@ -44,7 +44,7 @@ pub(super) struct Session<S: Stream> {
     cause: Option<Cause>,
     /// The queues of the table that it is on.
     pub(super) queued: Queued,
-    /// It was reset by the drain deadline or a second stop request.
+    /// It was reset by the drain deadline or a stop request that does not wait.
     cut_short: bool,
 }
 
