@@ -74,7 +74,7 @@
 //!
 //! | where | file |
 //! |---|---|
-//! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/descriptors.rs` in connect; error numbers in `net/errno.rs` |
+//! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/waiters.rs` in connect; error numbers in `net/errno.rs` |
 //! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
 //! | where a name is looked up | `cli/address.rs`, once, at start |
