@@ -173,7 +173,7 @@ impl<N: Net> Reactor<N> {
         })
     }
 
-    /// The addresses it listens on, in the order of the routes; none once the drain has begun.
+    /// The addresses it listens on, in the order of the routes. A drain closes one after the other.
     pub fn local_addrs(&self) -> Vec<Address> {
         self.listeners.addresses()
     }

@@ -1,6 +1,8 @@
 //! A schedule from a seed. Swarm testing: each seed draws first which kinds of trouble exist at all, so that rare ones
 //! meet without a hundred others in the way.
 
+mod crowds;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -108,6 +110,13 @@ pub(crate) fn draw(seed: u64) -> Plan {
         // Two signals at nearly one moment, as from a terminal.
         plan.stops.push(plan.stops[0] + Duration::from_micros(log(rng, 1, 600_000) as u64));
     }
+    let burst = &mut Rng::with_seed(mix(seed ^ 0x6375_7274));
+    if one_in(burst, 24) && !plan.stops.is_empty() {
+        // Ctrl-C again and again.
+        for _ in 0..burst.u8(2..=5) {
+            plan.stops.push(plan.stops[plan.stops.len() - 1] + Duration::from_millis(burst.u64(20..=280)));
+        }
+    }
     if one_in(rng, 24) {
         // At times together with a request to drain.
         plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
@@ -117,7 +126,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     timeouts(&mut plan);
     aborted(&mut plan);
     later(&mut plan);
-    crowd(&mut plan);
+    crowds::silent(&mut plan);
     let rng = &mut Rng::with_seed(mix(seed ^ 0x0070_6f72_7473));
     if one_in(rng, 8) {
         plan.laws.ports = rng.usize(0..=count / 2);
@@ -126,6 +135,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
             route.connect_timeout = route.connect_timeout.min(Duration::from_secs(5));
         }
     }
+    crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }
@@ -224,25 +234,6 @@ fn later(plan: &mut Plan) {
     if !one_in(rng, 3) {
         plan.limit = rng.usize(1..=count / 2);
     }
-}
-
-/// In one of 2,048 seeds, more sessions than alarms may go off in a turn, all silent, whose time is up at one moment.
-fn crowd(plan: &mut Plan) {
-    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6372_6f77_6421));
-    if rng.u16(..2048) != 0 {
-        return;
-    }
-    let count = rng.usize(1100..=1400);
-    let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
-    plan.sessions = vec![session; count];
-    (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
-    plan.laws.delay = (0, 1000);
-    (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
-    plan.stop_calls.clear();
-    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
-    plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
-    plan.config.routes[0].connect_timeout = Duration::from_secs(5);
 }
 
 /// Whether and how bytes go through pipes. From a source of its own, so that what else a seed does is the same without.

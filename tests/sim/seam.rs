@@ -71,12 +71,13 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         self.0.borrow_mut().wait(sleep, ready, messages)
     }
 
-    fn listen(&mut self, at: &Address, _: &ListenOptions, token: Token) -> io::Result<(SimListener, Address)> {
+    fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(SimListener, Address)> {
         let mut world = self.0.borrow_mut();
         let index = world.kernel.listeners.len();
         assert_eq!(token, Token::listener(u16::try_from(index).unwrap()), "listeners have the numbers of their routes");
         assert_eq!(*at, world.plan.config.routes[index].from, "it listens where it is told to");
-        world.kernel.listen();
+        world.kernel.listen(how.backlog.into());
+        world.shadow.doors[index].backlog = how.backlog.into();
         drop(world);
         Ok((SimListener { world: Rc::clone(&self.0), index }, at.clone()))
     }

@@ -120,10 +120,11 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
-        // A listener closes when its queue was found empty, or when everything is given up.
+        // A listener closes when its queue was found empty, after a whole backlog, or when everything is given up.
         let given_up = self.shadow.is_given_up(self.shadow.now);
-        let doors = self.kernel.listeners.iter().zip(&self.shadow.doors).filter(|(listener, _)| listener.open);
-        if self.shadow.stop_turn.is_some() && doors.clone().any(|(_, door)| given_up || !door.announced) {
+        let mut doors = self.kernel.listeners.iter().zip(&self.shadow.doors).filter(|(listener, _)| listener.open);
+        let stays = doors.any(|(_, door)| given_up || !door.announced || door.is_used_up());
+        if self.shadow.stop_turn.is_some() && stays {
             self.violation("draining, and still listening");
         }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {

@@ -32,7 +32,7 @@ impl World {
             self.check_deadline(session, until);
         }
         let drained = self.shadow.stopped_at.zip(self.plan.config.drain_timeout).map(|(at, wait)| at + wait);
-        if let Some(deadline) = drained.filter(|_| !self.shadow.live.is_empty())
+        if let Some(deadline) = drained.filter(|_| !self.shadow.live.is_empty() || self.kernel.is_listening())
             && until.is_none_or(|until| until > deadline.max(self.shadow.now))
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));

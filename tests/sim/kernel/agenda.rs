@@ -13,53 +13,26 @@ use crate::conn::Who;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     /// A segment reaches the other end of the connection.
-    Arrive {
-        conn: ConnId,
-        from: Who,
-        upto: u64,
-        fin: bool,
-    },
+    Arrive { conn: ConnId, from: Who, upto: u64, fin: bool },
     /// An acknowledgement reaches the sender.
-    Acked {
-        conn: ConnId,
-        to: Who,
-        upto: u64,
-        fin: bool,
-    },
+    Acked { conn: ConnId, to: Who, upto: u64, fin: bool },
     /// The receiver's window opened.
-    Pump {
-        conn: ConnId,
-        from: Who,
-    },
+    Pump { conn: ConnId, from: Who },
     /// A reset reaches this end.
-    Rst {
-        conn: ConnId,
-        to: Who,
-    },
+    Rst { conn: ConnId, to: Who },
     /// A client's SYN reaches this listener.
-    Syn {
-        conn: ConnId,
-        to: usize,
-        tries: u32,
-    },
+    Syn { conn: ConnId, to: usize, tries: u32 },
     /// An upstream answered the relay's SYN, or gave no answer for long enough.
-    Dialled {
-        conn: ConnId,
-        error: Option<Errno>,
-    },
+    Dialled { conn: ConnId, error: Option<Errno> },
     /// The relay's kernel gives up on a peer that fell silent.
-    Fail {
-        conn: ConnId,
-        error: Errno,
-    },
+    Fail { conn: ConnId, error: Errno },
     /// A peer has something to do.
-    Wake {
-        peer: usize,
-    },
+    Wake { peer: usize },
     /// The upstream's process dies.
     Crash,
-    /// Somebody asks the relay to stop.
+    /// The relay gets a stop signal.
     Stop,
+    /// Somebody calls `Control::stop()`.
     StopCall,
     /// Somebody asks it to stop without a drain.
     StopNow,

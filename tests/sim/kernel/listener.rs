@@ -12,6 +12,8 @@ use crate::conn::{Life, Who};
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) open: bool,
+    /// The most clients that it asked the kernel to queue. The laws may allow fewer.
+    pub(crate) backlog: usize,
     pub(crate) queue: VecDeque<ConnId>,
     /// A client came, and no event has said so.
     pub(super) edge: bool,
@@ -33,8 +35,8 @@ impl Listener {
 
 impl Kernel {
     /// Another listener.
-    pub(crate) fn listen(&mut self) {
-        self.listeners.push(Listener { open: true, queue: VecDeque::new(), edge: false, owed: true });
+    pub(crate) fn listen(&mut self, backlog: usize) {
+        self.listeners.push(Listener { open: true, backlog, queue: VecDeque::new(), edge: false, owed: true });
     }
 
     /// Does any of them listen?
@@ -49,7 +51,7 @@ impl Kernel {
         if !self.listeners[to].open {
             return self.fail(conn, Who::Peer, Errno::CONNREFUSED);
         }
-        if self.listeners[to].queue.len() > self.laws.backlog {
+        if self.listeners[to].queue.len() > self.laws.backlog.min(self.listeners[to].backlog) {
             // A full queue drops SYNs (K7), and the client tries again.
             return match tries {
                 5 => self.fail(conn, Who::Peer, Errno::TIMEDOUT),

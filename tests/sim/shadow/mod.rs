@@ -32,6 +32,17 @@ pub(crate) struct Door {
     pub(crate) asked: bool,
     /// Turns in a row in which it could have been called and was not.
     pub(crate) passed_over: usize,
+    /// The most clients that its queue may hold.
+    pub(crate) backlog: usize,
+    /// Clients accepted here since the first request to stop.
+    pub(crate) since_stop: usize,
+}
+
+impl Door {
+    /// After a stop request, at most one backlog's length of clients is accepted.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.since_stop >= self.backlog
+    }
 }
 
 /// See the module.

@@ -62,6 +62,14 @@ impl Shadow {
                 self.violation(format!("a client is let in while session {session} waits for a descriptor"));
             }
         }
+        if self.stopped_at.is_some() && result.is_ok() {
+            if self.doors[route].is_used_up() {
+                self.violation(format!(
+                    "more than a whole backlog is let in at listener {route} after the stop request"
+                ));
+            }
+            self.doors[route].since_stop += 1;
+        }
         match result {
             Ok(conn) => {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);

@@ -1,0 +1,56 @@
+//! Crowds: rare, since they take long to run. Each from a source of its own.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tproxy::net::LISTEN_BACKLOG;
+
+use crate::faults::Faults;
+use crate::keyed::mix;
+use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, SessionPlan};
+
+/// In one of 2,048 seeds, more sessions than alarms may go off in a turn, all silent, whose time is up at one moment.
+pub(super) fn silent(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x6372_6f77_6421));
+    if rng.u16(..2048) != 0 {
+        return;
+    }
+    let count = rng.usize(1100..=1400);
+    let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
+    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
+    plan.sessions = vec![session; count];
+    (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
+    plan.laws.delay = (0, 1000);
+    (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
+    plan.stop_calls.clear();
+    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
+    plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
+    plan.config.routes[0].connect_timeout = Duration::from_secs(5);
+}
+
+/// In one of 1,024 seeds, the relay is asked to stop while more clients come to one listener than its queue may hold, and
+/// faster than a turn lets them in. Most go at once, so that there is room.
+pub(super) fn queued(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0071_7565_7565_6421));
+    if rng.u16(..1024) != 0 {
+        return;
+    }
+    let backlog = usize::from(LISTEN_BACKLOG);
+    let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
+    let (client, upstream) = (peer(vec![Act::Reset]), peer(vec![Act::Fin]));
+    let route = rng.usize(..plan.config.routes.len());
+    let come = |at: u64| SessionPlan {
+        route,
+        start: Duration::from_nanos(at),
+        client: client.clone(),
+        upstream: upstream.clone(),
+    };
+    plan.sessions = (0..backlog + 500).map(|_| come(rng.u64(..50_000))).collect();
+    (plan.limit, plan.laws.backlog, plan.laws.descriptors, plan.laws.ports) = (64, backlog, 1024, usize::MAX);
+    plan.laws.delay = (0, 1000);
+    (plan.dials, plan.crash, plan.stop_now) = (Vec::new(), None, None);
+    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
+    plan.config.drain_timeout = Some(Duration::from_secs(20)).filter(|_| rng.bool());
+    let at = Duration::from_nanos(rng.u64(..5_000));
+    (plan.stops, plan.stop_calls) = if rng.bool() { (vec![at], Vec::new()) } else { (Vec::new(), vec![at]) };
+}
