@@ -1,5 +1,7 @@
 //! SIGINT and SIGTERM stop it, the others do not.
 
+use std::io::Write;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -69,6 +71,62 @@ fn clients_in_the_kernels_queue_before_the_signal_are_served() {
         }
         assert_eq!(relay.code(), 0);
         assert_eq!(relay.log.sessions().len(), CLIENTS);
+    }
+}
+
+#[test]
+fn clients_in_the_queue_of_a_full_relay_are_served_as_room_comes_free() {
+    for signal in STOPS {
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).with(["--max-sessions", "1", "--drain-timeout", "off"]).start();
+        let (first, server) = upstream.session(&relay);
+        let waiting = [1, 2].map(|key| {
+            let client = client(relay.address);
+            say(&client, &bytes(key, 1000));
+            finish(&client);
+            client
+        });
+        relay.signal(signal);
+        relay.log.wait_for("draining 1 sessions");
+        finish(&first);
+        answer(server);
+        assert_eq!(end_of(&first), Ended::Fin);
+        for (key, client) in (1..).zip(&waiting) {
+            answer(upstream.accept());
+            assert_eq!(read_all(client), (bytes(key, 1000), Ended::Fin));
+        }
+        assert_eq!(relay.code(), 0, "{signal:?}");
+        assert_eq!(relay.log.sessions().len(), 3);
+    }
+}
+
+/// The relay finds the signals in two turns. Its clock is read between the first signal and its end, so what is within
+/// 300 ms for the test is within 300 ms for the relay. Where the machine was slower, a reset proves nothing.
+#[test]
+fn a_second_signal_within_300_ms_is_the_same_request() {
+    for signals in [[Signal::INT; 2], [Signal::TERM; 2], [Signal::TERM, Signal::INT]] {
+        let attempt = || {
+            let upstream = Upstream::new();
+            let mut relay = relay_to(upstream.address).start();
+            let (client, server) = upstream.session(&relay);
+            timed(|| {
+                relay.signal(signals[0]);
+                relay.log.wait_for("draining 1 sessions");
+                relay.signal(signals[1]);
+                // A reset fails a write too.
+                let said = (&client).write_all(b"still here").and_then(|()| client.shutdown(Shutdown::Write));
+                let heard = read_all(&server);
+                drop(server);
+                (said.is_ok(), heard, end_of(&client), relay.code())
+            })
+        };
+        let served = (true, (b"still here".to_vec(), Ended::Fin), Ended::Fin, 0);
+        let is_served = (0..10).any(|_| {
+            let (outcome, took) = attempt();
+            assert!(outcome == served || took >= Duration::from_millis(300), "{signals:?} {took:?}: {outcome:?}");
+            outcome == served
+        });
+        assert!(is_served, "{signals:?}: reset each time");
     }
 }
 
