@@ -48,11 +48,14 @@ fn main() -> ExitCode {
     log.begin_exit();
     let code = match served {
         Ok(Totals { sessions, up, down, spliced, cut_short, .. }) => {
-            if cut_short > 0 {
+            let code = if cut_short > 0 {
                 warn!("{cut_short} sessions had not finished and were reset");
-            }
+                NOT_DRAINED
+            } else {
+                DRAINED
+            };
             info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
-            if cut_short > 0 { NOT_DRAINED } else { DRAINED }
+            code
         }
         Err(error) => {
             match &error {

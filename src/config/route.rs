@@ -18,6 +18,7 @@ pub struct Route {
     /// How often all the upstream's addresses are tried, at least once. Default 1.
     pub connect_attempts: u32,
     /// After the first FIN, inactivity in both directions after which both ends are reset. None is never. Default 5 min.
+    /// It also bounds how long bytes are thrown away after the side they are for has hung up.
     pub half_close_timeout: Option<Duration>,
     /// Inactivity in both directions after which both ends are reset. None is never, and the default.
     pub idle_timeout: Option<Duration>,

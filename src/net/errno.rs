@@ -16,7 +16,8 @@
 //! | EBADF, EINVAL, ENOTSOCK | the listener is dead | unreachable | reset | copy |
 //! | any other | shortage of an unknown kind | unreachable | reset | copy |
 //!
-//! An empty cell is as *any other*. Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`, `splice(2)`, and `tcp(7)`.
+//! An empty cell is as *any other*. Sources: the "ERRORS" and "Error handling" sections of `accept(2)`, `connect(2)`,
+//! `splice(2)`, and `tcp(7)`.
 
 use std::io::{self, ErrorKind};
 

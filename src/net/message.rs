@@ -23,8 +23,8 @@ pub enum Message {
 /// A control belongs to one relay. It may be made before the relay is bound (see
 /// [`Relay::bind_with`](crate::Relay::bind_with)), so that a signal that arrives in between is not lost.
 ///
-/// [`AsFd`] gives a descriptor for signal handlers: a byte written to it, but for 0 and `S`, is a stop signal. The first
-/// begins the drain. Terminals and supervisors often send two at once, so within 300 ms of the first request a signal is
+/// [`AsFd`] gives a descriptor for signal handlers: any byte but 0 and `S` written to it is a stop signal. The first begins
+/// the drain. Terminals and supervisors often send two at once, so within 300 ms of the first request a signal is
 /// the same request; later it does not wait, as [`stop_now`](Self::stop_now).
 #[derive(Debug, Clone)]
 pub struct Control {

@@ -121,7 +121,7 @@ mod tests {
             let error = io::Error::from_raw_os_error(number);
             let ports = on_connect(&error) == ConnectError::NoPorts;
             let said = Cause::of_connect(&error) == Cause::NoResources;
-            assert!(said == is_shortage(&error) || ports, "{error:?}");
+            assert_eq!(said, is_shortage(&error) && !ports, "{error:?}");
         }
         for peer in Peer::BOTH {
             for fault in [Fault::Reset, Fault::Closed, Fault::Timeout, Fault::Resources] {

@@ -11,9 +11,9 @@
 //! ```
 //! The pause doubles to 160 ms while nothing is acknowledged. Progress begins anew.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::moment::Moment;
 use crate::net::Time;
 
 /// The first pause before asking again, and the longest. The moments follow from the last progress alone, so an event
@@ -30,13 +30,10 @@ const AUTO_TIMEOUTS: u32 = 3;
 const AUTO_MIN: Duration = Duration::from_millis(300);
 const AUTO_MAX: Duration = Duration::from_secs(5);
 
-const NANOS_PER_SEC: u64 = 1_000_000_000;
-
 /// How far an ending is.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// When it began, in seconds after the reactor, rounded up: four bytes for 136 years.
-    since_secs: NonZeroU32,
+    since: Moment,
     unacked: u32,
 }
 
@@ -52,8 +49,7 @@ pub(super) enum Next {
 impl Ending {
     /// An ending that begins now. [`acknowledged`](Self::acknowledged) tells it how much is pending.
     pub(super) fn new(now: Time) -> Self {
-        let secs = u32::try_from(now.as_nanos().div_ceil(NANOS_PER_SEC)).unwrap_or(u32::MAX);
-        Self { since_secs: NonZeroU32::new(secs).unwrap_or(NonZeroU32::MIN), unacked: 0 }
+        Self { since: Moment::after(now), unacked: 0 }
     }
 
     /// Were bytes acknowledged since this was last asked? That is progress, like a byte read or discarded.
@@ -64,7 +60,7 @@ impl Ending {
 
     /// What to do next. `flushed`: nothing is left to write. `last_progress`: when there was some, or when it began.
     pub(super) fn next(&self, flushed: bool, last_progress: Time, grace: Duration, now: Time) -> Next {
-        let patience = Time::from_nanos(u64::from(self.since_secs.get()) * NANOS_PER_SEC) + LIMIT;
+        let patience = self.since.time() + LIMIT;
         let quiet = last_progress + grace;
         if flushed && self.unacked == 0 {
             return Next::Over;
@@ -152,7 +148,9 @@ mod tests {
     fn it_gives_up_after_30_seconds_whatever_the_progress() {
         let mut ending = Ending::new(at(500));
         ending.acknowledged(100);
-        assert_eq!(ending.next(true, at(30_990), GRACE, at(30_990)), Next::Wait(at(31_000)));
-        assert_eq!(ending.next(true, at(31_000), GRACE, at(31_001)), Next::Wait(at(31_000)));
+        let last = Moment::after(at(500)).time() + LIMIT;
+        let before = Time::from_nanos(last.as_nanos() - 1_000_000);
+        assert_eq!(ending.next(true, before, GRACE, before), Next::Wait(last));
+        assert_eq!(ending.next(true, last, GRACE, last), Next::Wait(last));
     }
 }

@@ -88,8 +88,8 @@ impl World {
                 it.flow(peer).moved = true;
                 // Throwing away is progress only while the peer may yet get its answer, and only for the half-close time in
                 // all: since the target hung up, or at the latest since a byte was thrown away for it. The relay counts in
-                // steps of 67 ms.
-                let step = Duration::from_nanos(1 << 26);
+                // steps of 268 ms.
+                let step = Duration::from_nanos(1 << 28);
                 if wasted {
                     it.thrown_since.get_or_insert(now);
                 }
