@@ -113,11 +113,11 @@ use fastrand::Rng;
 use log::{info, warn};
 
 use config::limits::{limits, worst_case};
-pub use config::{Config, ResetGrace, Route, Splice};
+pub use config::{Balance, Config, Host, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
 pub use net::Control;
-use net::mio::{Mio, leads_to_itself};
+use net::mio::Mio;
 use reactor::Reactor;
 pub use reactor::Totals;
 
@@ -153,11 +153,6 @@ impl Relay {
         let limits = limits(&config)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
         let listening = reactor.local_addrs();
-        for upstream in config.routes.iter().flat_map(|route| &route.to) {
-            if let Some(listening) = listening.iter().find(|at| leads_back(at, upstream)) {
-                return Err(Error::Loop { listening: listening.clone(), upstream: upstream.clone() });
-            }
-        }
         for (route, at) in config.routes.iter().zip(&listening) {
             let (Address::Inet(from), Address::Inet(bound)) = (&route.from, at);
             if from.is_ipv6() != bound.is_ipv6() {
@@ -195,10 +190,4 @@ impl Relay {
     pub fn run(self) -> Result<Totals, Error> {
         self.reactor.run()
     }
-}
-
-/// Would a connection to `upstream` arrive at the listener at `listening`?
-fn leads_back(listening: &Address, upstream: &Address) -> bool {
-    let (Address::Inet(listening), Address::Inet(upstream)) = (listening, upstream);
-    leads_to_itself(*listening, *upstream)
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
-use tproxy::net::{Address, Client, Hints, ListenOptions, Message, Net, Peer, Ready, Sleep, Time, Token};
+use tproxy::net::{Address, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time, Token};
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
 
@@ -170,6 +170,14 @@ impl Net for FakeNet {
     }
 
     fn unlisten(&mut self, (): ()) {}
+
+    fn resolve(&mut self, _: NameId, host: &str) {
+        unreachable!("{host} is no name of this plan");
+    }
+
+    fn leads_back(&mut self, _: &Address, _: &Address) -> bool {
+        false
+    }
 
     fn accept(&mut self, (): &mut ()) -> io::Result<(Socket, Client)> {
         Ok((self.0.next(Peer::Client)?, address(3).into()))

@@ -4,15 +4,16 @@ pub(crate) mod limits;
 mod memory;
 pub(crate) mod ranges;
 mod route;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::net::Address;
 use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
 pub use route::{ResetGrace, Route};
+pub use upstream::{Balance, Host};
 
 /// What a relay is told to do: its routes, and what they share. [`Config::new`] gives the defaults for one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,12 @@ pub use route::{ResetGrace, Route};
 pub struct Config {
     /// The listeners and their upstreams: 1 to 1,024.
     pub routes: Vec<Route>,
+    /// Whether log lines name the route they are about also if there is only one. With two or more they always do. It stays
+    /// as it was at start, whatever a reload says. Default false.
+    pub name_routes: bool,
+    /// How long the answer of a name lookup is used before the name is looked up again, if a session wants it then: 1 ms to
+    /// 365 days. Default 5 s.
+    pub resolve_ttl: Duration,
     /// How long sessions may take to finish after a stop request; zero resets them at once, None waits for ever.
     /// Default 15 s.
     pub drain_timeout: Option<Duration>,
@@ -58,13 +65,15 @@ impl Config {
 
     /// One route: relay what connects to `from` to the first of `to` that answers.
     pub fn new(from: SocketAddr, to: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self::of([Route::new(from.into(), to.into_iter().map(Address::from))])
+        Self::of([Route::new(from, to)])
     }
 
     /// These routes.
     pub fn of(routes: impl IntoIterator<Item = Route>) -> Self {
         Self {
             routes: routes.into_iter().collect(),
+            name_routes: false,
+            resolve_ttl: Duration::from_secs(5),
             drain_timeout: Some(Duration::from_secs(15)),
             buffer_size: 64 << 10,
             splice: Splice::Auto,
@@ -81,6 +90,7 @@ impl Config {
         self.routes.iter().try_for_each(Route::check).map_err(Error::Config)?;
         let drain = self.drain_timeout.filter(|timeout| !timeout.is_zero());
         route::check_duration("drain", drain).map_err(Error::Config)?;
+        route::check_duration("resolve-ttl", Some(self.resolve_ttl)).map_err(Error::Config)?;
         if !BUFFER_SIZES.contains(&self.buffer_size) {
             let size = self.buffer_size;
             return Err(Error::Config(format!("a buffer of {size} bytes is not between 4 KiB and 16 MiB")));
@@ -117,7 +127,10 @@ mod tests {
         for (complaint, word) in [
             (complaint(|c| c.routes[0].to.clear()), "0 upstream addresses"),
             (complaint(|c| c.routes[0].to = vec![c.routes[0].to[0].clone(); 257]), "257 upstream addresses"),
-            (complaint(|c| c.routes[0].to = vec![Address::Inet(([127, 0, 0, 1], 0).into())]), "port 0"),
+            (complaint(|c| c.routes[0].to = vec![Host::name("db.internal", 0)]), "port 0"),
+            (complaint(|c| c.routes[0].to = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()]), "port 0"),
+            (complaint(|c| c.routes[0].max_sessions = Some(0)), "max_sessions"),
+            (complaint(|c| c.resolve_ttl = Duration::ZERO), "resolve-ttl"),
             (complaint(|c| c.routes[0].connect_timeout = Duration::ZERO), "connect"),
             (complaint(|c| c.routes[0].connect_attempts = 0), "attempt"),
             (complaint(|c| c.routes[0].half_close_timeout = Some(366 * day)), "half-close"),

@@ -10,8 +10,8 @@ pub(crate) const DURATIONS: RangeInclusive<Duration> =
 /// Bytes in a buffer: 4 KiB to 16 MiB.
 pub(crate) const BUFFER_SIZES: RangeInclusive<usize> = 4 << 10..=16 << 20;
 
-/// Addresses of an upstream.
-pub(crate) const ADDRESSES: RangeInclusive<usize> = 1..=256;
+/// Hosts of an upstream.
+pub(crate) const HOSTS: RangeInclusive<usize> = 1..=256;
 
 /// Routes of a relay.
 pub(crate) const ROUTES: RangeInclusive<usize> = 1..=1024;

@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use super::ranges::{ADDRESSES, DURATIONS};
+use super::ranges::{DURATIONS, HOSTS};
+use super::upstream::{Balance, Host};
 use crate::net::Address;
 
 /// A listener, the upstream it leads to, and the settings of its sessions. [`Route::new`] gives the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Route {
+    /// What the log calls it. Default: `from`, as written.
+    pub name: String,
     /// Where to listen. Port 0 lets the kernel choose one. `[::]` takes IPv4 clients too.
     pub from: Address,
-    /// Where to connect to, tried in this order: 1 to 256 addresses, none with port 0.
-    pub to: Vec<Address>,
+    /// The upstream: 1 to 256 hosts, none with port 0. Of the addresses behind them, the first 256 are used.
+    pub to: Vec<Host>,
+    /// In which order the upstream's addresses are tried. Default [`Balance::First`].
+    pub balance: Balance,
+    /// The most sessions of this route at a time; more clients wait in its listener's queue. None, the default, is as many
+    /// as the process may have.
+    pub max_sessions: Option<usize>,
     /// Bounds the whole of connecting to the upstream, attempts and pauses included. Default 5 s.
     pub connect_timeout: Duration,
     /// How often all the upstream's addresses are tried, at least once. Default 1.
@@ -39,10 +47,14 @@ pub enum ResetGrace {
 
 impl Route {
     /// Relay what connects to `from` to the first of `to` that answers.
-    pub fn new(from: Address, to: impl IntoIterator<Item = Address>) -> Self {
+    pub fn new(from: impl Into<Address>, to: impl IntoIterator<Item = impl Into<Host>>) -> Self {
+        let from = from.into();
         Self {
+            name: from.to_string(),
             from,
-            to: to.into_iter().collect(),
+            to: to.into_iter().map(Into::into).collect(),
+            balance: Balance::First,
+            max_sessions: None,
             connect_timeout: Duration::from_secs(5),
             connect_attempts: 1,
             half_close_timeout: Some(Duration::from_secs(300)),
@@ -53,15 +65,15 @@ impl Route {
 
     /// Is every field within its range? If not, says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !ADDRESSES.contains(&self.to.len()) {
-            let (least, most) = (ADDRESSES.start(), ADDRESSES.end());
+        if !HOSTS.contains(&self.to.len()) {
+            let (least, most) = (HOSTS.start(), HOSTS.end());
             return Err(format!("{} upstream addresses; {least} to {most} are possible", self.to.len()));
         }
-        for upstream in &self.to {
-            let Address::Inet(address) = upstream;
-            if address.port() == 0 {
-                return Err(format!("port 0 cannot be connected to: {upstream}"));
-            }
+        if let Some(host) = self.to.iter().find(|host| host.port() == 0) {
+            return Err(format!("port 0 cannot be connected to: {host}"));
+        }
+        if self.max_sessions == Some(0) {
+            return Err("max_sessions of a route must be at least 1".to_owned());
         }
         let reset_grace = match self.reset_grace {
             ResetGrace::Auto => None,

@@ -4,7 +4,7 @@ use std::io;
 
 use super::address::{Address, Client};
 use super::hints::Ready;
-use super::message::Message;
+use super::message::{Message, NameId};
 use super::stream::Stream;
 use super::time::{Sleep, Time};
 use super::token::Token;
@@ -44,6 +44,13 @@ pub trait Net {
 
     /// Ends the events of this listener and closes it. Clients that wait in its queue are reset.
     fn unlisten(&mut self, listener: Self::Listener);
+
+    /// Looks up a name and returns at once. Exactly one [`Message::Resolved`] with this number comes later, however long
+    /// that takes.
+    fn resolve(&mut self, name: NameId, host: &str);
+
+    /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias?
+    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool;
 
     /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).
     fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;

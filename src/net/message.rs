@@ -1,12 +1,20 @@
 //! What is said to the loop from outside: by a signal handler, by another thread, by a test.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// A name that is looked up. Never used again, so an answer to a name that is forgotten reaches no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameId(pub u32);
+
+/// What the resolver said: IP addresses, their ports being 0, in its order, each once; or in words why there are none.
+pub type Answer = Result<Vec<SocketAddr>, String>;
+
 /// What is said to the loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
     /// Stop: begin the drain, unless it has begun. Requests found in one turn are one.
@@ -16,6 +24,13 @@ pub enum Message {
     Signal,
     /// Stop without waiting for sessions.
     StopNow,
+    /// A name was looked up, or could not be: see [`Net::resolve`](super::Net::resolve).
+    Resolved {
+        /// The name.
+        name: NameId,
+        /// The resolver's answer.
+        answer: Answer,
+    },
 }
 
 /// Controls a relay from outside. Clones control the same relay.
@@ -67,7 +82,12 @@ impl Control {
 
     /// Resets all sessions and ends the relay, without a drain or in the middle of one. Returns at once.
     pub fn stop_now(&self) {
-        self.queue().push(Message::StopNow);
+        self.say(Message::StopNow);
+    }
+
+    /// Queues a message and wakes the loop.
+    pub(super) fn say(&self, message: Message) {
+        self.queue().push(message);
         self.write(WAKE);
     }
 

@@ -63,7 +63,7 @@ pub mod token;
 pub use address::{Address, Client};
 pub use hints::{Hints, Ready};
 pub use kernel::{LISTEN_BACKLOG, ListenOptions, Net};
-pub use message::{Control, Message};
+pub use message::{Answer, Control, Message, NameId};
 pub use stream::Stream;
 pub use time::{Sleep, Time};
 pub use token::{Owner, Peer, Token};

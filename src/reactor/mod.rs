@@ -50,7 +50,7 @@ use fastrand::Rng;
 use log::{info, trace};
 
 pub use crate::config::limits::Limits;
-use crate::config::{Config, Splice};
+use crate::config::{Config, Host, Splice};
 use crate::error::Error;
 use crate::net::{Address, ListenOptions, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
 use crate::relay::bulk::Bulk;
@@ -134,13 +134,20 @@ impl<N: Net> Reactor<N> {
     /// A reactor that listens at all routes of `config`, which has been checked, within these limits.
     ///
     /// # Errors
-    /// [`Error::Listen`] when an address cannot be listened on.
+    /// [`Error::Listen`] when an address cannot be listened on, [`Error::Loop`] when an upstream is the relay itself.
     pub fn bind(mut net: N, config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
-        let Config { routes, drain_timeout, buffer_size, splice, max_sessions: _ } = config;
+        let Config { routes, drain_timeout, buffer_size, splice, name_routes: _, resolve_ttl: _, max_sessions: _ } =
+            config;
         let mut listeners = Vec::new();
         for (route, index) in routes.iter().zip(0..) {
             let listening = net.listen(&route.from, &ListenOptions::default(), Token::listener(index));
             listeners.push(listening.map_err(|error| Error::Listen { address: route.from.clone(), error })?);
+        }
+        for host in routes.iter().flat_map(|route| &route.to) {
+            let Host::Address(upstream) = host else { continue };
+            if let Some((_, listening)) = listeners.iter().find(|(_, at)| net.leads_back(at, upstream)) {
+                return Err(Error::Loop { listening: listening.clone(), upstream: upstream.clone() });
+            }
         }
         let splicing = match splice {
             Splice::Auto => Splicing { after: Bulk::AFTER, pipes_max: limits.pipes },
@@ -255,6 +262,7 @@ impl<N: Net> Reactor<N> {
                 Message::Stop => self.stop(),
                 Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
+                Message::Resolved { name, answer } => todo!("{name:?} {answer:?}"),
             }
         }
     }

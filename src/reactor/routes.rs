@@ -1,7 +1,7 @@
 //! The routes in use: their settings, and the endpoints of their upstreams.
 
 use super::upstreams::{EndpointId, Endpoints};
-use crate::config::Route;
+use crate::config::{Host, Route};
 
 /// The routes, by the number that their sessions remember.
 #[derive(Debug)]
@@ -19,7 +19,14 @@ impl Routes {
     /// These routes, their addresses listed as endpoints.
     pub(super) fn new(routes: Vec<Route>, endpoints: &mut Endpoints) -> Self {
         let active = |settings: Route| {
-            let endpoints = settings.to.iter().map(|address| endpoints.list(address)).collect();
+            let endpoints = settings
+                .to
+                .iter()
+                .map(|host| match host {
+                    Host::Address(address) => endpoints.list(address),
+                    Host::Name { .. } => todo!(),
+                })
+                .collect();
             ActiveRoute { settings, endpoints }
         };
         Self(routes.into_iter().map(active).collect())

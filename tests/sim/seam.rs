@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::{Address, Client, ListenOptions, Message, Net, Ready, Sleep, Stream, Time, Token};
+use tproxy::Host;
+use tproxy::net::{Address, Client, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::faults::Call;
@@ -57,6 +58,14 @@ pub(crate) fn inet(address: &Address) -> SocketAddr {
     }
 }
 
+/// The address of a host that is no name.
+pub(crate) fn literal(host: &Host) -> SocketAddr {
+    match host {
+        Host::Address(address) => inet(address),
+        other => panic!("{other} is no address"),
+    }
+}
+
 /// The address a client of this number connects from.
 pub(crate) fn client_address(conn: ConnId) -> SocketAddr {
     let [_, a, b, c] = u32::try_from(conn).unwrap().to_be_bytes();
@@ -84,6 +93,14 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
 
     fn unlisten(&mut self, listener: SimListener) {
         drop(listener);
+    }
+
+    fn resolve(&mut self, _: NameId, host: &str) {
+        unreachable!("{host} is no name of this plan");
+    }
+
+    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
+        listening == upstream
     }
 
     fn accept(&mut self, from: &mut SimListener) -> io::Result<(SimStream<LINUX>, Client)> {

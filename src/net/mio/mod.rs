@@ -4,6 +4,7 @@ mod listen;
 mod loopback;
 mod options;
 mod pipe;
+mod resolver;
 mod socket;
 mod tcp_info;
 
@@ -16,7 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 
-use super::{Address, Client, Control, Hints, ListenOptions, Message, Net, Ready, Sleep, Stream, Time, Token};
+use super::{Address, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 pub use listen::Listener;
 pub use loopback::leads_to_itself;
 use options::{set_options, stream_socket};
@@ -94,6 +95,15 @@ impl Net for Mio {
     fn unlisten(&mut self, mut listener: Listener) {
         // Closing the last descriptor ends its events too. This matters when another process has one (K25).
         let _ = self.poll.registry().deregister(&mut listener.0);
+    }
+
+    fn resolve(&mut self, name: NameId, host: &str) {
+        resolver::resolve(&self.control, name, host);
+    }
+
+    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
+        let (Address::Inet(listening), Address::Inet(upstream)) = (listening, upstream);
+        leads_to_itself(*listening, *upstream)
     }
 
     fn accept(&mut self, from: &mut Listener) -> io::Result<(Socket, Client)> {

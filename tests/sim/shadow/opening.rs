@@ -8,7 +8,7 @@ use tproxy::net::{Peer, Token};
 
 use super::{PAUSE_JITTER, Session, Shadow, connect_word};
 use crate::kernel::ConnId;
-use crate::seam::inet;
+use crate::seam::literal;
 
 /// Accepting pauses for so long at first, doubling each time up to so long.
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
@@ -154,8 +154,9 @@ impl Shadow {
             self.port_lacked = self.now;
         }
         let mut diallers = self.diallers();
-        diallers
-            .retain(|session| self.route(&self.sessions[*session]).to.iter().any(|to| Some(inet(to)) == self.dialling));
+        diallers.retain(|session| {
+            self.route(&self.sessions[*session]).to.iter().any(|to| Some(literal(to)) == self.dialling)
+        });
         for session in &diallers {
             let it = &mut self.sessions[*session];
             if diallers.len() == 1 {
@@ -191,7 +192,7 @@ impl Shadow {
                 // Several sessions may have called it, each of its own route.
                 let routes = self.diallers().into_iter().map(|session| self.route(&self.sessions[session]));
                 let routes = routes
-                    .map(|route| route.to.iter().map(inet))
+                    .map(|route| route.to.iter().map(literal))
                     .filter(|to| to.clone().any(|one| Some(one) == self.dialling));
                 let next: Option<Vec<_>> =
                     routes.map(|mut to| to.by_ref().skip_while(|one| Some(*one) != self.dialling).nth(1)).collect();
@@ -240,14 +241,14 @@ impl Shadow {
                     }
                     self.own(conn, session, Peer::Upstream);
                     let route = self.route(&self.sessions[session]).clone();
-                    if !route.to.iter().any(|one| Some(inet(one)) == self.dialling) {
+                    if !route.to.iter().any(|one| Some(literal(one)) == self.dialling) {
                         self.violation(format!(
                             "session {session} dials {:?}, which is none of its route",
                             self.dialling
                         ));
                     }
                     // Each address in its turn, as long as none failed at once.
-                    let due = inet(&route.to[self.sessions[session].dials % route.to.len()]);
+                    let due = literal(&route.to[self.sessions[session].dials % route.to.len()]);
                     if !self.sessions[session].failed_at_once && self.dialling != Some(due) {
                         self.violation(format!("session {session} dials {:?}, and {due} is next", self.dialling));
                     }
