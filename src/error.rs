@@ -25,6 +25,19 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
+    /// An address of a reload cannot be listened on while a listener of this relay is open.
+    Overlap {
+        /// The address.
+        address: Address,
+        /// Where the relay listens.
+        open: Address,
+        /// Does the reload remove that listener?
+        is_removed: bool,
+    },
+    /// A relay that was asked to stop is not reloaded.
+    Draining,
+    /// The relay has ended.
+    Ended,
     /// The limit of open descriptors leaves no room for one session.
     Descriptors {
         /// The limit, RLIMIT_NOFILE.
@@ -49,6 +62,16 @@ impl fmt::Display for Error {
                 )
             }
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}{}", advice(error)),
+            Self::Overlap { address, open, is_removed: true } => write!(
+                f,
+                "cannot listen on {address} while {open}, which is to be removed, is open (restart, or reload twice: \
+                 first without either)"
+            ),
+            Self::Overlap { address, open, is_removed: false } => {
+                write!(f, "cannot listen on {address}: the listener on {open} has its clients (leave one of them out)")
+            }
+            Self::Draining => f.write_str("the relay is draining"),
+            Self::Ended => f.write_str("the relay has ended"),
             Self::Descriptors { limit } => {
                 write!(f, "the limit of {limit} open files leaves no room for a session (raise `ulimit -n`)")
             }
@@ -72,7 +95,12 @@ fn advice(error: &io::Error) -> &'static str {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Config(_) | Self::Loop { .. } | Self::Descriptors { .. } => None,
+            Self::Config(_)
+            | Self::Loop { .. }
+            | Self::Overlap { .. }
+            | Self::Draining
+            | Self::Ended
+            | Self::Descriptors { .. } => None,
             Self::Listen { error, .. } | Self::Start(error) | Self::Wait(error) | Self::Accept(error) => Some(error),
         }
     }

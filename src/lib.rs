@@ -110,14 +110,14 @@ pub mod relay;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use log::{info, warn};
+use log::info;
 
 use config::limits::{limits, worst_case};
 pub use config::{Balance, Config, Host, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
-pub use net::Control;
 use net::mio::Mio;
+pub use net::{Control, Reloaded};
 use reactor::Reactor;
 pub use reactor::Totals;
 
@@ -152,15 +152,7 @@ impl Relay {
         let net = Mio::new(control.clone()).map_err(Error::Start)?;
         let limits = limits(&config)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
-        let listening = reactor.local_addrs();
-        for (route, at) in config.routes.iter().zip(&listening) {
-            let (Address::Inet(from), Address::Inet(bound)) = (&route.from, at);
-            if from.is_ipv6() != bound.is_ipv6() {
-                warn!("this machine has no IPv6: {bound} is used instead of {from}");
-            }
-            let upstream: Vec<_> = route.to.iter().map(ToString::to_string).collect();
-            info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
-        }
+        reactor.say_all_listening();
         let worst = worst_case(&config, limits) >> 20;
         info!("buffers of {} KiB, at most {worst} MiB in total", config.buffer_size >> 10);
         Ok(Self { reactor, control })

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
             }
             match error {
                 Error::Config(_) | Error::Loop { .. } => USAGE,
-                Error::Listen { .. } => CANNOT_LISTEN,
+                Error::Listen { .. } | Error::Overlap { .. } => CANNOT_LISTEN,
                 _ => FAILED,
             }
         }

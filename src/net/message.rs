@@ -6,6 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::reply::{Reloaded, Reply};
+use crate::config::Config;
+use crate::error::Error;
+
 /// A name that is looked up. Never used again, so an answer to a name that is forgotten reaches no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameId(pub u32);
@@ -14,7 +18,7 @@ pub struct NameId(pub u32);
 pub type Answer = Result<Vec<SocketAddr>, String>;
 
 /// What is said to the loop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Message {
     /// Stop: begin the drain, unless it has begun. Requests found in one turn are one.
@@ -24,6 +28,8 @@ pub enum Message {
     Signal,
     /// Stop without waiting for sessions.
     StopNow,
+    /// Serve these routes from now on; the answer says what has changed.
+    Reload(Box<Config>, Reply),
     /// A name was looked up, or could not be: see [`Net::resolve`](super::Net::resolve).
     Resolved {
         /// The name.
@@ -52,7 +58,14 @@ struct Shared {
     tx: UnixStream,
     rx: UnixStream,
     /// Messages other than stop requests and signals.
-    queue: Mutex<Vec<Message>>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: Vec<Message>,
+    /// The loop has ended: nothing will be taken any more.
+    has_ended: bool,
 }
 
 /// A byte that only wakes the loop. Any other is a request.
@@ -85,10 +98,41 @@ impl Control {
         self.say(Message::StopNow);
     }
 
-    /// Queues a message and wakes the loop.
+    /// Serves the routes of `config` from now on, and waits until the loop has done that. So it is not to be called by the
+    /// thread that runs the relay, and it waits as long as the relay is not running yet.
+    ///
+    /// A listener stays if its route's `from` is the same as before; then no client is refused or reset. A new one is
+    /// bound before anything changes. One that is removed serves the clients that had connected, then closes. Sessions
+    /// keep the settings they began with. What all routes share stays as it was at start: see
+    /// [`Reloaded::needs_restart`].
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Listen`], [`Error::Overlap`] and [`Error::Loop`] say what is wrong with `config`.
+    /// [`Error::Draining`] and [`Error::Ended`] say that it is too late. Whatever the error, nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<Reloaded, Error> {
+        let (reply, pending) = Reply::new();
+        self.say(Message::Reload(Box::new(config), reply));
+        pending.wait()
+    }
+
+    /// Queues a message and wakes the loop. When the loop has ended, the message is dropped.
     pub(super) fn say(&self, message: Message) {
-        self.queue().push(message);
+        let mut queue = self.queue();
+        if queue.has_ended {
+            return;
+        }
+        queue.messages.push(message);
+        drop(queue);
         self.write(WAKE);
+    }
+
+    /// The loop has ended. What was said and not taken is dropped, and so is what will be said.
+    pub(super) fn end(&self) {
+        let mut queue = self.queue();
+        queue.has_ended = true;
+        let left = std::mem::take(&mut queue.messages);
+        drop(queue);
+        drop(left);
     }
 
     fn write(&self, byte: u8) {
@@ -96,7 +140,7 @@ impl Control {
         let _ = (&self.shared.tx).write(&[byte]);
     }
 
-    fn queue(&self) -> MutexGuard<'_, Vec<Message>> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,7 +166,7 @@ impl Control {
         }
         messages.extend(stop.then_some(Message::Stop));
         messages.extend(signal.then_some(Message::Signal));
-        messages.append(&mut self.queue());
+        messages.append(&mut self.queue().messages);
     }
 }
 
@@ -136,21 +180,26 @@ impl AsFd for Control {
 mod tests {
     use super::*;
 
-    fn taken(control: &Control) -> Vec<Message> {
+    /// What was said, in the words of `Debug`.
+    fn taken(control: &Control) -> Vec<String> {
         let mut messages = Vec::new();
         control.take(&mut messages);
-        messages
+        messages.iter().map(|message| format!("{message:?}")).collect()
+    }
+
+    fn config() -> Config {
+        Config::new(([127, 0, 0, 1], 0).into(), [([127, 0, 0, 1], 80).into()])
     }
 
     #[test]
     fn stop_requests_found_together_are_one() {
         let control = Control::new().unwrap();
-        assert_eq!(taken(&control), []);
+        assert!(taken(&control).is_empty());
         for _ in 0..200 {
             control.clone().stop();
         }
-        assert_eq!(taken(&control), [Message::Stop]);
-        assert_eq!(taken(&control), []);
+        assert_eq!(taken(&control), ["Stop"]);
+        assert!(taken(&control).is_empty());
     }
 
     #[test]
@@ -158,20 +207,20 @@ mod tests {
         let control = Control::new().unwrap();
         let handler = UnixStream::from(control.as_fd().try_clone_to_owned().unwrap());
         (&handler).write_all(b"XX").unwrap();
-        assert_eq!(taken(&control), [Message::Signal]);
+        assert_eq!(taken(&control), ["Signal"]);
         control.stop();
         (&handler).write_all(b"X").unwrap();
-        assert_eq!(taken(&control), [Message::Stop, Message::Signal]);
+        assert_eq!(taken(&control), ["Stop", "Signal"]);
     }
 
     #[test]
     fn a_message_is_no_stop_request() {
         let control = Control::new().unwrap();
         control.stop_now();
-        assert_eq!(taken(&control), [Message::StopNow]);
+        assert_eq!(taken(&control), ["StopNow"]);
         control.stop_now();
         control.stop();
-        assert_eq!(taken(&control), [Message::Stop, Message::StopNow]);
+        assert_eq!(taken(&control), ["Stop", "StopNow"]);
     }
 
     #[test]
@@ -181,6 +230,35 @@ mod tests {
             control.stop();
         }
         control.stop_now();
-        assert_eq!(taken(&control), [Message::Stop, Message::StopNow]);
+        assert_eq!(taken(&control), ["Stop", "StopNow"]);
+    }
+
+    #[test]
+    fn a_reload_waits_for_its_answer() {
+        let control = Control::new().unwrap();
+        let asking = control.clone();
+        let asking = std::thread::spawn(move || asking.reload(config()));
+        let mut messages = Vec::new();
+        while messages.is_empty() {
+            control.take(&mut messages);
+            std::thread::yield_now();
+        }
+        let Some(Message::Reload(asked, reply)) = messages.pop() else { panic!("{messages:?}") };
+        assert_eq!(*asked, config());
+        reply.send(Ok(Reloaded { kept: 7, ..Reloaded::default() }));
+        assert_eq!(asking.join().unwrap().unwrap().kept, 7);
+    }
+
+    #[test]
+    fn a_reload_does_not_wait_for_a_loop_that_has_ended_or_ends() {
+        let control = Control::new().unwrap();
+        let asking = control.clone();
+        let asking = std::thread::spawn(move || asking.reload(config()));
+        while control.queue().messages.is_empty() {
+            std::thread::yield_now();
+        }
+        control.end();
+        assert!(matches!(asking.join().unwrap(), Err(Error::Ended)));
+        assert!(matches!(control.reload(config()), Err(Error::Ended)));
     }
 }

@@ -9,6 +9,7 @@
 //! ```text
 //!   kernel   Net: wait, listen, accept, connect, register     stream    Stream: read, write, splice, shutdown, close
 //!   message  what is said to the loop from outside            errno     what an error number means to each call
+//!   reply    what it answers
 //!   token, hints, time, address                               mio/      all of it on the real kernel
 //! ```
 //!
@@ -56,6 +57,7 @@ pub mod hints;
 pub mod kernel;
 pub mod message;
 pub mod mio;
+pub mod reply;
 pub mod stream;
 pub mod time;
 pub mod token;
@@ -64,6 +66,7 @@ pub use address::{Address, Client};
 pub use hints::{Hints, Ready};
 pub use kernel::{LISTEN_BACKLOG, ListenOptions, Net};
 pub use message::{Answer, Control, Message, NameId};
+pub use reply::{Pending, Reloaded, Reply};
 pub use stream::Stream;
 pub use time::{Sleep, Time};
 pub use token::{Owner, Peer, Token};

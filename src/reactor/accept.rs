@@ -38,14 +38,15 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
                     self.gate.accepted();
-                    self.listeners.note_accepted(index);
-                    // Listeners and routes have the same numbers.
-                    self.admit(stream, client, index);
+                    let route = self.listeners.note_accepted(index);
+                    self.routes.begin_session(route);
+                    self.admit(stream, client, route);
+                    self.note_route_limit(index);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
                     Decision::Skip => {}
                     Decision::Empty => {
-                        self.listeners.set_empty(index);
+                        self.listeners.set_empty(index, self.now);
                         if !self.listeners.is_waiting() {
                             self.admission.note_empty(self.now);
                             if self.descriptors.note_enough() {
@@ -80,6 +81,24 @@ impl<N: Net> Reactor<N> {
             Ok(()) => self.table.wake(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
+    }
+
+    /// Says it if the route of this listener has come to its own limit of sessions.
+    pub(super) fn note_route_limit(&mut self, listener: u16) {
+        if let (Some(route), Some(limit)) =
+            (self.listeners.route(listener), self.listeners.note_limit(listener, self.now))
+        {
+            let about = self.about(route);
+            warn!("{about}at the limit of {limit} sessions; new clients wait in the kernel's queue");
+        }
+    }
+
+    /// A session of this route is over: its listener may have room again, and an old route may not be needed any more.
+    pub(super) fn end_of_session(&mut self, route: u16) {
+        if let Some(listener) = self.routes.end_session(route) {
+            self.listeners.note_ended(listener);
+        }
+        self.free_route(route);
     }
 
     /// What accept was short of may be there again.

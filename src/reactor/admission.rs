@@ -1,4 +1,4 @@
-//! The limit of sessions, and when to say that it is met.
+//! A limit of sessions, the process's or a route's, and when to say that it is met.
 
 use std::time::Duration;
 
@@ -33,6 +33,13 @@ impl Admission {
     /// The most sessions at a time.
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// At most this many sessions from now on. Meeting another limit is said anew.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        if limit != self.limit {
+            *self = Self::new(limit);
+        }
     }
 
     /// Is there room for another session?

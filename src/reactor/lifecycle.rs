@@ -44,18 +44,17 @@ impl<N: Net> Reactor<N> {
         }
         self.lifecycle = Lifecycle::Draining { since: self.now };
         let left = self.table.live();
-        match self.drain_timeout {
+        match self.shared.drain_timeout {
             Some(timeout) => {
                 info!("draining {left} sessions, up to {timeout:?}");
                 self.alarms.set(self.now + timeout, Alarm::Drain);
             }
             None => info!("draining {left} sessions, as long as it takes"),
         }
-        if self.drain_timeout == Some(Duration::ZERO) {
+        if self.shared.drain_timeout == Some(Duration::ZERO) {
             self.stop_listening();
         } else {
-            // No event may have told of them yet.
-            self.listeners.accept_the_rest(LISTEN_BACKLOG);
+            self.listeners.accept_the_rest_of_all(LISTEN_BACKLOG);
         }
     }
 
@@ -81,17 +80,27 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// While draining, closes the listeners that have no more clients to give.
+    /// Closes the listeners that have no more clients to give, while draining or after a reload.
     pub(super) fn close_listeners(&mut self) {
-        for listener in self.listeners.take_finished() {
+        while let Some(index) = self.listeners.next_finished() {
+            let route = self.listeners.route(index);
+            let listener = self.listeners.take(index);
             self.net.unlisten(listener);
+            self.routes.forget_listeners(|closed| closed == index);
+            if let Some(route) = route {
+                self.free_route(route);
+            }
         }
     }
 
     /// No client is accepted from now on. Those that wait in a queue are reset.
     fn stop_listening(&mut self) {
-        for listener in self.listeners.take() {
+        for listener in self.listeners.take_all() {
             self.net.unlisten(listener);
+        }
+        self.routes.forget_listeners(|_| true);
+        for route in self.routes.numbers() {
+            self.free_route(route);
         }
         self.resume_accept();
     }

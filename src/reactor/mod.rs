@@ -19,6 +19,7 @@
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
 //! | a stop request, the drain deadline | `lifecycle.rs` |
+//! | routes are added, changed, removed | `reload.rs`, `routes.rs` |
 //! | pipes and keepalive | `pipes.rs`, `keepalive.rs` |
 //! | the log line of a session, its cause, the totals | `record.rs`, `cause.rs`, `totals.rs` |
 //!
@@ -37,6 +38,7 @@ mod listeners;
 mod pipes;
 mod ports;
 mod record;
+mod reload;
 mod routes;
 mod session;
 mod table;
@@ -44,15 +46,15 @@ mod totals;
 mod upstreams;
 mod waiters;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use log::{info, trace};
 
 pub use crate::config::limits::Limits;
-use crate::config::{Config, Host, Splice};
+use crate::config::{Config, Splice};
 use crate::error::Error;
-use crate::net::{Address, ListenOptions, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
+use crate::net::{Address, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
 use crate::relay::bulk::Bulk;
 use crate::relay::pool::{Pool, Splicing};
 use admission::Admission;
@@ -90,7 +92,10 @@ pub struct Reactor<N: Net> {
     routes: Routes,
     endpoints: Endpoints,
     lifecycle: Lifecycle,
-    drain_timeout: Option<Duration>,
+    /// What all routes share, as it was at start. Its list of routes is empty.
+    shared: Config,
+    /// Log lines name the route they are about.
+    names_routes: bool,
     listeners: Listeners<N::Listener>,
     gate: Gate,
     admission: Admission,
@@ -128,6 +133,12 @@ pub struct Gauges {
     pub backlog: usize,
     /// Sessions that have an endpoint.
     pub with_endpoint: usize,
+    /// Open listeners.
+    pub listeners: usize,
+    /// Routes that are configured or have sessions.
+    pub routes: usize,
+    /// Addresses that are an upstream's, or have sessions.
+    pub endpoints: usize,
 }
 
 impl<N: Net> Reactor<N> {
@@ -135,33 +146,20 @@ impl<N: Net> Reactor<N> {
     ///
     /// # Errors
     /// [`Error::Listen`] when an address cannot be listened on, [`Error::Loop`] when an upstream is the relay itself.
-    pub fn bind(mut net: N, config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
-        let Config { routes, drain_timeout, buffer_size, splice, name_routes: _, resolve_ttl: _, max_sessions: _ } =
-            config;
-        let mut listeners = Vec::new();
-        for (route, index) in routes.iter().zip(0..) {
-            let listening = net.listen(&route.from, &ListenOptions::default(), Token::listener(index));
-            listeners.push(listening.map_err(|error| Error::Listen { address: route.from.clone(), error })?);
-        }
-        for host in routes.iter().flat_map(|route| &route.to) {
-            let Host::Address(upstream) = host else { continue };
-            if let Some((_, listening)) = listeners.iter().find(|(_, at)| net.leads_back(at, upstream)) {
-                return Err(Error::Loop { listening: listening.clone(), upstream: upstream.clone() });
-            }
-        }
-        let splicing = match splice {
+    pub fn bind(net: N, mut config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
+        let routes = std::mem::take(&mut config.routes);
+        let splicing = match config.splice {
             Splice::Auto => Splicing { after: Bulk::AFTER, pipes_max: limits.pipes },
             Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
             Splice::Off => Splicing::OFF,
         };
-        let mut endpoints = Endpoints::default();
-        Ok(Self {
+        let mut reactor = Self {
             net,
-            routes: Routes::new(routes, &mut endpoints),
-            endpoints,
+            routes: Routes::default(),
+            endpoints: Endpoints::default(),
             lifecycle: Lifecycle::Serving,
-            drain_timeout,
-            listeners: Listeners::new(listeners),
+            names_routes: config.name_routes || routes.len() > 1,
+            listeners: Listeners::default(),
             gate: Gate::default(),
             admission: Admission::new(limits.sessions.min(Token::KEY_MAX as usize)),
             table: Table::new(limits.sessions),
@@ -169,7 +167,7 @@ impl<N: Net> Reactor<N> {
             descriptors: Descriptors::default(),
             ports: Ports::default(),
             keepalive: Pending::default(),
-            pool: Pool::new(buffer_size, splicing),
+            pool: Pool::new(config.buffer_size, splicing),
             pipe_retry: PipeRetry::default(),
             alarms: Alarms::default(),
             events: Vec::new(),
@@ -177,12 +175,16 @@ impl<N: Net> Reactor<N> {
             rng,
             now: Time::START,
             totals: Totals::default(),
-        })
+            shared: config,
+        };
+        let plan = reactor.prepare(routes)?;
+        reactor.commit(plan);
+        Ok(reactor)
     }
 
-    /// The addresses it listens on, in the order of the routes. A drain closes one after the other.
+    /// The addresses it listens on, in the order of the routes until the first reload. A drain closes one after the other.
     pub fn local_addrs(&self) -> Vec<Address> {
-        self.listeners.addresses()
+        self.listeners.iter().map(|listening| listening.bound.clone()).collect()
     }
 
     /// Serves until a stop request has been carried out.
@@ -204,7 +206,7 @@ impl<N: Net> Reactor<N> {
         self.work()?;
         self.expire();
         self.reap();
-        Ok(!self.is_draining() || self.listeners.is_open() || self.table.len() > 0)
+        Ok(!self.is_draining() || self.listeners.len() > 0 || self.table.len() > 0)
     }
 
     /// What was done so far.
@@ -223,6 +225,9 @@ impl<N: Net> Reactor<N> {
             ready: self.table.ready(),
             backlog: self.table.backlog(),
             with_endpoint: self.endpoints.sessions(),
+            listeners: self.listeners.len(),
+            routes: self.routes.len(),
+            endpoints: self.endpoints.len(),
         }
     }
 
@@ -262,6 +267,7 @@ impl<N: Net> Reactor<N> {
                 Message::Stop => self.stop(),
                 Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
+                Message::Reload(config, reply) => self.obey_reload(*config, reply),
                 Message::Resolved { name, answer } => todo!("{name:?} {answer:?}"),
             }
         }
@@ -277,9 +283,7 @@ impl<N: Net> Reactor<N> {
         if self.may_accept() {
             self.accept()?;
         }
-        if self.is_draining() {
-            self.close_listeners();
-        }
+        self.close_listeners();
         if let Some((key, source)) = self.table.pop_backlog() {
             let slice = if self.table.backlog() == 0 { SLICE } else { SHARED_SLICE };
             self.run_session(key, Trigger::Backlog { source, slice: slice.max(self.pool.size()) });
@@ -323,12 +327,14 @@ impl<N: Net> Reactor<N> {
             let route = session.route();
             let endpoint = session.endpoint();
             let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
-            let record = session.close(upstream, self.now, &mut self.pool);
+            let name = self.names_routes.then(|| Arc::clone(&self.routes.get(route).name));
+            let record = session.close(name, upstream, self.now, &mut self.pool);
             if let Some(id) = endpoint {
                 self.endpoints.release(id);
             }
             self.totals.add(&record);
             info!("{record}");
+            self.end_of_session(route);
             self.wake_waiter(Want::Port { route });
         }
         // Descriptors came free: first for the sessions that wait for one, then for new clients.

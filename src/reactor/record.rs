@@ -1,6 +1,7 @@
 //! The one log line of a session.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -9,6 +10,8 @@ use crate::net::{Address, Client};
 /// A session that has ended. Its `Display` is the log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
+    /// The name of the route that it came in by, if log lines name routes.
+    pub route: Option<Arc<str>>,
     /// The address the client connected from.
     pub client: Client,
     /// The upstream address it was connected to, or the last one tried. None if none was tried.
@@ -34,12 +37,16 @@ pub struct Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, upstream, up, down, undelivered_up, undelivered_down, time, connect, end, cut_short: _ } =
-            self;
+        let Self { route, client, upstream, up, down, undelivered_up, undelivered_down, .. } = self;
+        let Self { time, connect, end, .. } = self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
+        f.write_str("session ")?;
+        if let Some(route) = route {
+            write!(f, "route={route} ")?;
+        }
         match upstream {
-            Some(upstream) => write!(f, "session client={client} upstream={upstream} ")?,
-            None => write!(f, "session client={client} upstream=- ")?,
+            Some(upstream) => write!(f, "client={client} upstream={upstream} ")?,
+            None => write!(f, "client={client} upstream=- ")?,
         }
         write!(f, "up={up} down={down} ")?;
         write!(f, "time={time:.3}s connect={connect:.3}s end={end}")?;
@@ -59,6 +66,7 @@ mod tests {
     #[test]
     fn the_log_line_reads_as_documented() {
         let record = Record {
+            route: None,
             client: SocketAddr::from(([127, 0, 0, 1], 53110)).into(),
             upstream: Some("[::1]:8888".parse().unwrap()),
             up: 1204,
@@ -75,6 +83,8 @@ mod tests {
         assert_eq!(record.to_string(), line);
         let torn = Record { undelivered_down: 155_200, end: Cause::ClientReset, ..record.clone() };
         assert_eq!(torn.to_string(), line.replace("client-eof", "client-reset undelivered=0/155200"));
+        let named = Record { route: Some("db".into()), ..record.clone() };
+        assert_eq!(named.to_string(), line.replace("session ", "session route=db "));
         let untried = Record { upstream: None, ..record };
         assert_eq!(untried.to_string(), format!("session client=127.0.0.1:53110 upstream=- {rest}"));
     }

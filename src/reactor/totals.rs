@@ -51,6 +51,7 @@ mod tests {
         for (end, cut_short) in [(Cause::Drain, true), (Cause::ClientReset, true), (Cause::ClientEof, false)] {
             let (undelivered_up, undelivered_down) = (5, 6);
             let undelivered = Record {
+                route: None,
                 client,
                 upstream: None,
                 up: 3,

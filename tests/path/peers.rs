@@ -67,7 +67,7 @@ fn serve(control: Control, bytes: usize, tell: impl FnOnce(SocketAddr)) {
     tell(address);
     let (mut streams, mut now) = (Vec::new(), Time::START);
     let (mut ready, mut messages) = (Vec::new(), Vec::new());
-    while !messages.contains(&Message::Stop) {
+    while !messages.iter().any(|message| matches!(message, Message::Stop)) {
         now = net.wait(Sleep::Until(now + LOOK), &mut ready, &mut messages).unwrap();
         ready.clear();
         while let Ok((stream, _)) = net.accept(&mut listener) {

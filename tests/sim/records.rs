@@ -44,6 +44,8 @@ pub(crate) fn take() -> Vec<String> {
 /// A session's line, read back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
+    /// The name of its route, if it is said.
+    pub(crate) route: Option<String>,
     pub(crate) client: SocketAddr,
     /// None if no address was tried.
     pub(crate) upstream: Option<SocketAddr>,
@@ -58,7 +60,8 @@ pub(crate) struct Record {
 
 /// The record in this line, if it is a session's.
 pub(crate) fn parse(line: &str) -> Option<Record> {
-    let mut words = line.strip_prefix("session ")?.split(' ');
+    let mut words = line.strip_prefix("session ")?.split(' ').peekable();
+    let route = words.next_if(|word| word.starts_with("route=")).map(|word| word["route=".len()..].to_owned());
     let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
     let client = field("client")?.parse().ok()?;
     let upstream = match field("upstream")? {
@@ -75,7 +78,7 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
         }
         None => None,
     };
-    words.next().is_none().then_some(Record { client, upstream, up, down, time, connect, end, undelivered })
+    words.next().is_none().then_some(Record { route, client, upstream, up, down, time, connect, end, undelivered })
 }
 
 #[test]
@@ -85,7 +88,9 @@ fn the_documented_line_is_read_back() {
     let record = parse(line).unwrap();
     assert_eq!((record.up, record.down, record.end.as_str()), (1204, 88121, "client-eof"));
     assert_eq!((record.time.as_str(), record.connect.as_str()), ("3.214s", "0.002s"));
-    assert_eq!(record.undelivered, None);
+    assert_eq!((record.undelivered, record.route), (None, None));
+    let named = parse(&line.replace("session ", "session route=db ")).unwrap();
+    assert_eq!((named.route.as_deref(), named.client), (Some("db"), record.client));
     assert_eq!(parse(&format!("{line} undelivered=3/155200")).unwrap().undelivered, Some((3, 155_200)));
     assert_eq!(parse("draining 3 sessions, up to 15s"), None);
 }

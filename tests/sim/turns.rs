@@ -136,6 +136,8 @@ impl World {
     /// begins.
     fn check_line(&mut self, line: &str) {
         self.trace.note(self.kernel.now, || format!("log: {line}"));
+        let line =
+            line.split_once(": ").filter(|(about, _)| about.starts_with("route=")).map_or(line, |(_, rest)| rest);
         if line.starts_with("at the limit") && !std::mem::take(&mut self.shadow.full_news) {
             self.violation(format!("that is no news: {line}"));
         }
@@ -160,7 +162,7 @@ impl World {
     }
 
     fn check_tables(&mut self, gauges: Gauges) {
-        let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog, with_endpoint } = gauges;
+        let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog, with_endpoint, .. } = gauges;
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;

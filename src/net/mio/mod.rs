@@ -58,6 +58,13 @@ impl Mio {
     }
 }
 
+impl Drop for Mio {
+    fn drop(&mut self) {
+        // Somebody may wait for an answer.
+        self.control.end();
+    }
+}
+
 impl Net for Mio {
     type Stream = Socket;
     type Listener = Listener;

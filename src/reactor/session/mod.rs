@@ -6,6 +6,7 @@ mod moment;
 mod opening;
 mod relaying;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -196,9 +197,16 @@ impl<S: Stream> Session<S> {
 
     /// Ends the streams and returns the record. Dropping a session without this resets its streams too, but the pool
     /// loses count of its leases.
-    pub(super) fn close(self, upstream: Option<Address>, now: Time, pool: &mut Pool<S::Pipe>) -> Record {
+    pub(super) fn close(
+        self,
+        route: Option<Arc<str>>,
+        upstream: Option<Address>,
+        now: Time,
+        pool: &mut Pool<S::Pipe>,
+    ) -> Record {
         let time = now.since(self.began);
         let mut record = Record {
+            route,
             client: self.client,
             upstream,
             up: 0,

@@ -209,8 +209,9 @@ impl<N: Net> Reactor<N> {
     fn wait_for_port(&mut self, key: u32, place: usize, deadline: Time) {
         if self.ports.note_shortage(self.now, &mut self.alarms) {
             let endpoint = self.routes.get(self.table[key].route).endpoints[place];
+            let about = self.about(self.table[key].route);
             warn!(
-                "connect: no source port is left to {}; its sessions wait (widen `sysctl net.ipv4.ip_local_port_range`, \
+                "{about}connect: no source port is left to {}; its sessions wait (widen `sysctl net.ipv4.ip_local_port_range`, \
                  set `net.ipv4.tcp_tw_reuse=1`, or add a second upstream address)",
                 self.endpoints.address(endpoint)
             );

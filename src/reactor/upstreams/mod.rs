@@ -6,7 +6,7 @@ use slab::Slab;
 
 use crate::net::Address;
 
-/// Every address of an upstream. An entry stays, because the routes stay.
+/// Every address of an upstream. An entry goes when no route lists it and no session names it.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     table: Slab<Endpoint>,
@@ -19,6 +19,8 @@ pub(super) struct EndpointId(NonZeroU32);
 #[derive(Debug)]
 struct Endpoint {
     address: Address,
+    /// Routes that list it, once for each place.
+    listed: u32,
     /// Sessions that are connected to it, or tried it last.
     sessions: u32,
 }
@@ -38,8 +40,16 @@ impl Endpoints {
     /// A route lists this address.
     pub(super) fn list(&mut self, address: &Address) -> EndpointId {
         let known = self.table.iter().find(|(_, endpoint)| endpoint.address == *address).map(|(key, _)| key);
-        let new = || Endpoint { address: address.clone(), sessions: 0 };
-        EndpointId::of(known.unwrap_or_else(|| self.table.insert(new())))
+        let new = || Endpoint { address: address.clone(), listed: 0, sessions: 0 };
+        let key = known.unwrap_or_else(|| self.table.insert(new()));
+        self.table[key].listed += 1;
+        EndpointId::of(key)
+    }
+
+    /// A route does not list it any more.
+    pub(super) fn unlist(&mut self, id: EndpointId) {
+        self.table[id.key()].listed -= 1;
+        self.free_unused(id);
     }
 
     /// The address of an endpoint.
@@ -58,6 +68,19 @@ impl Endpoints {
     /// A session does not name it any more.
     pub(super) fn release(&mut self, id: EndpointId) {
         self.table[id.key()].sessions -= 1;
+        self.free_unused(id);
+    }
+
+    fn free_unused(&mut self, id: EndpointId) {
+        let Endpoint { listed, sessions, .. } = self.table[id.key()];
+        if listed == 0 && sessions == 0 {
+            self.table.remove(id.key());
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// Sessions that name an endpoint, all together.
@@ -98,5 +121,21 @@ mod tests {
         endpoints.release(one);
         endpoints.release(two);
         assert_eq!((endpoints.sessions(), endpoints.address(one)), (0, &address(1)));
+    }
+
+    #[test]
+    fn an_entry_goes_when_no_route_lists_it_and_no_session_names_it() {
+        let mut endpoints = Endpoints::default();
+        let ids = [1, 1, 2].map(|port| endpoints.list(&address(port)));
+        let mut named = None;
+        endpoints.switch(&mut named, ids[0]);
+        endpoints.unlist(ids[0]);
+        endpoints.unlist(ids[2]);
+        assert_eq!(endpoints.len(), 1);
+        endpoints.release(ids[0]);
+        assert_eq!((endpoints.len(), named.take()), (1, Some(ids[0])));
+        endpoints.switch(&mut named, ids[0]);
+        endpoints.unlist(ids[1]);
+        assert_eq!((endpoints.len(), endpoints.address(ids[1])), (1, &address(1)));
     }
 }
