@@ -2,8 +2,8 @@
 //! meet without a hundred others in the way.
 
 mod crowds;
+mod reloads;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -13,7 +13,7 @@ use tproxy::{Config, ResetGrace, Splice};
 use crate::faults::{Call, Faults, Odds};
 use crate::kernel::Laws;
 use crate::keyed::mix;
-use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan, upstream};
+use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan, place, upstream};
 
 /// The schedule of this seed.
 pub(crate) fn draw(seed: u64) -> Plan {
@@ -44,7 +44,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         timeout: Duration::from_millis(200),
         lossy: false,
     };
-    let mut config = Config::new(([10, 0, 0, 1], 80).into(), []);
+    let mut config = Config::new(place(0), []);
     config.routes[0].to =
         (1..=if one_in(rng, 3) { rng.u8(2..=3) } else { 1 }).map(|number| upstream(number).into()).collect();
     config.buffer_size = log(rng, 1, 1 << 16);
@@ -69,7 +69,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         .map(|_| {
             let start = if together { Duration::ZERO } else { pause(rng) };
             let (client, upstream) = conversation(rng, config.buffer_size.min(laws.segment));
-            SessionPlan { route: 0, start, client, upstream }
+            SessionPlan { place: 0, start, client, upstream }
         })
         .collect();
     let dials = if one_in(rng, 4) { (0..2 * count).map(|_| dial(rng)).collect() } else { Vec::new() };
@@ -85,6 +85,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
         seed,
         laws,
         config,
+        reloads: Vec::new(),
+        taken: None,
         limit,
         pipes: 0,
         sessions,
@@ -135,6 +137,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
             route.connect_timeout = route.connect_timeout.min(Duration::from_secs(5));
         }
     }
+    reloads::reloads(&mut plan);
     crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
@@ -163,7 +166,8 @@ fn routes(plan: &mut Plan) {
     let count = rng.u8(2..=3);
     for number in 1..count {
         let mut route = plan.config.routes[0].clone();
-        route.from = SocketAddr::from(([10, 0, 0, 1 + number], 80)).into();
+        route.from = place(number.into()).into();
+        route.name = route.from.to_string();
         if !one_in(rng, 3) {
             let first = 1 + 10 * number;
             route.to = (first..first + rng.u8(1..=3)).map(|number| upstream(number).into()).collect();
@@ -179,13 +183,13 @@ fn routes(plan: &mut Plan) {
         }
         plan.config.routes.push(route);
     }
-    plan.sessions.iter_mut().for_each(|session| session.route = rng.usize(..usize::from(count)));
+    plan.sessions.iter_mut().for_each(|session| session.place = rng.usize(..usize::from(count)));
     if one_in(rng, 12) {
         let at = rng.usize(..usize::from(count));
         let last = plan.sessions.len() - 1;
         for place in 0..rng.usize(70..=110) {
             let mut session = plan.sessions[place % (last + 1)].clone();
-            (session.route, session.start) = (at, Duration::ZERO);
+            (session.place, session.start) = (at, Duration::ZERO);
             plan.sessions.push(session);
         }
         plan.sessions[last].start = Duration::ZERO;
@@ -204,7 +208,7 @@ fn timeouts(plan: &mut Plan) {
         }
     }
     if let Faults::Drawn(odds) = &mut plan.faults {
-        let busy = *odds != [0; 14] && one_in(rng, 3);
+        let busy = *odds != [0; 15] && one_in(rng, 3);
         odds[Call::RetransmissionTimeout.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
     }
 }
@@ -248,7 +252,7 @@ fn splice(plan: &mut Plan) {
     plan.laws.pipe_size = log(rng, 16, 1 << 16);
     if let Faults::Drawn(odds) = &mut plan.faults {
         for call in [Call::SpliceIn, Call::SpliceOut, Call::Pipe] {
-            let busy = *odds != [0; 14] && one_in(rng, 3);
+            let busy = *odds != [0; 15] && one_in(rng, 3);
             odds[call.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
         }
     }
@@ -285,7 +289,7 @@ fn dial(rng: &mut Rng) -> Dial {
 }
 
 fn odds(rng: &mut Rng) -> Odds {
-    let mut odds = [0; 14];
+    let mut odds = [0; 15];
     for odd in &mut odds[..=Call::Unacked.index()] {
         *odd = if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
     }

@@ -63,11 +63,11 @@ impl Kernel {
         }
         let mut places = self.listener_places();
         while ready.len() - before < most {
-            let due = |(place, _): &(usize, u16)| ready.len() - before >= *place || self.edges.is_empty();
+            let due = |(place, _): &(usize, usize)| ready.len() - before >= *place || self.edges.is_empty();
             if let Some(next) = places.iter().position(due) {
                 let (_, index) = places.remove(next);
-                self.listeners[usize::from(index)].announce();
-                ready.push(Ready { token: Token::listener(index), hints: Hints::READABLE });
+                self.listeners[index].announce();
+                ready.push(Ready { token: self.listeners[index].token, hints: Hints::READABLE });
                 continue;
             }
             let Some(conn) = self.edges.pop_front() else {
@@ -88,7 +88,7 @@ impl Kernel {
 
     /// Which places the listeners' events have among those that are due: any, so one may have to wait for another
     /// batch.
-    fn listener_places(&mut self) -> Vec<(usize, u16)> {
+    fn listener_places(&mut self) -> Vec<(usize, usize)> {
         let linux = self.laws.linux;
         let ready: Vec<_> = (0..).zip(&self.listeners).filter(|(_, one)| one.is_ready(linux)).map(|it| it.0).collect();
         if ready.is_empty() {

@@ -36,9 +36,11 @@ impl World {
                 format!("{:.3}s", Duration::from_millis(millis.into()).as_secs_f64())
             },
         );
+        let name = self.plan.names_routes().then(|| self.shadow.route(it).name.clone());
         let mut wrong = Vec::new();
         for (wrongly, what) in [
             (it.records > 1, "a second record".to_owned()),
+            (record.route != name, format!("route should be {name:?}")),
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
             (
                 match record.upstream {

@@ -94,7 +94,7 @@ fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
     plan.sessions = acts
         .iter()
         .map(|[upstream, client]| SessionPlan {
-            route: 0,
+            place: 0,
             start: Duration::ZERO,
             client: peer(client),
             upstream: peer(upstream),

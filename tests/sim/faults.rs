@@ -19,6 +19,7 @@ pub(crate) enum Call {
     SpliceOut,
     Pipe,
     RetransmissionTimeout,
+    Listen,
 }
 
 impl Call {
@@ -98,6 +99,16 @@ impl Call {
             }
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
             Self::RetransmissionTimeout => &[Errno::OPNOTSUPP, Errno::INVAL, Errno::NOBUFS],
+            Self::Listen => &[
+                Errno::ADDRINUSE,
+                Errno::ACCESS,
+                Errno::ADDRNOTAVAIL,
+                Errno::MFILE,
+                Errno::NFILE,
+                Errno::NOBUFS,
+                Errno::NOMEM,
+                Errno::NOSPC,
+            ],
         }
     }
 
@@ -117,7 +128,8 @@ impl Call {
             | Self::SpliceIn
             | Self::SpliceOut
             | Self::Pipe
-            | Self::RetransmissionTimeout => &[],
+            | Self::RetransmissionTimeout
+            | Self::Listen => &[],
         }
     }
 
@@ -136,7 +148,7 @@ pub(crate) const fn kills(error: Errno) -> bool {
 }
 
 /// Of 65,536 calls of a kind, so many fail, each with one of its errors.
-pub(crate) type Odds = [u16; 14];
+pub(crate) type Odds = [u16; 15];
 
 /// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,5 +160,5 @@ pub(crate) enum Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self::Drawn([0; 14]);
+    pub(crate) const NONE: Self = Self::Drawn([0; 15]);
 }

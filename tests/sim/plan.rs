@@ -15,6 +15,25 @@ pub(crate) fn upstream(number: u8) -> SocketAddr {
     ([10, 9, 9, number], 80).into()
 }
 
+/// The address of a listener.
+pub(crate) fn place(number: usize) -> SocketAddr {
+    ([10, 0, 0, 1 + u8::try_from(number).unwrap()], 80).into()
+}
+
+/// Which listener's address this is.
+pub(crate) fn place_of(address: SocketAddr) -> Option<usize> {
+    (0..=usize::from(u8::MAX - 1)).find(|number| place(*number) == address)
+}
+
+/// Other routes from then on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reload {
+    pub(crate) at: Duration,
+    pub(crate) config: Config,
+    /// Something is out of its range.
+    pub(crate) is_bad: bool,
+}
+
 /// What one run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -22,6 +41,9 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) laws: Laws,
     pub(crate) config: Config,
+    pub(crate) reloads: Vec<Reload>,
+    /// A place where somebody else listens.
+    pub(crate) taken: Option<usize>,
     /// The most sessions at a time.
     pub(crate) limit: usize,
     /// The most pipes at a time.
@@ -42,6 +64,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Do log lines name the route they are about? That is decided at start.
+    pub(crate) fn names_routes(&self) -> bool {
+        self.config.name_routes || self.config.routes.len() > 1
+    }
+
     /// Nobody comes, nothing goes wrong: for scripts that do everything themselves.
     pub(crate) fn empty() -> Self {
         let laws = Laws {
@@ -61,7 +88,9 @@ impl Plan {
         Self {
             seed: 0,
             laws,
-            config: Config::new(([10, 0, 0, 1], 80).into(), [upstream(1)]),
+            config: Config::new(place(0), [upstream(1)]),
+            reloads: Vec::new(),
+            taken: None,
             limit: 8,
             pipes: 4,
             sessions: Vec::new(),
@@ -79,8 +108,8 @@ impl Plan {
 /// One client and its upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionPlan {
-    /// The route of the listener that the client connects to.
-    pub(crate) route: usize,
+    /// The place that the client connects to: the number of the route that leads from there at start, if one does.
+    pub(crate) place: usize,
     /// When the client connects.
     pub(crate) start: Duration,
     pub(crate) client: PeerPlan,

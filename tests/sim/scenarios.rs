@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::Splice;
+use tproxy::{Config, Route, Splice};
 
-use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, SessionPlan, upstream};
+use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, Reload, SessionPlan, place, upstream};
 
 use Act::{AwaitBytes, AwaitEnd, Close, Fin, Pause, Reset, Send, Urgent, Vanish};
 
@@ -28,7 +28,7 @@ pub(crate) fn quiet() -> Plan {
 /// One session, kind peers, wide queues.
 fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
     let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
+    let session = SessionPlan { place: 0, start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
     Plan { sessions: vec![session], ..quiet() }
 }
 
@@ -57,6 +57,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     all.extend(queues());
     all.extend(connects());
     all.extend(clocks());
+    all.extend(reloads());
     let minimum = all.iter().map(|(name, plan)| {
         let mut plan = plan.clone();
         (plan.laws.linux, plan.laws.short) = (false, 128);
@@ -211,4 +212,73 @@ fn clocks() -> Vec<Scenario> {
         ),
         ("asked to stop before anyone came", stop(echo(), vec![Duration::ZERO])),
     ]
+}
+
+/// Other routes.
+fn reloads() -> Vec<Scenario> {
+    let slow = || plan(vec![Send(9), Pause(30 * MS), Fin], vec![AwaitEnd, Send(30), Fin]);
+    // Four clients at two places. They are served one by one, so some wait when the reload comes.
+    let crowd = || {
+        let mut plan = twice(twice(slow()));
+        (plan.limit, plan.taken) = (1, Some(9));
+        plan.config.routes.push(route(1, 2));
+        for (number, session) in (0..).zip(&mut plan.sessions) {
+            session.place = number % 2;
+        }
+        plan
+    };
+    let reload = |mut plan: Plan, change: &dyn Fn(&mut Config)| {
+        let mut config = plan.config.clone();
+        change(&mut config);
+        plan.reloads.push(Reload { at: 10 * MS, config, is_bad: false });
+        plan
+    };
+    vec![
+        ("a reload of the same", reload(crowd(), &|_| {})),
+        ("two routes more", reload(crowd(), &|config| config.routes.extend([route(2, 3), route(3, 1)]))),
+        ("a route less, and clients wait there", reload(crowd(), &|config| config.routes.truncate(1))),
+        ("another listener for a route", reload(crowd(), &|config| config.routes[1] = route(2, 2))),
+        ("other settings", reload(crowd(), &|config| config.routes[0].idle_timeout = Some(20 * MS))),
+        ("two routes swap their listeners", {
+            let swap = |config: &mut Config| {
+                let from = config.routes[0].from.clone();
+                config.routes[0].from = std::mem::replace(&mut config.routes[1].from, from);
+            };
+            reload(crowd(), &swap)
+        }),
+        ("of two new listeners, one cannot be bound", {
+            reload(crowd(), &|config| config.routes = vec![route(0, 1), route(2, 1), route(9, 2)])
+        }),
+        ("a removed listener comes back while it serves the rest", {
+            let mut plan = crowd();
+            let both = plan.config.clone();
+            plan = reload(plan, &|config| config.routes.truncate(1));
+            plan.reloads.push(Reload { at: 12 * MS, config: both, is_bad: false });
+            plan
+        }),
+        (
+            "a stop behind a reload",
+            with(reload(crowd(), &|config| config.routes[1] = route(2, 2)), |plan| {
+                plan.stops = vec![11 * MS];
+            }),
+        ),
+        (
+            "a reload behind a stop",
+            with(reload(crowd(), &|config| config.routes.truncate(1)), |plan| {
+                plan.stops = vec![10 * MS];
+            }),
+        ),
+        (
+            "one session at a time for a route",
+            with(crowd(), |plan| {
+                (plan.limit, plan.config.routes[0].max_sessions) = (8, Some(1));
+            }),
+        ),
+    ]
+}
+
+fn route(at: usize, to: u8) -> Route {
+    let mut route = Route::new(place(at), [upstream(to)]);
+    (route.connect_timeout, route.half_close_timeout) = (AGES, None);
+    route
 }

@@ -16,18 +16,12 @@ use tproxy::net::{Address, Client, ListenOptions, Message, NameId, Net, Ready, S
 use crate::conn::{Life, Who};
 use crate::faults::Call;
 use crate::kernel::ConnId;
+use crate::listening::SimListener;
 use crate::world::World;
 
 /// The kernel as the relay sees it. `LINUX` says whether a short count proves a socket dry.
 #[derive(Debug)]
 pub(crate) struct SimNet<const LINUX: bool>(pub(crate) Rc<RefCell<World>>);
-
-/// A listening socket.
-#[derive(Debug)]
-pub(crate) struct SimListener {
-    world: Rc<RefCell<World>>,
-    index: usize,
-}
 
 /// A connected socket. Dropping it resets.
 #[derive(Debug)]
@@ -81,14 +75,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
     }
 
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(SimListener, Address)> {
-        let mut world = self.0.borrow_mut();
-        let index = world.kernel.listeners.len();
-        assert_eq!(token, Token::listener(u16::try_from(index).unwrap()), "listeners have the numbers of their routes");
-        assert_eq!(*at, world.plan.config.routes[index].from, "it listens where it is told to");
-        world.kernel.listen(how.backlog.into());
-        world.shadow.doors[index].backlog = how.backlog.into();
-        drop(world);
-        Ok((SimListener { world: Rc::clone(&self.0), index }, at.clone()))
+        Ok((SimListener::bind(&self.0, at, how, token)?, at.clone()))
     }
 
     fn unlisten(&mut self, listener: SimListener) {
@@ -384,18 +371,5 @@ impl Drop for SimPipe {
         world.note(Call::Pipe, usize::MAX, || format!("a pipe goes, with {held} bytes in it"));
         world.kernel.open -= 2;
         world.kernel.pipes -= 1;
-    }
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let mut world = self.world.borrow_mut();
-        world.note(Call::Wait, usize::MAX, || format!("listener {} goes", self.index));
-        world.check_door(self.index);
-        world.kernel.stop_listening(self.index);
-        world.settle();
     }
 }

@@ -67,6 +67,12 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.stops.clear());
     add(&|plan| plan.stop_calls.clear());
     add(&|plan| plan.stop_now = None);
+    add(&|plan| plan.reloads.clear());
+    for i in 0..plan.reloads.len() {
+        add(&|plan| {
+            plan.reloads.remove(i);
+        });
+    }
     for i in 0..plan.stops.len() {
         add(&|plan| {
             plan.stops.remove(i);
@@ -84,7 +90,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     ] {
         add(&|plan| quiet(&mut plan.noise));
     }
-    for i in 0..13 {
+    for i in 0..15 {
         add(&|plan| {
             if let Faults::Drawn(odds) = &mut plan.faults {
                 odds[i] = 0;
@@ -100,7 +106,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| (plan.pipes, plan.laws.pipe_size) = (32, 1 << 16));
     add(&|plan| {
         plan.config.routes.truncate(1);
-        plan.sessions.iter_mut().for_each(|session| session.route = 0);
+        plan.sessions.iter_mut().for_each(|session| session.place = 0);
     });
     add(&|plan| plan.config.routes.iter_mut().for_each(|route| route.to.truncate(1)));
     add(&|plan| {

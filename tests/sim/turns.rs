@@ -73,6 +73,7 @@ impl World {
     /// A turn is over: the tables are as small as they should be, nobody starves, nothing spins, and what was logged
     /// is true.
     pub(crate) fn end_turn(&mut self, gauges: Gauges, lines: &[String]) {
+        self.shadow.settle_reload();
         for line in lines {
             match records::parse(line) {
                 Some(record) => self.check_record(&record),
@@ -93,6 +94,9 @@ impl World {
         self.check_tables(gauges);
         self.check_descriptors();
         self.check_doors();
+        self.check_closing();
+        self.check_reload(lines);
+        self.check_routes(gauges);
         self.check_pipes();
         // A first slice is one buffer, or a pipe of four; an event and an alarm may each bring one. One flow gets more.
         let first = 2 * (4 * self.plan.config.buffer_size as u64 + self.plan.config.buffer_size as u64);
@@ -120,13 +124,6 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
-        // A listener closes when its queue was found empty, after a whole backlog, or when everything is given up.
-        let given_up = self.shadow.is_given_up(self.shadow.now);
-        let mut doors = self.kernel.listeners.iter().zip(&self.shadow.doors).filter(|(listener, _)| listener.open);
-        let stays = doors.any(|(_, door)| given_up || !door.announced || door.is_used_up());
-        if self.shadow.stop_turn.is_some() && stays {
-            self.violation("draining, and still listening");
-        }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
             self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
         }
@@ -136,15 +133,20 @@ impl World {
     /// begins.
     fn check_line(&mut self, line: &str) {
         self.trace.note(self.kernel.now, || format!("log: {line}"));
-        let line =
-            line.split_once(": ").filter(|(about, _)| about.starts_with("route=")).map_or(line, |(_, rest)| rest);
-        if line.starts_with("at the limit") && !std::mem::take(&mut self.shadow.full_news) {
+        let (about, line) = match line.strip_prefix("route=").and_then(|line| line.split_once(": ")) {
+            Some((name, line)) => (Some(name), line),
+            None => (None, line),
+        };
+        if line.starts_with("at the limit") && !self.is_limit_news(about) {
             self.violation(format!("that is no news: {line}"));
         }
         if line.starts_with("connect: ") && line.contains("source port") {
             let begins = line.contains("is left");
             let wrong = begins == self.shadow.ports_short || (!begins && self.shadow.portless().next().is_some());
             self.shadow.ports_short = begins;
+            if begins && about.is_some() != self.plan.names_routes() {
+                self.violation(format!("its route should be named, or should not be: {line}"));
+            }
             if wrong || (begins && !self.shadow.sessions.iter().any(|it| it.lacked_port)) {
                 self.violation(format!("said twice, or not true: {line}"));
             }
@@ -229,23 +231,6 @@ impl World {
             && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.failed_at_once && simple(it));
         if stuck {
             self.violation("clients hold all descriptors, and none is left for an upstream");
-        }
-    }
-
-    /// A storm on one listener holds up no other: each is asked in its turn.
-    fn check_doors(&mut self) {
-        let shadow = &mut self.shadow;
-        let full = shadow.live.len() >= self.plan.limit || shadow.ended_this_turn > 0;
-        let hindered = shadow.hindered || full || shadow.shortage.is_some() || shadow.waits_for_descriptor();
-        for (index, door) in shadow.doors.iter_mut().enumerate() {
-            let listener = &self.kernel.listeners[index];
-            let waits = listener.open && !listener.queue.is_empty() && door.announced;
-            door.passed_over = if waits && !door.asked && !hindered { door.passed_over + 1 } else { 0 };
-        }
-        // A turn may let in one client only, and the listeners take turns.
-        let most = shadow.doors.len() + 1;
-        if let Some(index) = shadow.doors.iter().position(|door| door.passed_over >= most) {
-            self.violation(format!("clients wait at listener {index} turn after turn, and others are let in"));
         }
     }
 

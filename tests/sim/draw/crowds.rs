@@ -17,12 +17,13 @@ pub(super) fn silent(plan: &mut Plan) {
     }
     let count = rng.usize(1100..=1400);
     let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { route: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
+    let session = SessionPlan { place: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
     plan.sessions = vec![session; count];
     (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
     plan.laws.delay = (0, 1000);
     (plan.dials, plan.crash, plan.stops, plan.stop_now) = (Vec::new(), None, Vec::new(), None);
     plan.stop_calls.clear();
+    plan.reloads.clear();
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
     plan.config.routes[0].idle_timeout = Some(Duration::from_millis(rng.u64(1000..=4000)));
     plan.config.routes[0].connect_timeout = Duration::from_secs(5);
@@ -38,9 +39,9 @@ pub(super) fn queued(plan: &mut Plan) {
     let backlog = usize::from(LISTEN_BACKLOG);
     let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
     let (client, upstream) = (peer(vec![Act::Reset]), peer(vec![Act::Fin]));
-    let route = rng.usize(..plan.config.routes.len());
+    let place = rng.usize(..plan.config.routes.len());
     let come = |at: u64| SessionPlan {
-        route,
+        place,
         start: Duration::from_nanos(at),
         client: client.clone(),
         upstream: upstream.clone(),
@@ -49,6 +50,8 @@ pub(super) fn queued(plan: &mut Plan) {
     (plan.limit, plan.laws.backlog, plan.laws.descriptors, plan.laws.ports) = (64, backlog, 1024, usize::MAX);
     plan.laws.delay = (0, 1000);
     (plan.dials, plan.crash, plan.stop_now) = (Vec::new(), None, None);
+    plan.reloads.clear();
+    plan.config.routes.iter_mut().for_each(|route| route.max_sessions = None);
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
     plan.config.drain_timeout = Some(Duration::from_secs(20)).filter(|_| rng.bool());
     let at = Duration::from_nanos(rng.u64(..5_000));

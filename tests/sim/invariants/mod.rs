@@ -5,6 +5,7 @@
 
 mod asks;
 mod calls;
+mod doors;
 mod sleep;
 
 pub(crate) use asks::longest_pause;

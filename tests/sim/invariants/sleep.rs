@@ -68,12 +68,13 @@ impl World {
         let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
-        let open = self.kernel.listeners.iter().filter(|listener| listener.open);
-        let waiting: usize = open.map(|listener| listener.queue.len()).sum();
-        // While draining, a listener is asked until its queue is empty, and closes.
-        let open = self.kernel.is_listening() && self.shadow.stop_turn.is_some();
-        if open && !full && !patient {
-            self.violation("draining, and a listener is neither asked nor closed");
+        let due = |door: &usize| self.shadow.doors[*door].open && !self.shadow.is_full(*door);
+        let doors = (0..self.shadow.doors.len()).filter(due);
+        let waiting: usize = doors.clone().map(|door| self.kernel.listeners[door].queue.len()).sum();
+        // A listener that is to close is asked until its queue is empty, and closes.
+        let closing = doors.filter(|door| self.shadow.doors[*door].closing).count();
+        if closing > 0 && !full && !patient {
+            self.violation("a listener is to close, and is neither asked nor closed");
         }
         if waiting > 0 && !full && !patient {
             self.violation(format!("{waiting} clients wait to be accepted, and nobody will"));

@@ -20,8 +20,8 @@ pub(crate) enum Due {
     Pump { conn: ConnId, from: Who },
     /// A reset reaches this end.
     Rst { conn: ConnId, to: Who },
-    /// A client's SYN reaches this listener.
-    Syn { conn: ConnId, to: usize, tries: u32 },
+    /// A client's SYN reaches this place.
+    Syn { conn: ConnId, place: usize, tries: u32 },
     /// An upstream answered the relay's SYN, or gave no answer for long enough.
     Dialled { conn: ConnId, error: Option<Errno> },
     /// The relay's kernel gives up on a peer that fell silent.
@@ -36,6 +36,8 @@ pub(crate) enum Due {
     StopCall,
     /// Somebody asks it to stop without a drain.
     StopNow,
+    /// Somebody gives it other routes: the reload of the plan with this number.
+    Reload(usize),
 }
 
 /// Entries of one moment keep their order.
@@ -96,10 +98,10 @@ impl Kernel {
             Due::Acked { conn, to, upto, fin } => self.acknowledge(conn, to, upto, fin),
             Due::Pump { conn, from } => self.pump(conn, from),
             Due::Rst { conn, to } => self.reset(conn, to),
-            Due::Syn { conn, to, tries } => self.syn(conn, to, tries),
+            Due::Syn { conn, place, tries } => self.syn(conn, place, tries),
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
-            Due::Wake { .. } | Due::Crash | Due::Stop | Due::StopCall | Due::StopNow => {}
+            Due::Wake { .. } | Due::Crash | Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) => {}
         }
     }
 }

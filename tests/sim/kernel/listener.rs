@@ -4,14 +4,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tproxy::net::Token;
 
 use super::{ConnId, Due, Kernel};
 use crate::conn::{Life, Who};
 
-/// A listening socket. Its index is that of its token.
+/// A listening socket. Its index is never used again.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) open: bool,
+    /// Where clients find it.
+    pub(crate) place: usize,
+    pub(crate) token: Token,
     /// The most clients that it asked the kernel to queue. The laws may allow fewer.
     pub(crate) backlog: usize,
     pub(crate) queue: VecDeque<ConnId>,
@@ -34,9 +38,21 @@ impl Listener {
 }
 
 impl Kernel {
-    /// Another listener.
-    pub(crate) fn listen(&mut self, backlog: usize) {
-        self.listeners.push(Listener { open: true, backlog, queue: VecDeque::new(), edge: false, owed: true });
+    /// Another listener. Returns its index.
+    pub(crate) fn listen(&mut self, place: usize, token: Token, backlog: usize) -> usize {
+        let queue = VecDeque::new();
+        self.listeners.push(Listener { open: true, place, token, backlog, queue, edge: false, owed: true });
+        self.listeners.len() - 1
+    }
+
+    /// The index of the listener at this place.
+    pub(crate) fn listener_at(&self, place: usize) -> Option<usize> {
+        self.listeners.iter().position(|listener| listener.open && listener.place == place)
+    }
+
+    /// The clients that wait at each listener.
+    pub(crate) fn queues(&self) -> Vec<Vec<ConnId>> {
+        self.listeners.iter().map(|listener| listener.queue.iter().copied().collect()).collect()
     }
 
     /// Does any of them listen?
@@ -44,18 +60,18 @@ impl Kernel {
         self.listeners.iter().any(|listener| listener.open)
     }
 
-    pub(super) fn syn(&mut self, conn: ConnId, to: usize, tries: u32) {
+    pub(super) fn syn(&mut self, conn: ConnId, place: usize, tries: u32) {
         if self.conns[conn].peer.life != Life::Connecting {
             return;
         }
-        if !self.listeners[to].open {
+        let Some(to) = self.listener_at(place) else {
             return self.fail(conn, Who::Peer, Errno::CONNREFUSED);
-        }
+        };
         if self.listeners[to].queue.len() > self.laws.backlog.min(self.listeners[to].backlog) {
             // A full queue drops SYNs (K7), and the client tries again.
             return match tries {
                 5 => self.fail(conn, Who::Peer, Errno::TIMEDOUT),
-                _ => self.after(Duration::from_secs(1 << tries), Due::Syn { conn, to, tries: tries + 1 }),
+                _ => self.after(Duration::from_secs(1 << tries), Due::Syn { conn, place, tries: tries + 1 }),
             };
         }
         self.conns[conn].peer.life = Life::Open;

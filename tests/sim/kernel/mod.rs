@@ -102,11 +102,11 @@ impl Kernel {
 
     // ---- connections come about ----
 
-    /// A client that wants to connect to this listener of the relay.
-    pub(crate) fn dial_relay(&mut self, caps: [usize; 4], to: usize) -> ConnId {
+    /// A client that wants to connect to this place.
+    pub(crate) fn dial_relay(&mut self, caps: [usize; 4], place: usize) -> ConnId {
         let conn = self.socket(caps, Life::Connecting, Life::Gone);
         let delay = self.delay();
-        self.after(delay, Due::Syn { conn, to, tries: 0 });
+        self.after(delay, Due::Syn { conn, place, tries: 0 });
         conn
     }
 

@@ -11,8 +11,9 @@ use tproxy::net::{ListenOptions, Net, Token};
 
 use super::{QUIET, Rig};
 use crate::conn::{Life, Who};
+use crate::listening::SimListener;
 use crate::plan::{Dial, Plan};
-use crate::seam::{SimListener, SimNet, SimStream};
+use crate::seam::{SimNet, SimStream};
 use crate::trace::Trace;
 use crate::world::World;
 

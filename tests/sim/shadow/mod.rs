@@ -1,5 +1,6 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+mod doors;
 mod opening;
 mod session;
 mod words;
@@ -7,6 +8,7 @@ mod words;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use doors::{Door, Reloading};
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
 use tproxy::net::{Hints, Owner, Peer, Ready, Time};
@@ -22,28 +24,6 @@ pub(crate) const PAUSE_JITTER: f64 = 0.25;
 /// A pipe that there was not is asked for again after so long at first, doubling each time up to so long.
 const PIPE_PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PIPE_PAUSE_MOST: Duration = Duration::from_secs(60);
-
-/// What the relay was told of a listener.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Door {
-    /// An event said that clients wait, and accept has not said since that there are none.
-    pub(crate) announced: bool,
-    /// Accept was called in this turn.
-    pub(crate) asked: bool,
-    /// Turns in a row in which it could have been called and was not.
-    pub(crate) passed_over: usize,
-    /// The most clients that its queue may hold.
-    pub(crate) backlog: usize,
-    /// Clients accepted here since the first request to stop.
-    pub(crate) since_stop: usize,
-}
-
-impl Door {
-    /// After a stop request, at most one backlog's length of clients is accepted.
-    pub(crate) fn is_used_up(&self) -> bool {
-        self.since_stop >= self.backlog
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -65,8 +45,6 @@ pub(crate) struct Shadow {
     pub(crate) impatient: bool,
     /// A request to stop without a drain was delivered: everything is given up.
     pub(crate) stop_now: bool,
-    /// Clients that waited in the queue when the first was delivered.
-    pub(crate) came_before: Vec<ConnId>,
     /// Turn in which the first came.
     pub(crate) stop_turn: Option<u64>,
     pub(crate) turn: u64,
@@ -132,8 +110,13 @@ pub(crate) struct Shadow {
     pub(crate) accepts: usize,
     /// Something kept, or may have kept, the relay from accepting in this turn.
     pub(crate) hindered: bool,
-    /// What is known of each listener.
+    /// What is known of each listener, closed ones included.
     pub(crate) doors: Vec<Door>,
+    /// All routes that there ever were, and the numbers of those that are configured.
+    pub(crate) routes: Vec<Route>,
+    pub(crate) listed: Vec<usize>,
+    /// The last reload that was delivered.
+    pub(crate) reloading: Option<Reloading>,
 }
 
 impl Shadow {
@@ -151,7 +134,6 @@ impl Shadow {
             stopped_at: None,
             impatient: false,
             stop_now: false,
-            came_before: Vec::new(),
             stop_turn: None,
             turn: 0,
             progress: false,
@@ -188,7 +170,10 @@ impl Shadow {
             ready: 0,
             accepts: 0,
             hindered: false,
-            doors: vec![Door::default(); plan.config.routes.len()],
+            doors: Vec::new(),
+            routes: plan.config.routes.clone(),
+            listed: (0..plan.config.routes.len()).collect(),
+            reloading: None,
         }
     }
 
@@ -212,17 +197,15 @@ impl Shadow {
 
     /// The settings of this session.
     pub(crate) fn route(&self, it: &Session) -> &Route {
-        &self.config.routes[it.route]
+        &self.routes[it.route]
     }
 
     /// A request to stop is delivered, while these clients wait to be accepted.
-    pub(crate) fn stopped(&mut self, now: Time, signal: bool, waiting: Vec<ConnId>) {
+    pub(crate) fn stopped(&mut self, now: Time, signal: bool, queues: &[Vec<ConnId>]) {
         match self.stopped_at {
             None => {
                 (self.stopped_at, self.stop_turn) = (Some(now), Some(self.turn));
-                self.came_before = waiting;
-                // Who had connected is served, whether or not an event told of them.
-                self.doors.iter_mut().for_each(|door| door.announced = true);
+                self.close_doors(queues);
             }
             // Signals within 300 ms of the first request are that request. Control::stop() is idempotent.
             Some(first) => self.impatient |= signal && now >= first + Duration::from_millis(300),
@@ -259,8 +242,9 @@ impl Shadow {
 
     /// An event is delivered. If it tells of a FIN, what comes before that is whole, whatever the connection dies of.
     pub(crate) fn saw(&mut self, event: Ready) {
-        if let Owner::Listener(index) = event.token.owner() {
-            return self.doors[usize::from(index)].announced = true;
+        if let Owner::Listener(_) = event.token.owner() {
+            let door = self.doors.iter_mut().find(|door| door.open && door.token == event.token);
+            return door.into_iter().for_each(|door| door.announced = true);
         }
         let (token, hints, peer) = (event.token, event.hints, event.token.peer() as usize);
         let slot = self.slots.get(token.key()).copied().flatten();

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use tproxy::Route;
 use tproxy::net::{Peer, Token};
 
+use super::doors::FULL_QUIET;
 use super::{PAUSE_JITTER, Session, Shadow, connect_word};
 use crate::kernel::ConnId;
 use crate::seam::literal;
@@ -17,17 +18,17 @@ const PAUSE_MOST: Duration = Duration::from_secs(1);
 /// So many clients lost in a row are a shortage.
 const LOST_MAX: u32 = 16;
 
-/// Being full is news again when it was over for so long.
-const FULL_QUIET: Duration = Duration::from_secs(60);
-
 /// Calls of accept in one turn.
 const ACCEPTS_PER_TURN: usize = 32;
 
 impl Shadow {
     /// accept gave a client, perhaps one that had reset its connection already, or an error.
-    pub(crate) fn accepted(&mut self, route: usize, result: Result<ConnId, Errno>, is_reset: bool) {
-        self.doors[route].asked = true;
-        self.doors[route].announced &= result != Err(Errno::AGAIN);
+    pub(crate) fn accepted(&mut self, door: usize, result: Result<ConnId, Errno>, is_reset: bool) {
+        self.doors[door].asked = true;
+        self.doors[door].announced &= result != Err(Errno::AGAIN);
+        if self.is_full(door) {
+            self.violation(format!("listener {door} is asked for clients, and its route has all its sessions"));
+        }
         // At the drain deadline too, but I/O goes before timers.
         let no_time = self.stopped_at.is_some() && self.config.drain_timeout == Some(Duration::ZERO);
         if self.stop_now || self.impatient || no_time {
@@ -62,13 +63,11 @@ impl Shadow {
                 self.violation(format!("a client is let in while session {session} waits for a descriptor"));
             }
         }
-        if self.stopped_at.is_some() && result.is_ok() {
-            if self.doors[route].is_used_up() {
-                self.violation(format!(
-                    "more than a whole backlog is let in at listener {route} after the stop request"
-                ));
+        if self.doors[door].closing && result.is_ok() {
+            if self.doors[door].is_used_up() {
+                self.violation(format!("more than a whole backlog is let in at listener {door}, which is to close"));
             }
-            self.doors[route].since_stop += 1;
+            self.doors[door].since_closing += 1;
         }
         match result {
             Ok(conn) => {
@@ -78,13 +77,17 @@ impl Shadow {
                 if self.live.len() >= self.limit && !std::mem::replace(&mut self.full, true) {
                     self.full_news = self.full_until.is_none_or(|until| self.now >= until + FULL_QUIET);
                 }
-                self.sessions.push(Session::new(conn, route, self.now, self.turn, is_reset));
+                let route = self.doors[door].route.unwrap();
+                self.sessions.push(Session::new(conn, (door, route), self.now, self.turn, is_reset));
+                self.doors[door].sessions += 1;
+                self.note_full(door);
             }
             // "In a row" is without an empty queue between.
             Err(Errno::AGAIN) => {
                 self.lost = 0;
                 // There is room, or nobody would have asked; and now it is known that no client waits.
-                if self.doors.iter().all(|door| !door.announced) && std::mem::take(&mut self.full) {
+                self.note_empty(door);
+                if !(0..self.doors.len()).any(|door| self.is_due(door)) && std::mem::take(&mut self.full) {
                     self.full_until = Some(self.now);
                 }
             }

@@ -108,7 +108,8 @@ impl Questions {
 pub(crate) struct Session {
     /// Its place in the plan.
     pub(crate) plan: usize,
-    /// The route of the listener it came to.
+    /// The listener it came to, and the number of that listener's route then.
+    pub(crate) door: usize,
     pub(crate) route: usize,
     pub(crate) client: ConnId,
     /// The connection under way, or the one that stands.
@@ -208,9 +209,16 @@ pub(crate) struct Session {
 
 impl Session {
     /// A client was accepted.
-    pub(crate) fn new(client: ConnId, route: usize, now: Time, accepted: u64, came_reset: bool) -> Self {
+    pub(crate) fn new(
+        client: ConnId,
+        (door, route): (usize, usize),
+        now: Time,
+        accepted: u64,
+        came_reset: bool,
+    ) -> Self {
         Self {
             plan: client,
+            door,
             route,
             client,
             upstream: None,

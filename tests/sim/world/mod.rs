@@ -5,14 +5,14 @@
 
 mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Time, Token};
+use tproxy::net::{Pending, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::faults::{Call, Faults, kills};
@@ -49,6 +49,10 @@ pub(crate) struct World {
     pub(crate) stop_pending: bool,
     pub(crate) stop_call_pending: bool,
     pub(crate) stop_now_pending: bool,
+    /// Reloads that were asked for.
+    pub(crate) reloads_pending: VecDeque<usize>,
+    /// Where the answer to the last one arrives.
+    pub(crate) answer: Option<Pending>,
     /// Nothing will happen by itself any more.
     pub(crate) at_rest: bool,
     quiet_alarms: u32,
@@ -68,7 +72,7 @@ impl World {
         let mut owners = Vec::new();
         for (i, session) in plan.sessions.iter().enumerate() {
             kernel.now = Time::START + session.start;
-            let conn = kernel.dial_relay(session.client.caps, session.route);
+            let conn = kernel.dial_relay(session.client.caps, session.place);
             peers.push(Peer::new(plan.seed, i, true, conn, session.client.clone()));
             owners.push(Some(i));
         }
@@ -84,6 +88,9 @@ impl World {
         }
         if let Some(at) = plan.stop_now {
             kernel.at(Time::START + at, Due::StopNow);
+        }
+        for (number, reload) in plan.reloads.iter().enumerate() {
+            kernel.at(Time::START + reload.at, Due::Reload(number));
         }
         let shadow = Shadow::new(&plan);
         Self {
@@ -102,6 +109,8 @@ impl World {
             stop_pending: false,
             stop_call_pending: false,
             stop_now_pending: false,
+            reloads_pending: VecDeque::new(),
+            answer: None,
             at_rest: false,
             quiet_alarms: 0,
             stale: Vec::new(),
@@ -146,6 +155,10 @@ impl World {
             Due::StopNow => {
                 self.trace.note(self.kernel.now, || "a stop without a drain is asked for".to_owned());
                 self.stop_now_pending = true;
+            }
+            Due::Reload(number) => {
+                self.trace.note(self.kernel.now, || format!("reload {number} is asked for"));
+                self.reloads_pending.push_back(number);
             }
             _ => {
                 self.trace.note(self.kernel.now, || format!("  {due:?}"));
@@ -202,6 +215,9 @@ impl World {
 
     /// A call begins. Does it fail, and how?
     pub(crate) fn enter(&mut self, call: Call) -> Option<Errno> {
+        if call != Call::Listen {
+            self.shadow.settle_reload();
+        }
         let number = self.calls;
         self.calls += 1;
         self.calls_this_turn += 1;

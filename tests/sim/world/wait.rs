@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::{Hints, Message, Ready, Sleep, Time, Token};
+use tproxy::net::{Hints, Message, Ready, Reply, Sleep, Time};
 
 use super::World;
 use crate::faults::Call;
@@ -77,10 +77,11 @@ impl World {
         let stop = std::mem::take(&mut self.stop_pending);
         let stop_call = std::mem::take(&mut self.stop_call_pending);
         let stop_now = std::mem::take(&mut self.stop_now_pending);
+        let reload = self.reloads_pending.pop_front();
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        self.shadow.called = (asleep && !alarm && !stop && !stop_call && !stop_now).then(Vec::new);
+        self.shadow.called = (asleep && !alarm && !stop && !stop_call && !stop_now && reload.is_none()).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
         }
@@ -89,17 +90,17 @@ impl World {
         self.trace.mix(&[
             now.as_nanos(),
             ready.len() as u64,
-            u64::from(stop) | u64::from(stop_now) << 1 | u64::from(stop_call) << 2,
+            u64::from(stop) | u64::from(stop_now) << 1 | u64::from(stop_call) << 2 | u64::from(reload.is_some()) << 3,
         ]);
         self.trace.note(now, || {
             let events: Vec<_> = ready.iter().map(|one| format!("{:?} {:?}", one.token, one.hints)).collect();
             format!("-- wait({}) -> {}{}", until_text(until), events.join(", "), if stop { " STOP" } else { "" })
                 + if stop_call { " DRAIN" } else { "" }
                 + if stop_now { " NOW" } else { "" }
+                + if reload.is_some() { " RELOAD" } else { "" }
         });
         if stop || stop_call {
-            let waiting = self.kernel.listeners.iter().flat_map(|listener| &listener.queue);
-            self.shadow.stopped(now, stop, waiting.copied().collect());
+            self.shadow.stopped(now, stop, &self.kernel.queues());
         }
         if stop_call {
             messages.push(Message::Stop);
@@ -111,12 +112,22 @@ impl World {
             self.shadow.stopped_now();
             messages.push(Message::StopNow);
         }
+        if let Some(number) = reload {
+            let reload = self.plan.reloads[number].clone();
+            let (reply, answer) = Reply::new();
+            // The buffers of a simulation are smaller than a configuration may say.
+            let mut config = reload.config.clone();
+            (config.buffer_size, config.splice) = (64 << 10, self.plan.config.splice);
+            messages.push(Message::Reload(Box::new(config), reply));
+            self.answer = Some(answer);
+            self.shadow.reload(reload, self.kernel.queues());
+        }
         Ok(now)
     }
 
-    /// Is there a request to stop that was not delivered?
+    /// Is there a request that was not delivered?
     fn is_asked(&self) -> bool {
-        self.stop_pending || self.stop_call_pending || self.stop_now_pending
+        self.stop_pending || self.stop_call_pending || self.stop_now_pending || !self.reloads_pending.is_empty()
     }
 
     /// How much too late a wait ends.
@@ -163,9 +174,10 @@ impl World {
 
     fn add_spurious(&mut self, ready: &mut Vec<Ready>) -> bool {
         if self.rng.u8(..8) == 0 {
-            let listeners = self.plan.config.routes.len();
+            // Also one that is closed: an event may come too late.
+            let listeners = self.kernel.listeners.len();
             let index = if listeners > 1 { self.rng.usize(..listeners) } else { 0 };
-            ready.push(Ready { token: Token::listener(u16::try_from(index).unwrap()), hints: Hints::READABLE });
+            ready.push(Ready { token: self.kernel.listeners[index].token, hints: Hints::READABLE });
             return true;
         }
         let watched = self.kernel.conns.iter().filter_map(|conn| conn.watch.token);
