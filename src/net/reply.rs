@@ -1,6 +1,7 @@
 //! What the loop answers to a reload, and how the answer gets back.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::error::Error;
@@ -21,11 +22,13 @@ pub struct Reloaded {
     pub sessions: usize,
     /// Settings that differ and stay as they are until a restart, by the names of their options.
     pub needs_restart: Vec<&'static str>,
+    /// The addresses it listens on now, one for each route.
+    pub local_addrs: Vec<SocketAddr>,
 }
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kept, changed, added, removed, sessions, needs_restart } = self;
+        let Self { kept, changed, added, removed, sessions, needs_restart, local_addrs: _ } = self;
         let routes = if *kept == 1 { "route" } else { "routes" };
         write!(f, "reloaded: {kept} {routes} kept, ")?;
         if *changed > 0 {

@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind};
 
 use log::{info, warn};
 
+use super::listeners::Listening;
 use super::{Net, Reactor};
 use crate::config::{Config, Host, Route};
 use crate::error::Error;
@@ -99,7 +100,9 @@ impl<N: Net> Reactor<N> {
 
     /// Carries the plan out. Nothing can fail any more. Returns the listeners of routes that are new or have changed, too.
     pub(super) fn commit(&mut self, plan: Plan) -> (Reloaded, Vec<u16>) {
-        let (mut done, mut told) = (Reloaded::default(), Vec::new());
+        let listening = plan.routes.iter().filter_map(|wanted| self.listeners.get(wanted.listener));
+        let local_addrs = listening.map(|Listening { bound: Address::Inet(bound), .. }| *bound).collect();
+        let (mut done, mut told) = (Reloaded { local_addrs, ..Reloaded::default() }, Vec::new());
         let mut replaced = Vec::new();
         for Wanted { settings, listener, is_new } in plan.routes {
             let limit = settings.max_sessions;

@@ -14,6 +14,7 @@ mod integrity;
 mod kernel;
 mod neighbours;
 mod options;
+mod reload;
 mod support;
 mod switching;
 mod waiting;

@@ -58,8 +58,13 @@ pub(crate) fn config(splice: Splice, to: impl IntoIterator<Item = SocketAddr>) -
 /// Binds a relay, lets `before` happen while nobody serves, and runs it.
 pub(crate) fn start_after(config: Config, before: impl FnOnce(SocketAddr)) -> Running {
     let relay = Relay::bind(config).unwrap();
+    before(relay.local_addr());
+    start_relay(relay)
+}
+
+/// Runs a relay that is bound.
+pub(crate) fn start_relay(relay: Relay) -> Running {
     let (address, control) = (relay.local_addr(), relay.control());
-    before(address);
     let (tell, totals) = sync_channel(1);
     let thread = thread::spawn(move || tell.send(relay.run().unwrap()).unwrap());
     Running { address, control, totals, thread: Some(thread) }

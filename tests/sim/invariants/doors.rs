@@ -102,6 +102,9 @@ impl World {
                 if counts != reload.counts {
                     wrong.push(format!("kept, changed, added, removed, sessions should be {:?}", reload.counts));
                 }
+                if reloaded.local_addrs != reload.addresses() {
+                    wrong.push("these are not the addresses of its routes".to_owned());
+                }
                 if reloaded.needs_restart != reload.restart {
                     wrong.push(format!("{:?} should need a restart", reload.restart));
                 }

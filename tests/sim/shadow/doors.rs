@@ -3,6 +3,7 @@
 //! A listener is matched by its address, here its place. What a reload does is known only when it has bound what is new,
 //! so it is carried out in the model at the first call behind that.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -82,6 +83,13 @@ pub(crate) struct Reloading {
     pub(crate) restart: Vec<&'static str>,
     /// Places of the routes that are new or have changed.
     pub(crate) told: Vec<usize>,
+}
+
+impl Reloading {
+    /// Where its routes listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.plan.config.routes.iter().map(|route| inet(&route.from)).collect()
+    }
 }
 
 impl Shadow {
