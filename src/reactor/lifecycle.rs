@@ -57,6 +57,7 @@ impl<N: Net> Reactor<N> {
             // No event may have told of them yet.
             self.listeners.accept_the_rest(LISTEN_BACKLOG);
         }
+        self.wake_all_named();
     }
 
     /// A stop signal: terminals and supervisors often send two.

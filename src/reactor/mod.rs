@@ -16,6 +16,8 @@
 //! | the limit of sessions is met | `admission.rs` |
 //! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
+//! | which address is next, and which is down | `upstreams/choose.rs`, `upstreams/health.rs` |
+//! | a name is looked up | `lookups.rs`, `upstreams/names.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
 //! | a stop request, the drain deadline | `lifecycle.rs` |
@@ -34,6 +36,7 @@ mod gate;
 mod keepalive;
 mod lifecycle;
 mod listeners;
+mod lookups;
 mod pipes;
 mod ports;
 mod record;
@@ -70,7 +73,7 @@ use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
 pub use totals::Totals;
-use upstreams::Endpoints;
+use upstreams::Upstreams;
 use waiters::{Waiters, Want};
 
 /// The most a flow of the backlog may read before new work is looked for: this, or one buffer if that is more, or one
@@ -88,7 +91,8 @@ const ALARMS_PER_TURN: usize = 1024;
 pub struct Reactor<N: Net> {
     net: N,
     routes: Routes,
-    endpoints: Endpoints,
+    upstreams: Upstreams,
+    resolve_ttl: Duration,
     lifecycle: Lifecycle,
     drain_timeout: Option<Duration>,
     listeners: Listeners<N::Listener>,
@@ -128,6 +132,10 @@ pub struct Gauges {
     pub backlog: usize,
     /// Sessions that have an endpoint.
     pub with_endpoint: usize,
+    /// Entries in the table of endpoints.
+    pub endpoints: usize,
+    /// Entries in the table of names.
+    pub names: usize,
 }
 
 impl<N: Net> Reactor<N> {
@@ -136,7 +144,7 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// [`Error::Listen`] when an address cannot be listened on, [`Error::Loop`] when an upstream is the relay itself.
     pub fn bind(mut net: N, config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
-        let Config { routes, drain_timeout, buffer_size, splice, name_routes: _, resolve_ttl: _, max_sessions: _ } =
+        let Config { routes, drain_timeout, buffer_size, splice, name_routes: _, resolve_ttl, max_sessions: _ } =
             config;
         let mut listeners = Vec::new();
         for (route, index) in routes.iter().zip(0..) {
@@ -154,11 +162,13 @@ impl<N: Net> Reactor<N> {
             Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
             Splice::Off => Splicing::OFF,
         };
-        let mut endpoints = Endpoints::default();
-        Ok(Self {
+        let (mut upstreams, mut names) = (Upstreams::default(), Vec::new());
+        let routes = Routes::new(routes, &mut upstreams, &mut names);
+        let mut reactor = Self {
             net,
-            routes: Routes::new(routes, &mut endpoints),
-            endpoints,
+            routes,
+            upstreams,
+            resolve_ttl,
             lifecycle: Lifecycle::Serving,
             drain_timeout,
             listeners: Listeners::new(listeners),
@@ -177,7 +187,10 @@ impl<N: Net> Reactor<N> {
             rng,
             now: Time::START,
             totals: Totals::default(),
-        })
+        };
+        // At once: a name that does not exist is told at start, and the first session does not wait.
+        names.into_iter().for_each(|name| reactor.ask(name));
+        Ok(reactor)
     }
 
     /// The addresses it listens on, in the order of the routes. A drain closes one after the other.
@@ -200,7 +213,7 @@ impl<N: Net> Reactor<N> {
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<bool, Error> {
         self.wait()?;
-        self.mark();
+        self.mark()?;
         self.work()?;
         self.expire();
         self.reap();
@@ -222,7 +235,9 @@ impl<N: Net> Reactor<N> {
             alarms: self.alarms.len(),
             ready: self.table.ready(),
             backlog: self.table.backlog(),
-            with_endpoint: self.endpoints.sessions(),
+            with_endpoint: self.upstreams.endpoints.sessions(),
+            endpoints: self.upstreams.endpoints.len(),
+            names: self.upstreams.names.len(),
         }
     }
 
@@ -244,7 +259,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sets the remembered readiness of the sessions that the events are for, and obeys the messages.
-    fn mark(&mut self) {
+    fn mark(&mut self) -> Result<(), Error> {
         for index in 0..self.events.len() {
             let Ready { token, hints } = self.events[index];
             match token.owner() {
@@ -262,9 +277,10 @@ impl<N: Net> Reactor<N> {
                 Message::Stop => self.stop(),
                 Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
-                Message::Resolved { name, answer } => todo!("{name:?} {answer:?}"),
+                Message::Resolved { name, answer } => self.resolved(name, answer)?,
             }
         }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -322,10 +338,10 @@ impl<N: Net> Reactor<N> {
             let session = self.table.remove_ended(key);
             let route = session.route();
             let endpoint = session.endpoint();
-            let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
+            let upstream = endpoint.map(|id| self.upstreams.address(id).clone());
             let record = session.close(upstream, self.now, &mut self.pool);
             if let Some(id) = endpoint {
-                self.endpoints.release(id);
+                self.upstreams.endpoints.release(id);
             }
             self.totals.add(&record);
             info!("{record}");

@@ -1,7 +1,8 @@
-//! The routes in use: their settings, and the endpoints of their upstreams.
+//! The routes in use: their settings and their upstreams.
 
-use super::upstreams::{EndpointId, Endpoints};
-use crate::config::{Host, Route};
+use super::upstreams::{Upstream, Upstreams};
+use crate::config::Route;
+use crate::net::NameId;
 
 /// The routes, by the number that their sessions remember.
 #[derive(Debug)]
@@ -11,23 +12,15 @@ pub(super) struct Routes(Vec<ActiveRoute>);
 #[derive(Debug)]
 pub(super) struct ActiveRoute {
     pub(super) settings: Route,
-    /// In the order in which they are tried.
-    pub(super) endpoints: Box<[EndpointId]>,
+    pub(super) upstream: Upstream,
 }
 
 impl Routes {
-    /// These routes, their addresses listed as endpoints.
-    pub(super) fn new(routes: Vec<Route>, endpoints: &mut Endpoints) -> Self {
+    /// These routes, their upstreams listed. Names that are new are added to `names`.
+    pub(super) fn new(routes: Vec<Route>, upstreams: &mut Upstreams, names: &mut Vec<NameId>) -> Self {
         let active = |settings: Route| {
-            let endpoints = settings
-                .to
-                .iter()
-                .map(|host| match host {
-                    Host::Address(address) => endpoints.list(address),
-                    Host::Name { .. } => todo!(),
-                })
-                .collect();
-            ActiveRoute { settings, endpoints }
+            let upstream = upstreams.list(&settings.to, names);
+            ActiveRoute { settings, upstream }
         };
         Self(routes.into_iter().map(active).collect())
     }
@@ -35,5 +28,15 @@ impl Routes {
     /// The route with this number.
     pub(super) fn get(&self, route: u16) -> &ActiveRoute {
         &self.0[usize::from(route)]
+    }
+
+    /// The route with this number.
+    pub(super) fn get_mut(&mut self, route: u16) -> &mut ActiveRoute {
+        &mut self.0[usize::from(route)]
+    }
+
+    /// All routes.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ActiveRoute> {
+        self.0.iter_mut()
     }
 }

@@ -80,7 +80,8 @@ impl World {
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        self.shadow.called = (asleep && !alarm && !stop && !stop_call && !stop_now).then(Vec::new);
+        self.shadow.called =
+            (asleep && !alarm && !stop && !stop_call && !stop_now && self.answers.is_empty()).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
         }
@@ -97,6 +98,10 @@ impl World {
                 + if stop_call { " DRAIN" } else { "" }
                 + if stop_now { " NOW" } else { "" }
         });
+        for (name, answer) in self.take_answers() {
+            self.shadow.answered(name, &answer);
+            messages.push(Message::Resolved { name, answer });
+        }
         if stop || stop_call {
             let waiting = self.kernel.listeners.iter().flat_map(|listener| &listener.queue);
             self.shadow.stopped(now, stop, waiting.copied().collect());
@@ -114,9 +119,9 @@ impl World {
         Ok(now)
     }
 
-    /// Is there a request to stop that was not delivered?
+    /// Is there a message that was not delivered?
     fn is_asked(&self) -> bool {
-        self.stop_pending || self.stop_call_pending || self.stop_now_pending
+        self.stop_pending || self.stop_call_pending || self.stop_now_pending || !self.answers.is_empty()
     }
 
     /// How much too late a wait ends.
