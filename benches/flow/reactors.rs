@@ -183,8 +183,10 @@ impl Net for FakeNet {
         Ok((self.0.next(Peer::Client)?, address(3).into()))
     }
 
-    fn connect(&mut self, _: &Address) -> io::Result<Socket> {
-        self.0.next(Peer::Upstream)
+    fn connect(&mut self, _: &Address, token: Token) -> io::Result<Socket> {
+        let mut stream = self.0.next(Peer::Upstream)?;
+        self.register(&mut stream, token)?;
+        Ok(stream)
     }
 
     fn connected(&mut self, _: &mut Socket) -> io::Result<bool> {

@@ -55,8 +55,9 @@ pub trait Net {
     /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).
     fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;
 
-    /// Begins to connect, options set first. A connection under way is Ok.
-    fn connect(&mut self, to: &Address) -> io::Result<Self::Stream>;
+    /// Begins to connect, options set first, and asks for every event of the stream under this token, as
+    /// [`register`](Self::register) does. A connection under way is Ok.
+    fn connect(&mut self, to: &Address, token: Token) -> io::Result<Self::Stream>;
 
     /// Is the connection established? Ok(false) means that it is still under way. A socket connected to itself (K14) is
     /// ConnectionRefused. ConnectionReset and BrokenPipe mean that it was established and is gone again: what the peer

@@ -43,6 +43,8 @@ pub enum Cause {
     NoResources,
     /// No source port to the upstream was left.
     NoPorts,
+    /// The upstream's name could not be looked up, or has no address.
+    Unresolved,
     /// Nothing explains the end. That is a fault of the relay, and no session of the simulation may end like this.
     Unknown,
 }
@@ -68,6 +70,7 @@ impl Cause {
             Self::Drain => "drain",
             Self::NoResources => "no-resources",
             Self::NoPorts => "no-ports",
+            Self::Unresolved => "unresolved",
             Self::Unknown => "unknown",
         }
     }

@@ -56,6 +56,7 @@ impl<N: Net> Reactor<N> {
         } else {
             self.listeners.accept_the_rest_of_all(LISTEN_BACKLOG);
         }
+        self.wake_all_named();
     }
 
     /// A stop signal: terminals and supervisors often send two.

@@ -16,6 +16,8 @@
 //! | the limit of sessions is met | `admission.rs` |
 //! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
+//! | which address is next, and which is down | `upstreams/choose.rs`, `upstreams/health.rs` |
+//! | a name is looked up | `lookups.rs`, `upstreams/names.rs` |
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
 //! | a stop request, the drain deadline | `lifecycle.rs` |
@@ -32,9 +34,11 @@ mod backoff;
 mod cause;
 mod descriptors;
 mod gate;
+mod gauges;
 mod keepalive;
 mod lifecycle;
 mod listeners;
+mod lookups;
 mod pipes;
 mod ports;
 mod record;
@@ -62,6 +66,7 @@ use alarms::{Alarm, Alarms};
 pub use cause::Cause;
 use descriptors::Descriptors;
 use gate::Gate;
+pub use gauges::Gauges;
 use keepalive::Pending;
 use lifecycle::Lifecycle;
 use listeners::Listeners;
@@ -72,7 +77,7 @@ use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
 pub use totals::Totals;
-use upstreams::Endpoints;
+use upstreams::Upstreams;
 use waiters::{Waiters, Want};
 
 /// The most a flow of the backlog may read before new work is looked for: this, or one buffer if that is more, or one
@@ -90,7 +95,7 @@ const ALARMS_PER_TURN: usize = 1024;
 pub struct Reactor<N: Net> {
     net: N,
     routes: Routes,
-    endpoints: Endpoints,
+    upstreams: Upstreams,
     lifecycle: Lifecycle,
     /// What all routes share, as it was at start. Its list of routes is empty.
     shared: Config,
@@ -114,33 +119,6 @@ pub struct Reactor<N: Net> {
     totals: Totals,
 }
 
-/// How much of everything there is now, for tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gauges {
-    /// Sessions in the table.
-    pub sessions: usize,
-    /// Buffers and pipes that flows hold.
-    pub leases: usize,
-    /// Open pipes.
-    pub pipes: usize,
-    /// Free buffers.
-    pub spare_leases: usize,
-    /// Entries in the table of alarms.
-    pub alarms: usize,
-    /// Sessions that will run in the next turn.
-    pub ready: usize,
-    /// Flows that wait for another slice.
-    pub backlog: usize,
-    /// Sessions that have an endpoint.
-    pub with_endpoint: usize,
-    /// Open listeners.
-    pub listeners: usize,
-    /// Routes that are configured or have sessions.
-    pub routes: usize,
-    /// Addresses that are an upstream's, or have sessions.
-    pub endpoints: usize,
-}
-
 impl<N: Net> Reactor<N> {
     /// A reactor that listens at all routes of `config`, which has been checked, within these limits.
     ///
@@ -156,7 +134,7 @@ impl<N: Net> Reactor<N> {
         let mut reactor = Self {
             net,
             routes: Routes::default(),
-            endpoints: Endpoints::default(),
+            upstreams: Upstreams::default(),
             lifecycle: Lifecycle::Serving,
             names_routes: config.name_routes || routes.len() > 1,
             listeners: Listeners::default(),
@@ -177,6 +155,7 @@ impl<N: Net> Reactor<N> {
             totals: Totals::default(),
             shared: config,
         };
+        // Names are asked for at once: one that does not exist is told at start, and the first session does not wait.
         let plan = reactor.prepare(routes)?;
         reactor.commit(plan);
         Ok(reactor)
@@ -202,7 +181,7 @@ impl<N: Net> Reactor<N> {
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<bool, Error> {
         self.wait()?;
-        self.mark();
+        self.mark()?;
         self.work()?;
         self.expire();
         self.reap();
@@ -212,23 +191,6 @@ impl<N: Net> Reactor<N> {
     /// What was done so far.
     pub fn totals(&self) -> Totals {
         self.totals
-    }
-
-    /// How much of everything there is now.
-    pub fn gauges(&self) -> Gauges {
-        Gauges {
-            sessions: self.table.len(),
-            leases: self.pool.lent(),
-            pipes: self.pool.pipes(),
-            spare_leases: self.pool.free(),
-            alarms: self.alarms.len(),
-            ready: self.table.ready(),
-            backlog: self.table.backlog(),
-            with_endpoint: self.endpoints.sessions(),
-            listeners: self.listeners.len(),
-            routes: self.routes.len(),
-            endpoints: self.endpoints.len(),
-        }
     }
 
     /// Sleeps unless there is work.
@@ -249,7 +211,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sets the remembered readiness of the sessions that the events are for, and obeys the messages.
-    fn mark(&mut self) {
+    fn mark(&mut self) -> Result<(), Error> {
         for index in 0..self.events.len() {
             let Ready { token, hints } = self.events[index];
             match token.owner() {
@@ -268,9 +230,10 @@ impl<N: Net> Reactor<N> {
                 Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
                 Message::Reload(config, reply) => self.obey_reload(*config, reply),
-                Message::Resolved { name, answer } => todo!("{name:?} {answer:?}"),
+                Message::Resolved { name, answer } => self.resolved(name, answer)?,
             }
         }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -326,11 +289,11 @@ impl<N: Net> Reactor<N> {
             let session = self.table.remove_ended(key);
             let route = session.route();
             let endpoint = session.endpoint();
-            let upstream = endpoint.map(|id| self.endpoints.address(id).clone());
+            let upstream = endpoint.map(|id| self.upstreams.address(id).clone());
             let name = self.names_routes.then(|| Arc::clone(&self.routes.get(route).name));
             let record = session.close(name, upstream, self.now, &mut self.pool);
             if let Some(id) = endpoint {
-                self.endpoints.release(id);
+                self.upstreams.endpoints.release(id);
             }
             self.totals.add(&record);
             info!("{record}");

@@ -53,6 +53,10 @@ impl<N: Net> Reactor<N> {
         config.check()?;
         let plan = self.prepare(std::mem::take(&mut config.routes))?;
         let (reloaded, told) = self.commit(plan);
+        // A route may list a name that was known, and a new listener may be where a name leads to.
+        for name in self.routes.upstream_names() {
+            self.refresh(name, false)?;
+        }
         told.into_iter().for_each(|listener| self.say_listening(listener));
         Ok(Reloaded { needs_restart: differences(&self.shared, &config), ..reloaded })
     }
@@ -103,7 +107,7 @@ impl<N: Net> Reactor<N> {
         let listening = plan.routes.iter().filter_map(|wanted| self.listeners.get(wanted.listener));
         let local_addrs = listening.map(|Listening { bound: Address::Inet(bound), .. }| *bound).collect();
         let (mut done, mut told) = (Reloaded { local_addrs, ..Reloaded::default() }, Vec::new());
-        let mut replaced = Vec::new();
+        let (mut replaced, mut names) = (Vec::new(), Vec::new());
         for Wanted { settings, listener, is_new } in plan.routes {
             let limit = settings.max_sessions;
             let before = if is_new { None } else { self.listeners.route(listener) };
@@ -115,7 +119,7 @@ impl<N: Net> Reactor<N> {
                 Some(_) => done.kept += 1,
                 None => done.changed += 1,
             }
-            let route = kept.unwrap_or_else(|| self.routes.insert(settings, listener, &mut self.endpoints));
+            let route = kept.unwrap_or_else(|| self.routes.insert(settings, listener, &mut self.upstreams, &mut names));
             self.routes.set_listed(route, true);
             self.listeners.lead(listener, route, limit);
             self.note_route_limit(listener);
@@ -134,6 +138,7 @@ impl<N: Net> Reactor<N> {
             self.routes.set_listed(route, false);
             self.free_route(route);
         }
+        names.into_iter().for_each(|name| self.ask(name));
         done.sessions = self.routes.sessions_unlisted();
         (done, told)
     }
@@ -142,7 +147,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn free_route(&mut self, route: u16) {
         let listener = self.routes.listener(route);
         if listener.and_then(|listener| self.listeners.route(listener)) != Some(route) {
-            self.routes.free_unused(route, &mut self.endpoints);
+            self.routes.free_unused(route, &mut self.upstreams);
         }
     }
 

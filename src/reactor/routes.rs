@@ -1,9 +1,10 @@
-//! The routes in use: their settings, and the endpoints of their upstreams.
+//! The routes in use: their settings and their upstreams.
 //!
 //! A session keeps the number of the route that it came in by, and so its settings, also when a reload has changed or
 //! removed that route. An entry goes when the configuration does not list it any more, no listener leads to it and no
 //! session names it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use log::{info, warn};
 use slab::Slab;
 
 use super::listeners::Listening;
-use super::upstreams::{EndpointId, Endpoints};
+use super::upstreams::{Upstream, Upstreams};
 use super::{Net, Reactor};
-use crate::config::{Host, Route};
-use crate::net::Address;
+use crate::config::Route;
+use crate::net::{Address, NameId};
 
 /// Routes at a time: those of the configuration and those that sessions began with.
 const ROUTES_MAX: usize = u16::MAX as usize;
@@ -29,8 +30,7 @@ pub(super) struct ActiveRoute {
     pub(super) settings: Route,
     /// What the log calls it.
     pub(super) name: Arc<str>,
-    /// In the order in which they are tried.
-    pub(super) endpoints: Box<[EndpointId]>,
+    pub(super) upstream: Upstream,
     /// Sessions that came in by it.
     sessions: u32,
     /// It is in the configuration.
@@ -45,17 +45,38 @@ impl Routes {
         self.0.len() + more <= ROUTES_MAX
     }
 
-    /// A route of the configuration, whose clients come from this listener.
-    pub(super) fn insert(&mut self, settings: Route, listener: u16, endpoints: &mut Endpoints) -> u16 {
-        let endpoints = list_upstream(&settings, endpoints);
+    /// A route of the configuration, whose clients come from this listener. Names that are new are added to `names`.
+    pub(super) fn insert(
+        &mut self,
+        settings: Route,
+        listener: u16,
+        upstreams: &mut Upstreams,
+        names: &mut Vec<NameId>,
+    ) -> u16 {
+        let upstream = upstreams.list(&settings.to, names);
         let name = visible(&settings.name).into();
-        let route = ActiveRoute { settings, name, endpoints, sessions: 0, is_listed: true, listener: Some(listener) };
+        let route = ActiveRoute { settings, name, upstream, sessions: 0, is_listed: true, listener: Some(listener) };
         number(self.0.insert(route))
     }
 
     /// The route with this number.
     pub(super) fn get(&self, route: u16) -> &ActiveRoute {
         &self.0[usize::from(route)]
+    }
+
+    /// The route with this number.
+    pub(super) fn get_mut(&mut self, route: u16) -> &mut ActiveRoute {
+        &mut self.0[usize::from(route)]
+    }
+
+    /// All routes.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ActiveRoute> {
+        self.0.iter_mut().map(|(_, route)| route)
+    }
+
+    /// The names of all upstreams, each once.
+    pub(super) fn upstream_names(&self) -> BTreeSet<NameId> {
+        self.0.iter().flat_map(|(_, route)| route.upstream.names()).copied().collect()
     }
 
     /// The listener that its sessions came from, if it is open.
@@ -109,11 +130,11 @@ impl Routes {
     }
 
     /// Frees the entry, unless it is in the configuration or a session names it. No listener leads to it.
-    pub(super) fn free_unused(&mut self, route: u16, endpoints: &mut Endpoints) {
+    pub(super) fn free_unused(&mut self, route: u16, upstreams: &mut Upstreams) {
         let entry = self.get(route);
         if !entry.is_listed && entry.sessions == 0 {
-            unlist_upstream(entry, endpoints);
-            self.0.remove(usize::from(route));
+            let gone = self.0.remove(usize::from(route));
+            upstreams.unlist(gone.upstream);
         }
     }
 }
@@ -159,22 +180,6 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// The upstream of a route that joins.
-fn list_upstream(settings: &Route, endpoints: &mut Endpoints) -> Box<[EndpointId]> {
-    let list = |host: &Host| match host {
-        Host::Address(address) => endpoints.list(address),
-        Host::Name { .. } => todo!(),
-    };
-    settings.to.iter().map(list).collect()
-}
-
-/// The upstream of a route that goes.
-fn unlist_upstream(route: &ActiveRoute, endpoints: &mut Endpoints) {
-    for id in &route.endpoints {
-        endpoints.unlist(*id);
-    }
-}
-
 /// The name as a word of the log: other characters than visible ones are escaped.
 fn visible(name: &str) -> String {
     let mut word = String::with_capacity(name.len());
@@ -205,28 +210,28 @@ mod tests {
 
     #[test]
     fn an_entry_goes_when_it_is_not_listed_and_no_session_names_it() {
-        let (mut routes, mut endpoints) = (Routes::default(), Endpoints::default());
-        let first = routes.insert(route(1), 0, &mut endpoints);
-        let second = routes.insert(route(2), 1, &mut endpoints);
+        let (mut routes, mut upstreams) = (Routes::default(), Upstreams::default());
+        let first = routes.insert(route(1), 0, &mut upstreams, &mut Vec::new());
+        let second = routes.insert(route(2), 1, &mut upstreams, &mut Vec::new());
         routes.begin_session(first);
         for (listed, sessions) in [(true, 1), (false, 1), (true, 0)] {
             routes.set_listed(first, listed);
             if sessions == 0 {
                 assert_eq!(routes.end_session(first), Some(0));
             }
-            routes.free_unused(first, &mut endpoints);
-            assert_eq!((routes.len(), endpoints.len()), (2, 2));
+            routes.free_unused(first, &mut upstreams);
+            assert_eq!((routes.len(), upstreams.endpoints.len()), (2, 2));
         }
         routes.set_listed(first, false);
-        routes.free_unused(first, &mut endpoints);
-        assert_eq!((routes.numbers(), endpoints.len()), (vec![second], 1));
-        assert_eq!(routes.insert(route(3), 0, &mut endpoints), first);
+        routes.free_unused(first, &mut upstreams);
+        assert_eq!((routes.numbers(), upstreams.endpoints.len()), (vec![second], 1));
+        assert_eq!(routes.insert(route(3), 0, &mut upstreams, &mut Vec::new()), first);
     }
 
     #[test]
     fn sessions_of_routes_that_are_not_listed_are_counted() {
-        let (mut routes, mut endpoints) = (Routes::default(), Endpoints::default());
-        let [one, two] = [1, 2].map(|port| routes.insert(route(port), port, &mut endpoints));
+        let (mut routes, mut upstreams) = (Routes::default(), Upstreams::default());
+        let [one, two] = [1, 2].map(|port| routes.insert(route(port), port, &mut upstreams, &mut Vec::new()));
         for route in [one, two, two] {
             routes.begin_session(route);
         }

@@ -1,4 +1,4 @@
-//! Sessions that wait for what the machine is short of, in the order they came.
+//! Sessions that wait before they can connect, in the order they came.
 //!
 //! connect(2) had no descriptor, or no source port to this destination. That is nobody's failure: the session keeps its
 //! client and tries again, within its connect timeout. Only the first of a queue tries: when a session has ended, or
@@ -7,12 +7,14 @@
 //! Descriptors are the process's: there is one queue, and while it is not empty no new client is accepted, because
 //! accept would take the descriptor. Source ports are short for one destination and plenty for the next: each route has
 //! a queue, and accepting goes on. `--max-sessions` bounds how many wait.
+//!
+//! A name that is looked up has a queue too, and there is no retry: its answer wakes all who wait, some at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::alarms::{Alarm, Alarms};
-use crate::net::Time;
+use crate::net::{NameId, Time};
 
 /// How long the first of a queue waits before it tries again, if no session's end wakes it.
 const RETRY: Duration = Duration::from_millis(100);
@@ -20,6 +22,11 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What a session waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
+    /// The answer of the resolver. This comes first in the order of queues, before those with a retry.
+    Name {
+        /// The name that is looked up.
+        name: NameId,
+    },
     /// A descriptor, memory or a watch.
     Descriptor,
     /// A source port to an endpoint of this route.
@@ -42,6 +49,9 @@ impl Place {
         self.want
     }
 }
+
+/// What comes before is waited for without a retry.
+const FIRST_RETRIED: Place = Place { want: Want::Descriptor, number: 0 };
 
 /// The queues. Every session is in at most one of them, once.
 #[derive(Debug, Default)]
@@ -73,24 +83,39 @@ impl Waiters {
         self.first_place(want).map(|(_, key)| key)
     }
 
-    /// Is it this session's turn to try?
-    pub(super) fn is_first(&self, place: Place) -> bool {
-        self.first_place(place.want).is_some_and(|(first, _)| first == place)
+    /// The first sessions that wait for this, at most so many.
+    pub(super) fn first_of(&self, want: Want, most: usize) -> impl Iterator<Item = u32> {
+        self.queue(want).map(|(_, key)| key).take(most)
     }
 
-    /// Does any session wait, for whatever?
-    pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+    /// All that wait for a name.
+    pub(super) fn named(&self) -> impl Iterator<Item = u32> {
+        self.places.range(..FIRST_RETRIED).map(|(_, key)| *key)
+    }
+
+    /// May this session try now? One that waits for a name always may: it asks what is known.
+    pub(super) fn may_try(&self, place: Place) -> bool {
+        match place.want {
+            Want::Name { .. } => true,
+            Want::Descriptor | Want::Port { .. } => {
+                self.first_place(place.want).is_some_and(|(first, _)| first == place)
+            }
+        }
+    }
+
+    /// Does no session wait for a descriptor or a source port?
+    pub(super) fn lack_nothing(&self) -> bool {
+        self.places.last_key_value().is_none_or(|(place, _)| *place < FIRST_RETRIED)
     }
 
     /// Does a session wait for a source port?
     pub(super) fn lack_ports(&self) -> bool {
-        self.places.last_key_value().is_some_and(|(place, _)| place.want != Want::Descriptor)
+        self.places.last_key_value().is_some_and(|(place, _)| matches!(place.want, Want::Port { .. }))
     }
 
-    /// The first of each queue: one for each route at most, and one for descriptors.
+    /// The first of each queue with a retry: one for each route at most, and one for descriptors.
     pub(super) fn heads(&self) -> impl Iterator<Item = u32> {
-        let mut next = self.places.iter().next();
+        let mut next = self.places.range(FIRST_RETRIED..).next();
         std::iter::from_fn(move || {
             let (place, key) = next?;
             let last = Place { want: place.want, number: u32::MAX };
@@ -99,7 +124,7 @@ impl Waiters {
         })
     }
 
-    /// Somebody waits: there is an alarm.
+    /// A session waits for something with a retry: there is an alarm.
     pub(super) fn arm(&mut self, now: Time, alarms: &mut Alarms) {
         if self.retry_at.is_none() {
             self.retry_at = Some(now + RETRY);
@@ -107,7 +132,7 @@ impl Waiters {
         }
     }
 
-    /// Nobody waits, or the alarm went off.
+    /// No session waits for such a thing any more, or the alarm went off.
     pub(super) fn disarm(&mut self, alarms: &mut Alarms) {
         if let Some(at) = self.retry_at.take() {
             alarms.cancel(at, Alarm::Retry);
@@ -115,8 +140,12 @@ impl Waiters {
     }
 
     fn first_place(&self, want: Want) -> Option<(Place, u32)> {
+        self.queue(want).next()
+    }
+
+    fn queue(&self, want: Want) -> impl Iterator<Item = (Place, u32)> {
         let (first, last) = (Place { want, number: 0 }, Place { want, number: u32::MAX });
-        self.places.range(first..=last).next().map(|(place, key)| (*place, *key))
+        self.places.range(first..=last).map(|(place, key)| (*place, *key))
     }
 }
 
@@ -125,6 +154,7 @@ mod tests {
     use super::*;
 
     const PORT: Want = Want::Port { route: 3 };
+    const NAME: Want = Want::Name { name: NameId(1) };
 
     #[test]
     fn each_queue_is_served_in_the_order_they_came() {
@@ -133,9 +163,9 @@ mod tests {
             [(Want::Descriptor, 7), (PORT, 8), (Want::Descriptor, 9)].map(|(want, key)| waiters.join(want, key));
         assert_eq!((waiters.first(Want::Descriptor), waiters.first(PORT)), (Some(7), Some(8)));
         assert_eq!(waiters.first(Want::Port { route: 4 }), None);
-        assert_eq!([one, two, three].map(|place| waiters.is_first(place)), [true, true, false]);
+        assert_eq!([one, two, three].map(|place| waiters.may_try(place)), [true, true, false]);
         waiters.leave(one);
-        assert_eq!((waiters.first(Want::Descriptor), waiters.is_first(three)), (Some(9), true));
+        assert_eq!((waiters.first(Want::Descriptor), waiters.may_try(three)), (Some(9), true));
     }
 
     #[test]
@@ -144,7 +174,7 @@ mod tests {
         let (first, _) = (waiters.join(PORT, 1), waiters.join(PORT, 2));
         waiters.leave(first);
         let again = waiters.join(PORT, 1);
-        assert_eq!((waiters.first(PORT), waiters.is_first(again)), (Some(2), false));
+        assert_eq!((waiters.first(PORT), waiters.may_try(again)), (Some(2), false));
     }
 
     #[test]
@@ -163,8 +193,25 @@ mod tests {
     #[test]
     fn only_those_who_lack_a_port_lack_a_port() {
         let mut waiters = Waiters::default();
-        assert!(waiters.is_empty() && !waiters.lack_ports());
-        waiters.join(Want::Descriptor, 1);
-        assert!(!waiters.is_empty() && !waiters.lack_ports());
+        assert!(waiters.lack_nothing() && !waiters.lack_ports());
+        waiters.join(NAME, 1);
+        assert!(waiters.lack_nothing() && !waiters.lack_ports());
+        waiters.join(Want::Descriptor, 2);
+        assert!(!waiters.lack_nothing() && !waiters.lack_ports());
+        waiters.join(PORT, 3);
+        assert!(waiters.lack_ports());
+    }
+
+    #[test]
+    fn who_waits_for_a_name_has_no_retry_and_may_always_try() {
+        let mut waiters = Waiters::default();
+        let other = Want::Name { name: NameId(2) };
+        let places =
+            [(NAME, 1), (NAME, 2), (other, 3), (PORT, 4), (NAME, 5)].map(|(want, key)| waiters.join(want, key));
+        assert!(waiters.may_try(places[1]));
+        assert_eq!(waiters.heads().collect::<Vec<_>>(), [4]);
+        assert_eq!(waiters.first_of(NAME, 2).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(waiters.first_of(NAME, 9).collect::<Vec<_>>(), [1, 2, 5]);
+        assert_eq!(waiters.named().collect::<Vec<_>>(), [1, 2, 5, 3]);
     }
 }

@@ -123,11 +123,14 @@ impl Net for Counting {
         Ok((Socket { state: Rc::clone(&self.0), peer: Peer::Client }, client))
     }
 
-    fn connect(&mut self, _: &Address) -> io::Result<Socket> {
+    fn connect(&mut self, _: &Address, token: Token) -> io::Result<Socket> {
         let mut state = self.0.borrow_mut();
         state.connects += 1;
         state.open()?;
-        Ok(Socket { state: Rc::clone(&self.0), peer: Peer::Upstream })
+        drop(state);
+        let mut stream = Socket { state: Rc::clone(&self.0), peer: Peer::Upstream };
+        self.register(&mut stream, token)?;
+        Ok(stream)
     }
 
     fn connected(&mut self, stream: &mut Socket) -> io::Result<bool> {

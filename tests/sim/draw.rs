@@ -91,6 +91,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
         pipes: 0,
         sessions,
         dials,
+        moods: Vec::new(),
+        names: Vec::new(),
         faults,
         noise,
         crash,

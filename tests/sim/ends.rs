@@ -44,8 +44,8 @@ impl World {
             (it.ended != Some(now), "a record, but its streams are not gone".to_owned()),
             (
                 match record.upstream {
-                    Some(upstream) => !it.tried.contains(&upstream),
-                    None => it.upstream.is_some() || it.dials > 0,
+                    Some(upstream) => it.tried != Some(upstream),
+                    None => it.tried.is_some(),
                 },
                 format!("upstream should be {:?}", it.tried),
             ),
@@ -97,23 +97,19 @@ impl World {
             return;
         }
         let timed_out = shadow.now >= it.began + route.connect_timeout;
-        // A pause that would outlast the timeout is not begun.
-        let dials = it.dials / route.to.len();
-        let pause = Duration::from_millis(150) * 2_u32.pow(u32::try_from(dials.max(1) - 1).unwrap());
-        let patient = shadow.now + pause < it.began + route.connect_timeout;
-        let alone = !it.failed_at_once && it.told == [None; 2] && !it.unwatched;
-        if alone && patient && it.dials < route.connect_attempts as usize * route.to.len() {
-            let dials = it.dials;
-            self.violation(format!("session {session}: given up after {dials} connections"));
-            return;
-        }
-        // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
-        if cause == "no-resources" && !it.unwatched && !it.refused_at_once && it.failures.is_empty() && !timed_out {
-            self.violation(format!("session {session}: given up for a shortage before its time"));
-        }
-        // Nor is it when there is no source port.
-        if cause == "no-ports" && !timed_out {
-            self.violation(format!("session {session}: given up for want of a port before its time"));
+        let given_up = match cause {
+            "client-gone" | "drain" => true,
+            "no-resources" if it.unwatched => true,
+            // Nothing is known of the upstream.
+            "unresolved" => shadow.is_unresolved(it.route),
+            // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
+            "no-resources" | "no-ports" => false,
+            _ => shadow.is_tried_out(session),
+        };
+        if !given_up && !timed_out {
+            let attempt = &it.attempt;
+            let what = format!("session {session}: given up ({cause}) before its time: {attempt:?}");
+            self.violation(what);
         }
     }
 
@@ -150,18 +146,23 @@ impl World {
                     && (route.idle_timeout.is_none() || half_first)
                     && !failed
             }
+            // A stop request waits for no name.
+            "drain" if shadow.stop_turn.is_some() && it.connected.is_none() && it.attempt.is_fresh() => {
+                shadow.is_given_up(now) || shadow.candidates(it.route).is_empty()
+            }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
-            "connect-timeout" if it.last_failure.is_empty() => now >= it.began + route.connect_timeout,
+            "connect-timeout" if it.last_failure.is_none() => now >= it.began + route.connect_timeout,
             // The turn that was to dial came too late.
             "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
                 now >= it.began + route.connect_timeout
             }
             // It waited in vain, whatever became of other addresses meanwhile.
             "no-ports" if shadow.may_lack_port(it) => it.connected.is_none() && now >= it.began + route.connect_timeout,
+            "unresolved" => it.connected.is_none() && shadow.candidates(it.route).is_empty(),
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
-                it.last_failure.contains(&cause) || it.unwatched && cause == "no-resources"
+                it.last_failure == Some(cause) || it.unwatched && cause == "no-resources"
             }
             cause => !goodbye && told.iter().flatten().any(|told| told == cause),
         };

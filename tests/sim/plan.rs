@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::Config;
+use tproxy::net::Time;
 
 use crate::faults::Faults;
 use crate::kernel::Laws;
@@ -51,6 +52,10 @@ pub(crate) struct Plan {
     pub(crate) sessions: Vec<SessionPlan>,
     /// The outcomes of the relay's connects, in their order; the rest succeed.
     pub(crate) dials: Vec<Dial>,
+    /// Upstreams that are out of order for a while.
+    pub(crate) moods: Vec<Mood>,
+    /// What the resolver says of each name.
+    pub(crate) names: Vec<NamePlan>,
     pub(crate) faults: Faults,
     pub(crate) noise: Noise,
     /// When the upstream's process dies, and with it most of its connections.
@@ -95,6 +100,8 @@ impl Plan {
             pipes: 4,
             sessions: Vec::new(),
             dials: Vec::new(),
+            moods: Vec::new(),
+            names: Vec::new(),
             faults: Faults::NONE,
             noise: Noise::NONE,
             crash: None,
@@ -103,6 +110,51 @@ impl Plan {
             stop_now: None,
         }
     }
+}
+
+/// From one moment to another, every connect to this upstream has this outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mood {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) dial: Dial,
+}
+
+impl Plan {
+    /// The outcome of a connect to this upstream now, if it is out of order.
+    pub(crate) fn mood(&self, to: SocketAddr, now: Time) -> Option<Dial> {
+        let lasts =
+            |mood: &&Mood| mood.upstream == to && (Time::START + mood.from..Time::START + mood.until).contains(&now);
+        self.moods.iter().find(lasts).map(|mood| mood.dial)
+    }
+}
+
+/// A name, and the answers to one question after the other. The last is given again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamePlan {
+    pub(crate) host: String,
+    pub(crate) answers: Vec<Lookup>,
+}
+
+/// What the resolver says, after so long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub(crate) after: Duration,
+    pub(crate) says: Says,
+}
+
+/// What the resolver says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// The upstreams with these numbers.
+    Upstreams(Vec<u8>),
+    /// So many addresses that nobody uses them all.
+    TooMany,
+    /// The relay itself, then an upstream.
+    Ourselves(u8),
+    Error,
+    Nothing,
 }
 
 /// One client and its upstream.

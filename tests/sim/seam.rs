@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::Host;
 use tproxy::net::{Address, Client, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 
 use crate::conn::{Life, Who};
@@ -52,14 +51,6 @@ pub(crate) fn inet(address: &Address) -> SocketAddr {
     }
 }
 
-/// The address of a host that is no name.
-pub(crate) fn literal(host: &Host) -> SocketAddr {
-    match host {
-        Host::Address(address) => inet(address),
-        other => panic!("{other} is no address"),
-    }
-}
-
 /// The address a client of this number connects from.
 pub(crate) fn client_address(conn: ConnId) -> SocketAddr {
     let [_, a, b, c] = u32::try_from(conn).unwrap().to_be_bytes();
@@ -82,8 +73,8 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         drop(listener);
     }
 
-    fn resolve(&mut self, _: NameId, host: &str) {
-        unreachable!("{host} is no name of this plan");
+    fn resolve(&mut self, name: NameId, host: &str) {
+        self.0.borrow_mut().resolve(name, host);
     }
 
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
@@ -112,18 +103,20 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         Ok((self.stream(conn), client_address(conn).into()))
     }
 
-    fn connect(&mut self, to: &Address) -> io::Result<SimStream<LINUX>> {
+    fn connect(&mut self, to: &Address, token: Token) -> io::Result<SimStream<LINUX>> {
         let mut world = self.0.borrow_mut();
-        world.shadow.dialling = Some(inet(to));
+        world.shadow.dials(token, inet(to));
         let result = match world.enter(Call::Connect) {
             Some(error) => Err(error),
-            None => world.dial(),
+            None => world.dial(inet(to)),
         };
         world.note(Call::Connect, *result.as_ref().unwrap_or(&usize::MAX), || format!("connect {to} -> {result:?}"));
         world.shadow.dialled(result);
         let conn = result?;
         drop(world);
-        Ok(self.stream(conn))
+        let mut stream = self.stream(conn);
+        self.register(&mut stream, token)?;
+        Ok(stream)
     }
 
     fn connected(&mut self, stream: &mut SimStream<LINUX>) -> io::Result<bool> {

@@ -91,6 +91,7 @@ impl World {
             ));
         }
         self.shadow.ready = gauges.ready;
+        self.shadow.forget_endpoints();
         self.check_tables(gauges);
         self.check_descriptors();
         self.check_doors();
@@ -124,6 +125,11 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
+        let stopped = self.shadow.stop_turn.is_some();
+        let nameless = |it: &Session| it.connected.is_none() && self.shadow.candidates(it.route).is_empty();
+        if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
+            self.violation("it is to stop, and a session waits for a name");
+        }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
             self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
         }
@@ -139,6 +145,9 @@ impl World {
         };
         if line.starts_with("at the limit") && !self.is_limit_news(about) {
             self.violation(format!("that is no news: {line}"));
+        }
+        if self.shadow.check_health_line(line) || self.shadow.check_name_line(line) {
+            return;
         }
         if line.starts_with("connect: ") && line.contains("source port") {
             let begins = line.contains("is left");
@@ -165,6 +174,7 @@ impl World {
 
     fn check_tables(&mut self, gauges: Gauges) {
         let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog, with_endpoint, .. } = gauges;
+        let Gauges { endpoints, names, .. } = gauges;
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;
@@ -178,9 +188,8 @@ impl World {
         // A descriptor for each client, and one for each connection to an upstream.
         let open = self.kernel.open;
         let upstreams = |live: &&usize| self.shadow.sessions[**live].upstream.is_some();
-        // While several sessions dial and fail at once, it is not known which of them has tried.
-        let connecting = self.shadow.live.iter().filter(upstreams).count();
-        let tried = self.shadow.live.iter().filter(|live| !self.shadow.sessions[**live].tried.is_empty()).count();
+        let tried = self.shadow.live.iter().filter(|live| self.shadow.sessions[**live].tried.is_some()).count();
+        let (known, hosts) = self.shadow.listed();
         let descriptors = live + self.shadow.live.iter().filter(upstreams).count() + 2 * pipes;
         // One flow gets a slice in each turn. What sessions that have ended leave behind is taken out on the way to it.
         let before = self.shadow.backlog;
@@ -197,10 +206,9 @@ impl World {
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
             (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
-            (
-                !(connecting..=tried).contains(&with_endpoint),
-                format!("{with_endpoint} sessions have an endpoint, {connecting} to {tried} should"),
-            ),
+            (with_endpoint != tried, format!("{with_endpoint} sessions have an endpoint, {tried} should")),
+            (endpoints != known, format!("{endpoints} endpoints are kept, and {known} are in use")),
+            (names != hosts, format!("{names} names are kept, and {hosts} are listed")),
             (backlog + 1 + stale < before, format!("{before} on the backlog, and a turn later {backlog}")),
         ] {
             if wrong {
@@ -216,19 +224,14 @@ impl World {
     /// before another could go on.
     fn check_descriptors(&mut self) {
         let live = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
-        let simple = |it: &Session| {
-            let route = self.shadow.route(it);
-            (route.to.len(), route.connect_attempts) == (1, 1)
-                && !it.refused_at_once
-                && !it.lacked_port
-                && it.failures.is_empty()
-        };
         let stuck = live.len() > 1
             && self.kernel.open >= self.plan.laws.descriptors
             && self.kernel.pipes == 0
             && self.plan.faults == Faults::NONE
             && self.shadow.stop_turn.is_none()
-            && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.failed_at_once && simple(it));
+            && live.clone().all(|it| {
+                it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()
+            });
         if stuck {
             self.violation("clients hold all descriptors, and none is left for an upstream");
         }

@@ -118,15 +118,18 @@ impl Net for Mio {
         Ok((Socket(stream.into()), address.into()))
     }
 
-    fn connect(&mut self, to: &Address) -> io::Result<Socket> {
+    fn connect(&mut self, to: &Address, token: Token) -> io::Result<Socket> {
         let Address::Inet(address) = to;
         let socket = stream_socket(*address)?;
         set_options(&socket)?;
         match rustix::net::connect(&socket, address) {
             // EINTR: the attempt goes on without us (`connect(2)`).
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Socket(socket.into())),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let mut stream = Socket(socket.into());
+        self.register(&mut stream, token)?;
+        Ok(stream)
     }
 
     fn connected(&mut self, stream: &mut Socket) -> io::Result<bool> {
@@ -199,6 +202,7 @@ mod tests {
 
     use super::options::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
     use super::*;
+    use crate::net::Peer;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -215,7 +219,7 @@ mod tests {
     fn both_ends_carry_every_option() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let (mut listener, bound) = listen(&mut net, "127.0.0.1:0");
-        let mut dialled = net.connect(&bound.into()).unwrap();
+        let mut dialled = net.connect(&bound.into(), Token::new(1, 0, Peer::Upstream)).unwrap();
         while !net.connected(&mut dialled).unwrap() {}
         let (accepted, client) = net.accept(&mut listener).unwrap();
         assert_eq!(client.address(), dialled.0.local_addr().unwrap());
@@ -290,7 +294,7 @@ mod tests {
     fn a_refused_connection_says_so_once_it_is_over() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut socket = net.connect(&closed.into()).unwrap();
+        let mut socket = net.connect(&closed.into(), Token::new(1, 0, Peer::Upstream)).unwrap();
         let error = net.connected(&mut socket).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }

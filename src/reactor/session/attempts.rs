@@ -1,12 +1,13 @@
-//! Which address of the upstream to try next, and for how long. Knows no socket and no log.
+//! How far a session is with the addresses of its upstream. Knows no socket, no address and no log.
 //!
 //! ```text
-//!   attempt 1                 attempt 2
-//!   ├ addr 1 ┼ addr 2 ┤ pause ├ addr 1 ┼ addr 2 ┤ ...     until all attempts are made, or the deadline
+//!   attempt 1                                             attempt 2
+//!   ├ first pass: each once ┼ again: those too slow ┤ pause ├ ...       until all attempts are made, or the deadline
 //! ```
-//! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it
-//! all up. An address to which no source port is left has not failed: once the others are tried, the session waits, and
-//! then only such addresses are tried again.
+//! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it all
+//! up. In the first pass, an address that has not answered lately gets a short time while another is untried; if it was
+//! too slow, it is tried again with its equal share. An address to which no source port is left has not failed: once the
+//! others are tried, the session waits, and then only such addresses are tried again.
 
 use std::time::Duration;
 
@@ -22,40 +23,46 @@ const BACKOFF: Backoff =
 /// How far the attempts to connect are.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    /// Place of the address to be tried next.
-    next: u16,
+    /// What became of the address at each place. Empty until the first has failed, which is most often never.
+    marks: Box<[Mark]>,
+    /// The version of the upstream's addresses that the marks are for.
+    version: u16,
     /// Attempts that failed.
-    failures: u32,
-    /// Places that this pass leaves out: they failed before the session waited for a port.
-    failed: Places,
-    /// Places to which there was no source port in this pass.
-    portless: Places,
+    failures: u16,
+    /// The place that was dialled last.
+    place: u8,
+    /// The connection under way is cut short because another address is untried.
+    quick: bool,
+    /// Those too slow in the first pass are being tried again.
+    again: bool,
 }
 
-/// Some of the first 16 places of an upstream's list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Places(u16);
+/// What became of an address in this attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Untried,
+    /// It did not answer in a short time.
+    Slow,
+    /// There was no source port to it.
+    Portless,
+    Failed,
+}
 
-impl Places {
-    const COUNT: usize = 16;
-
-    /// Is this place among them? A later place is, unless there are none.
-    fn has(self, place: usize) -> bool {
-        if place < Self::COUNT { self.0 >> place & 1 == 1 } else { self.0 != 0 }
-    }
-
-    /// Adds a place. A later one is forgotten: then the address counts as failed.
-    fn add(&mut self, place: usize) {
-        if place < Self::COUNT {
-            self.0 |= 1 << place;
-        }
-    }
+/// Why a connection is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No answer came in the time it had.
+    TooSlow,
+    /// There is no source port to this address.
+    NoPort,
+    /// Anything else.
+    Other,
 }
 
 /// What the attempts must stay within.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Addresses of the upstream.
+    /// Addresses of the upstream that are known.
     pub(super) places: usize,
     /// Attempts, each of which tries all addresses.
     pub(super) attempts: u32,
@@ -66,12 +73,12 @@ pub(super) struct Bounds {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Connect to the address at this place. It has its time until then.
+    /// Connect to one of the addresses that are not [tried](Attempts::is_tried).
     Dial {
-        /// The place in the upstream's list.
-        place: usize,
-        /// The end of the address's share of the time.
+        /// The end of its equal share of the time.
         until: Time,
+        /// Another address is untried, so one that has not answered lately may be given less.
+        may_be_quick: bool,
     },
     /// Wait until then, and ask again.
     Pause {
@@ -88,42 +95,84 @@ pub(super) enum Step {
 }
 
 impl Attempts {
-    /// What to do now. A `Dial` is the same again until [`tried`](Self::tried).
+    /// Is no address tried yet in this attempt?
+    pub(super) fn is_fresh(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// The upstream's addresses have this version now. If it is a new one, all are untried.
+    pub(super) fn set_version(&mut self, version: u16) {
+        if std::mem::replace(&mut self.version, version) != version {
+            (self.marks, self.again) = (Box::default(), false);
+        }
+    }
+
+    /// Is the address at this place not to be tried now?
+    pub(super) fn is_tried(&self, place: usize) -> bool {
+        self.marks.get(place).is_some_and(|mark| *mark != Mark::Untried)
+    }
+
+    /// What to do now. A `Dial` is the same again until something [failed](Self::failed).
     pub(super) fn next(&mut self, bounds: Bounds, now: Time, rng: &mut Rng) -> Step {
         let Bounds { places, attempts, deadline } = bounds;
         if now >= deadline {
             return Step::GiveUp;
         }
-        let mut left = (usize::from(self.next)..places).filter(|place| !self.failed.has(*place));
-        if let Some(place) = left.next() {
-            let share = u32::try_from(1 + left.count()).unwrap_or(u32::MAX);
-            return Step::Dial { place, until: now + deadline.since(now) / share };
+        if self.count(Mark::Untried, places) == 0 && self.count(Mark::Slow, places) > 0 {
+            self.reset(Mark::Slow);
+            self.again = true;
         }
-        self.next = 0;
-        let portless = std::mem::take(&mut self.portless);
-        if portless != Places::default() {
-            self.failed = Places(!portless.0);
-            return Step::AwaitPort { place: portless.0.trailing_zeros() as usize };
+        let untried = self.count(Mark::Untried, places);
+        if untried > 0 {
+            let shares = u32::try_from(untried + self.count(Mark::Slow, places)).unwrap_or(u32::MAX);
+            let until = now + deadline.since(now) / shares;
+            return Step::Dial { until, may_be_quick: untried > 1 && !self.again };
         }
-        self.failed = Places::default();
-        let until = now + BACKOFF.pause(self.failures, rng);
-        self.failures += 1;
+        if let Some(place) = self.marks.iter().position(|mark| *mark == Mark::Portless) {
+            self.reset(Mark::Portless);
+            return Step::AwaitPort { place };
+        }
+        (self.marks, self.again) = (Box::default(), false);
+        let until = now + BACKOFF.pause(self.failures.into(), rng);
+        self.failures = self.failures.saturating_add(1);
         // If the pause would outlast the deadline, fail now.
-        if self.failures >= attempts || until >= deadline {
+        if u32::from(self.failures) >= attempts || until >= deadline {
             return Step::GiveUp;
         }
         Step::Pause { until }
     }
 
-    /// The address at this place was dialled: it is tried, or has failed at once. A shortage of ours is no try.
-    pub(super) fn tried(&mut self, place: usize) {
-        self.next = u16::try_from(place + 1).unwrap_or(u16::MAX);
+    /// The address at this place is dialled. Its time is cut short, or is its share.
+    pub(super) fn dials(&mut self, place: usize, quick: bool) {
+        (self.place, self.quick) = (u8::try_from(place).unwrap_or(u8::MAX), quick);
     }
 
-    /// There is no source port to the address at this place. The next may be reached.
-    pub(super) fn lacks_port(&mut self, place: usize) {
-        self.portless.add(place);
-        self.tried(place);
+    /// The connection to the place that was dialled last failed. A shortage of ours is no failure.
+    pub(super) fn failed(&mut self, places: usize, failure: Failure) {
+        if self.marks.is_empty() {
+            self.marks = vec![Mark::Untried; places].into();
+        }
+        let mark = match failure {
+            Failure::TooSlow if self.quick => Mark::Slow,
+            Failure::NoPort => Mark::Portless,
+            Failure::TooSlow | Failure::Other => Mark::Failed,
+        };
+        if let Some(place) = self.marks.get_mut(usize::from(self.place)) {
+            *place = mark;
+        }
+    }
+
+    /// Addresses with this mark, of so many. No marks are all untried.
+    fn count(&self, mark: Mark, places: usize) -> usize {
+        match mark {
+            Mark::Untried if self.marks.is_empty() => places,
+            _ => self.marks.iter().filter(|one| **one == mark).count(),
+        }
+    }
+
+    /// The addresses with this mark are untried again.
+    fn reset(&mut self, mark: Mark) {
+        self.marks.iter_mut().filter(|one| **one == mark).for_each(|one| *one = Mark::Untried);
     }
 }
 
@@ -139,83 +188,136 @@ mod tests {
         Bounds { places, attempts, deadline: at(deadline) }
     }
 
+    fn dial(until: u64, may_be_quick: bool) -> Step {
+        Step::Dial { until: at(until), may_be_quick }
+    }
+
+    /// One session's attempts, with up to 3 addresses.
+    struct Rig {
+        attempts: Attempts,
+        bounds: Bounds,
+        rng: Rng,
+    }
+
+    impl Rig {
+        fn new(places: usize, attempts: u32, deadline: u64) -> Self {
+            Self { attempts: Attempts::default(), bounds: bounds(places, attempts, deadline), rng: Rng::with_seed(1) }
+        }
+
+        fn next(&mut self, now: u64) -> Step {
+            self.attempts.next(self.bounds, at(now), &mut self.rng)
+        }
+
+        fn fail(&mut self, place: usize, quick: bool, failure: Failure) {
+            assert!(!self.attempts.is_tried(place), "{place} is tried again");
+            self.attempts.dials(place, quick);
+            self.attempts.failed(self.bounds.places, failure);
+        }
+
+        fn untried(&self) -> Vec<usize> {
+            (0..self.bounds.places).filter(|place| !self.attempts.is_tried(*place)).collect()
+        }
+    }
+
     #[test]
     fn each_address_gets_an_equal_share_of_what_is_left() {
-        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
-        let bounds = bounds(3, 1, 900);
-        assert_eq!(attempts.next(bounds, at(0), &mut rng), Step::Dial { place: 0, until: at(300) });
-        attempts.tried(0);
+        let mut rig = Rig::new(3, 1, 900);
+        assert_eq!(rig.next(0), dial(300, true));
+        rig.fail(0, false, Failure::TooSlow);
         // The first failed early.
-        assert_eq!(attempts.next(bounds, at(100), &mut rng), Step::Dial { place: 1, until: at(500) });
-        attempts.tried(1);
-        assert_eq!(attempts.next(bounds, at(500), &mut rng), Step::Dial { place: 2, until: at(900) });
-        attempts.tried(2);
-        assert_eq!(attempts.next(bounds, at(600), &mut rng), Step::GiveUp);
+        assert_eq!(rig.next(100), dial(500, true));
+        rig.fail(2, false, Failure::Other);
+        assert_eq!((rig.next(500), rig.untried()), (dial(900, false), vec![1]));
+        rig.fail(1, false, Failure::TooSlow);
+        assert_eq!(rig.next(600), Step::GiveUp);
     }
 
     #[test]
     fn an_address_that_was_not_tried_is_next_again() {
-        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
-        for now in [0, 100] {
-            let step = attempts.next(bounds(1, 1, 900), at(now), &mut rng);
-            assert_eq!(step, Step::Dial { place: 0, until: at(900) });
-        }
+        let mut rig = Rig::new(1, 1, 900);
+        assert_eq!([rig.next(0), rig.next(100)], [dial(900, false); 2]);
+    }
+
+    #[test]
+    fn what_was_too_slow_is_tried_again_with_an_equal_share_once() {
+        let mut rig = Rig::new(3, 1, 1000);
+        rig.next(0);
+        rig.fail(0, true, Failure::TooSlow);
+        // The share of one that is untried leaves time for the second pass.
+        assert_eq!(rig.next(250), dial(500, true));
+        rig.fail(1, true, Failure::TooSlow);
+        assert_eq!(rig.next(400), dial(600, false));
+        rig.fail(2, false, Failure::Other);
+        assert_eq!((rig.next(400), rig.untried()), (dial(700, false), vec![0, 1]));
+        rig.fail(1, false, Failure::TooSlow);
+        assert_eq!((rig.next(700), rig.untried()), (dial(1000, false), vec![0]));
+        rig.fail(0, false, Failure::TooSlow);
+        assert_eq!(rig.next(800), Step::GiveUp);
     }
 
     #[test]
     fn a_pause_stands_between_attempts_and_doubles() {
-        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
-        let bounds = bounds(1, 3, 100_000);
-        let mut now = at(0);
+        let mut rig = Rig::new(1, 3, 100_000);
+        let mut now = 0;
         for (least, most) in [(50, 150), (100, 300)] {
-            assert!(matches!(attempts.next(bounds, now, &mut rng), Step::Dial { place: 0, .. }));
-            attempts.tried(0);
-            let Step::Pause { until } = attempts.next(bounds, now, &mut rng) else { panic!("there is to be a pause") };
-            let pause = until.since(now).as_millis();
-            assert!((least..=most).contains(&pause), "{pause}");
-            now = until;
+            assert!(matches!(rig.next(now), Step::Dial { .. }));
+            rig.fail(0, false, Failure::Other);
+            let Step::Pause { until } = rig.next(now) else { panic!("there is to be a pause") };
+            let pause = until.since(at(now)).as_millis();
+            assert!((least..=most).contains(&pause) && rig.attempts.is_fresh(), "{pause}");
+            now += 300;
         }
-        attempts.next(bounds, now, &mut rng);
-        attempts.tried(0);
-        assert_eq!(attempts.next(bounds, now, &mut rng), Step::GiveUp);
+        rig.next(now);
+        rig.fail(0, false, Failure::Other);
+        assert_eq!(rig.next(now), Step::GiveUp);
     }
 
     #[test]
     fn an_address_without_a_port_is_tried_again_once_the_others_are_and_they_are_not() {
-        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
-        let bounds = bounds(3, 1, 900);
-        let mut next = |attempts: &mut Attempts| attempts.next(bounds, at(0), &mut rng);
-        assert!(matches!(next(&mut attempts), Step::Dial { place: 0, .. }));
-        attempts.tried(0);
-        assert!(matches!(next(&mut attempts), Step::Dial { place: 1, .. }));
-        attempts.lacks_port(1);
-        assert_eq!(next(&mut attempts), Step::Dial { place: 2, until: at(900) });
-        attempts.lacks_port(2);
-        assert_eq!(next(&mut attempts), Step::AwaitPort { place: 1 });
-        assert_eq!(next(&mut attempts), Step::Dial { place: 1, until: at(450) });
-        attempts.tried(1);
-        assert!(matches!(next(&mut attempts), Step::Dial { place: 2, .. }));
-        attempts.lacks_port(2);
-        assert_eq!(next(&mut attempts), Step::AwaitPort { place: 2 });
-        assert!(matches!(next(&mut attempts), Step::Dial { place: 2, .. }));
-        attempts.tried(2);
-        assert_eq!(next(&mut attempts), Step::GiveUp);
+        let mut rig = Rig::new(4, 1, 900);
+        rig.next(0);
+        rig.fail(0, false, Failure::Other);
+        rig.fail(1, false, Failure::NoPort);
+        rig.fail(3, true, Failure::TooSlow);
+        rig.fail(2, false, Failure::NoPort);
+        assert_eq!((rig.next(0), rig.untried()), (dial(900, false), vec![3]));
+        rig.fail(3, false, Failure::TooSlow);
+        assert_eq!(rig.next(0), Step::AwaitPort { place: 1 });
+        assert_eq!((rig.next(0), rig.untried()), (dial(450, false), vec![1, 2]));
+        rig.fail(1, false, Failure::Other);
+        rig.fail(2, false, Failure::NoPort);
+        assert_eq!(rig.next(0), Step::AwaitPort { place: 2 });
+        assert!(matches!(rig.next(0), Step::Dial { .. }));
+        rig.fail(2, false, Failure::Other);
+        assert_eq!(rig.next(0), Step::GiveUp);
+    }
+
+    #[test]
+    fn new_addresses_are_all_untried() {
+        let mut rig = Rig::new(2, 1, 900);
+        rig.attempts.set_version(7);
+        rig.next(0);
+        rig.fail(0, false, Failure::Other);
+        rig.attempts.set_version(7);
+        assert_eq!(rig.untried(), [1]);
+        rig.attempts.set_version(8);
+        assert!(rig.attempts.is_fresh() && rig.untried() == [0, 1]);
     }
 
     #[test]
     fn a_pause_is_at_most_a_second() {
-        let (mut attempts, mut rng) = (Attempts { next: 1, failures: 20, ..Attempts::default() }, Rng::with_seed(1));
-        let Step::Pause { until } = attempts.next(bounds(1, 100, 100_000), at(0), &mut rng) else {
-            panic!("there is to be a pause")
-        };
+        let mut rig = Rig::new(1, 100, 100_000);
+        rig.attempts.failures = 20;
+        rig.fail(0, false, Failure::Other);
+        let Step::Pause { until } = rig.next(0) else { panic!("there is to be a pause") };
         assert!((at(333)..=at(1000)).contains(&until), "{until:?}");
     }
 
     #[test]
     fn nothing_begins_at_the_deadline_and_no_pause_outlasts_it() {
-        let (mut attempts, mut rng) = (Attempts::default(), Rng::with_seed(1));
-        assert_eq!(attempts.next(bounds(1, 3, 900), at(900), &mut rng), Step::GiveUp);
-        attempts.tried(0);
-        assert_eq!(attempts.next(bounds(1, 3, 900), at(880), &mut rng), Step::GiveUp);
+        let mut rig = Rig::new(1, 3, 900);
+        assert_eq!(rig.next(900), Step::GiveUp);
+        rig.fail(0, false, Failure::Other);
+        assert_eq!(rig.next(880), Step::GiveUp);
     }
 }

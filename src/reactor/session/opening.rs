@@ -4,12 +4,13 @@ use std::io::{self, ErrorKind};
 
 use log::{debug, info, warn};
 
-use super::attempts::{Attempts, Bounds, Step};
+use super::attempts::{Attempts, Bounds, Failure, Step};
 use super::{Session, Stage};
 use crate::net::errno::{ConnectError, on_connect, shortage_message};
 use crate::net::{Hints, Net, Peer, Stream, Time};
 use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
+use crate::reactor::upstreams::EndpointId;
 use crate::reactor::waiters::{Place, Want};
 use crate::relay::side::Side;
 
@@ -86,37 +87,40 @@ impl<N: Net> Reactor<N> {
         let (due, until) = (self.now >= opening.until, opening.until);
         let Some(upstream) = &mut opening.upstream else {
             // An event of its own lets no session try out of turn.
-            if due || opening.place.is_some_and(|place| self.waiters.is_first(place)) {
+            if due || opening.place.is_some_and(|place| self.waiters.may_try(place)) {
                 self.dial(key);
             } else {
                 self.arm(key, until);
             }
             return false;
         };
-        let error: io::Error = match self.net.connected(upstream.stream_mut()) {
+        let (error, failure): (io::Error, _) = match self.net.connected(upstream.stream_mut()) {
             Ok(true) => return self.established(key),
             Ok(false) if !due => {
                 self.arm(key, until);
                 return false;
             }
-            Ok(false) => ErrorKind::TimedOut.into(),
+            Ok(false) => (ErrorKind::TimedOut.into(), Failure::TooSlow),
             Err(error) if on_connect(&error) == ConnectError::WasEstablished => {
                 upstream.fail(&error);
                 return self.established(key);
             }
-            Err(error) => error,
+            Err(error) => (error, Failure::Other),
         };
-        if let Some(endpoint) = session.endpoint {
-            debug!("cannot connect to {}: {error}", self.endpoints.address(endpoint));
-        }
-        opening.last = Cause::of_connect(&error);
         opening.upstream = None;
+        self.connect_failed(key, failure, &error);
         self.dial(key);
         false
     }
 
     /// The upstream is connected. Does it relay now?
     fn established(&mut self, key: u32) -> bool {
+        if let Some(endpoint) = self.table[key].endpoint
+            && self.upstreams.endpoints[endpoint].health.succeeds()
+        {
+            let route = self.routes.get(self.table[key].route);
+            info!("{} is up again", self.upstreams.describe(&route.upstream, endpoint));
+        }
         if !self.table[key].established(self.now) {
             self.end(key, None);
             return false;
@@ -129,27 +133,39 @@ impl<N: Net> Reactor<N> {
 
     /// Begins a connection to the next address that takes one.
     pub(in crate::reactor) fn dial(&mut self, key: u32) {
-        let route = self.routes.get(self.table[key].route);
-        let bounds = Bounds {
-            places: route.endpoints.len(),
-            attempts: route.settings.connect_attempts,
-            deadline: self.table[key].began + route.settings.connect_timeout,
-        };
-        let queue = Want::Port { route: self.table[key].route };
+        let number = self.table[key].route;
+        let client = self.table[key].client.address().ip();
+        let deadline = self.table[key].began + self.routes.get(number).settings.connect_timeout;
+        let queue = Want::Port { route: number };
         loop {
             let Stage::Opening(opening) = &mut self.table[key].stage else {
                 self.table[key].stage.unexpected("dialled");
                 return;
             };
-            let (place, until) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
-                Step::Dial { place, until } => (place, until),
+            // The names are asked for once an attempt.
+            if opening.attempts.is_fresh() && self.now < deadline && !self.upstream_is_known(key, deadline) {
+                return;
+            }
+            let route = self.routes.get_mut(number);
+            let bounds = Bounds { places: route.upstream.len(), attempts: route.settings.connect_attempts, deadline };
+            let Stage::Opening(opening) = &mut self.table[key].stage else {
+                return;
+            };
+            opening.attempts.set_version(route.upstream.version());
+            let (share, may_be_quick) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
+                Step::Dial { until, may_be_quick } => (until, may_be_quick),
                 Step::Pause { until } => {
                     opening.until = until;
+                    self.doubt_names(key);
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
-                Step::AwaitPort { place } => return self.wait_for_port(key, place, bounds.deadline),
+                Step::AwaitPort { place } => {
+                    let endpoint = route.upstream.endpoint(place);
+                    return self.wait_for_port(key, endpoint, deadline);
+                }
                 Step::GiveUp => {
+                    self.doubt_names(key);
                     self.stop_waiting(key);
                     return self.end(key, None);
                 }
@@ -157,43 +173,70 @@ impl<N: Net> Reactor<N> {
             // Others wait for a port to the only address: they go first. To find out again that none is left would take
             // the kernel a search of all ports.
             if bounds.places == 1 && opening.place.is_none() && self.waiters.first(queue).is_some() {
-                return self.wait_for(key, queue, bounds.deadline);
+                return self.wait_for(key, queue, deadline);
             }
-            let token = self.table.renumber_upstream(key);
-            let endpoint = self.routes.get(self.table[key].route).endpoints[place];
-            self.endpoints.switch(&mut self.table[key].endpoint, endpoint);
-            let begun = self.net.connect(self.endpoints.address(endpoint)).and_then(|mut stream| {
-                self.net.register(&mut stream, token)?;
-                Ok(stream)
-            });
-            let Stage::Opening(opening) = &mut self.table[key].stage else {
-                self.table[key].stage.unexpected("dialling");
-                return;
+            let tried = |place| opening.attempts.is_tried(place);
+            let balance = route.settings.balance;
+            let Some(place) = self.upstreams.choose(&mut route.upstream, balance, tried, client, self.now) else {
+                return self.end(key, None);
             };
+            let endpoint = route.upstream.endpoint(place);
+            let quick = self.upstreams.endpoints[endpoint].health.quick().filter(|_| may_be_quick);
+            let until = quick.map_or(share, |quick| share.min(self.now + quick));
+            opening.attempts.dials(place, until < share);
+            let token = self.table.renumber_upstream(key);
+            self.upstreams.endpoints.switch(&mut self.table[key].endpoint, endpoint);
+            let begun = self.net.connect(self.upstreams.address(endpoint), token);
             match begun {
                 Ok(stream) => {
+                    self.upstreams.endpoints[endpoint].health.begins(token.serial(), until, self.now);
+                    let Stage::Opening(opening) = &mut self.table[key].stage else {
+                        self.table[key].stage.unexpected("dialling");
+                        return;
+                    };
                     opening.upstream = Some(Side::new(stream));
-                    opening.attempts.tried(place);
                     opening.until = until;
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
                 Err(error) if on_connect(&error) == ConnectError::Shortage => {
-                    return self.wait_for_descriptor(key, &error, bounds.deadline);
+                    return self.wait_for_descriptor(key, &error, deadline);
                 }
-                Err(error) => {
-                    debug!("cannot connect to {}: {error}", self.endpoints.address(endpoint));
-                    opening.last = Cause::of_connect(&error);
-                    match on_connect(&error) {
-                        ConnectError::NoPorts => opening.attempts.lacks_port(place),
-                        ConnectError::Refused
-                        | ConnectError::Timeout
-                        | ConnectError::Unreachable
-                        | ConnectError::WasEstablished
-                        | ConnectError::Shortage => opening.attempts.tried(place),
-                    }
+                Err(error) if on_connect(&error) == ConnectError::NoPorts => {
+                    self.connect_failed(key, Failure::NoPort, &error);
                 }
+                Err(error) => self.connect_failed(key, Failure::Other, &error),
             }
+        }
+    }
+
+    /// An attempt is over. If it failed for the addresses' sake, their names count as old.
+    fn doubt_names(&mut self, key: u32) {
+        let session = &self.table[key];
+        if let Stage::Opening(opening) = &session.stage
+            && matches!(opening.last, Cause::Refused | Cause::Unreachable | Cause::ConnectTimeout)
+        {
+            self.upstreams.doubt(&self.routes.get(session.route).upstream, self.now);
+        }
+    }
+
+    /// The address that was dialled last cannot be connected to.
+    fn connect_failed(&mut self, key: u32, failure: Failure, error: &io::Error) {
+        let session = &mut self.table[key];
+        let (Stage::Opening(opening), Some(endpoint)) = (&mut session.stage, session.endpoint) else {
+            return session.stage.unexpected("refused");
+        };
+        let route = self.routes.get(session.route);
+        opening.last = Cause::of_connect(error);
+        opening.attempts.failed(route.upstream.len(), failure);
+        debug!("cannot connect to {}: {error}", self.upstreams.address(endpoint));
+        let serial = session.serials[Peer::Upstream as usize];
+        let health = &mut self.upstreams.endpoints[endpoint].health;
+        if failure != Failure::NoPort
+            && let Some(pause) = health.fails(serial, self.now, &mut self.rng)
+        {
+            let upstream = self.upstreams.describe(&route.upstream, endpoint);
+            warn!("{upstream} is down: {error}; others come first for {:.1}s", pause.as_secs_f64());
         }
     }
 
@@ -205,41 +248,43 @@ impl<N: Net> Reactor<N> {
         self.wait_for(key, Want::Descriptor, deadline);
     }
 
-    /// All addresses were tried, and there was no source port to the one at `place`.
-    fn wait_for_port(&mut self, key: u32, place: usize, deadline: Time) {
+    /// All addresses were tried, and there was no source port to this one.
+    fn wait_for_port(&mut self, key: u32, endpoint: EndpointId, deadline: Time) {
         if self.ports.note_shortage(self.now, &mut self.alarms) {
-            let endpoint = self.routes.get(self.table[key].route).endpoints[place];
             let about = self.about(self.table[key].route);
             warn!(
                 "{about}connect: no source port is left to {}; its sessions wait (widen `sysctl net.ipv4.ip_local_port_range`, \
                  set `net.ipv4.tcp_tw_reuse=1`, or add a second upstream address)",
-                self.endpoints.address(endpoint)
+                self.upstreams.address(endpoint)
             );
         }
         let route = self.table[key].route;
         self.wait_for(key, Want::Port { route }, deadline);
     }
 
-    /// The session waits. That costs no attempt, and ends the session only with the connect timeout. If it was waiting
-    /// for the same before, it keeps its place.
-    fn wait_for(&mut self, key: u32, want: Want, deadline: Time) {
+    /// The session waits, until then if nothing comes. That costs no attempt. If it was waiting for the same before, it
+    /// keeps its place.
+    pub(in crate::reactor) fn wait_for(&mut self, key: u32, want: Want, until: Time) {
         let Stage::Opening(opening) = &mut self.table[key].stage else {
             self.table[key].stage.unexpected("waiting");
             return;
         };
         opening.last = match want {
+            Want::Name { .. } => Cause::Unresolved,
             Want::Descriptor => Cause::NoResources,
             Want::Port { .. } => Cause::NoPorts,
         };
-        opening.until = deadline;
+        opening.until = until;
         if opening.place.is_none_or(|place| place.want() != want) {
             let before = opening.place.replace(self.waiters.join(want, key));
             if let Some(place) = before {
                 self.leave_place(place);
             }
         }
-        self.waiters.arm(self.now, &mut self.alarms);
-        self.arm(key, deadline);
+        if !self.waiters.lack_nothing() {
+            self.waiters.arm(self.now, &mut self.alarms);
+        }
+        self.arm(key, until);
     }
 
     /// If the session waited, it does not any more.
@@ -255,15 +300,20 @@ impl<N: Net> Reactor<N> {
     fn leave_place(&mut self, place: Place) {
         self.waiters.leave(place);
         self.wake_waiter(place.want());
-        if self.waiters.is_empty() {
+        if self.waiters.lack_nothing() {
             self.waiters.disarm(&mut self.alarms);
         }
     }
 
-    /// What is waited for may have come free: the first that waits for it tries.
+    /// What is waited for may be there: the first that waits for it tries.
     pub(in crate::reactor) fn wake_waiter(&mut self, want: Want) {
-        if let Some(key) = self.waiters.first(want) {
-            self.table.wake(key);
+        match want {
+            Want::Name { name } => self.wake_named(name),
+            Want::Descriptor | Want::Port { .. } => {
+                if let Some(key) = self.waiters.first(want) {
+                    self.table.wake(key);
+                }
+            }
         }
     }
 

@@ -1,141 +1,294 @@
-//! The endpoints of all upstreams, each once, counted.
+//! Where sessions are connected to: the upstreams of the routes, the addresses behind them, and which is next.
+//!
+//! ```text
+//!   route ──► Upstream: hosts as written ──► candidates ──► endpoints   each address once, with its health
+//!                │                               ▲
+//!                └── names ── the last answer ───┘
+//! ```
 
-use std::num::NonZeroU32;
+mod choose;
+mod endpoints;
+mod health;
+mod names;
 
-use slab::Slab;
+use std::net::IpAddr;
 
-use crate::net::Address;
+use crate::config::{Balance, Host};
+use crate::net::{Address, NameId, Time};
+use choose::{Candidate, choose};
+pub(super) use endpoints::EndpointId;
+use endpoints::Endpoints;
+use names::{ADDRESSES_MAX, Names};
 
-/// Every address of an upstream. An entry goes when no route lists it and no session names it.
+/// What the upstreams of all routes share.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints {
-    table: Slab<Endpoint>,
+pub(super) struct Upstreams {
+    pub(super) endpoints: Endpoints,
+    pub(super) names: Names,
 }
 
-/// An entry of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EndpointId(NonZeroU32);
-
+/// The upstream of one route.
 #[derive(Debug)]
-struct Endpoint {
-    address: Address,
-    /// Routes that list it, once for each place.
-    listed: u32,
-    /// Sessions that are connected to it, or tried it last.
-    sessions: u32,
+pub(super) struct Upstream {
+    hosts: Box<[Listed]>,
+    /// The names among the hosts, each once.
+    names: Box<[NameId]>,
+    /// What is known to be behind the hosts, in their order, each address once.
+    candidates: Vec<(EndpointId, u16)>,
+    /// Changes with the candidates.
+    version: u16,
+    /// The place behind the one that was chosen last.
+    cursor: usize,
+    /// It was said that there are too many addresses.
+    told_too_many: bool,
 }
 
-impl EndpointId {
-    fn of(key: usize) -> Self {
-        // A table of more than 4 billion addresses would not fit anywhere.
-        Self(u32::try_from(key).ok().and_then(|key| NonZeroU32::MIN.checked_add(key)).unwrap_or(NonZeroU32::MAX))
-    }
-
-    fn key(self) -> usize {
-        self.0.get() as usize - 1
-    }
+/// A host of an upstream.
+#[derive(Debug)]
+struct Listed {
+    host: Host,
+    /// The number of its name, if it is one.
+    name: Option<NameId>,
 }
 
-impl Endpoints {
-    /// A route lists this address.
-    pub(super) fn list(&mut self, address: &Address) -> EndpointId {
-        let known = self.table.iter().find(|(_, endpoint)| endpoint.address == *address).map(|(key, _)| key);
-        let new = || Endpoint { address: address.clone(), listed: 0, sessions: 0 };
-        let key = known.unwrap_or_else(|| self.table.insert(new()));
-        self.table[key].listed += 1;
-        EndpointId::of(key)
+/// What of a new list of candidates is to be said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Refreshed {
+    /// An address that is the relay itself, and the name that it came with.
+    pub(super) left_out: Vec<(Host, Address)>,
+    /// There are more addresses than are used, for the first time.
+    pub(super) too_many: bool,
+}
+
+impl Upstreams {
+    /// A route lists these hosts. Names that no other route lists are added to `new`.
+    pub(super) fn list(&mut self, hosts: &[Host], new: &mut Vec<NameId>) -> Upstream {
+        let listed = hosts.iter().map(|host| {
+            let name = match host {
+                Host::Address(_) => None,
+                Host::Name { name, .. } => {
+                    let (id, is_new) = self.names.list(name);
+                    new.extend(is_new.then_some(id));
+                    Some(id)
+                }
+            };
+            Listed { host: host.clone(), name }
+        });
+        let hosts: Box<[Listed]> = listed.collect();
+        let mut names: Vec<_> = hosts.iter().filter_map(|listed| listed.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let (names, candidates) = (names.into(), Vec::new());
+        let mut upstream = Upstream { hosts, names, candidates, version: 0, cursor: 0, told_too_many: false };
+        self.refresh(&mut upstream, |_| false);
+        upstream
     }
 
-    /// A route does not list it any more.
-    pub(super) fn unlist(&mut self, id: EndpointId) {
-        self.table[id.key()].listed -= 1;
-        self.free_unused(id);
+    /// The route is gone.
+    pub(super) fn unlist(&mut self, upstream: Upstream) {
+        for (endpoint, _) in upstream.candidates {
+            self.endpoints.unlist(endpoint);
+        }
+        for name in upstream.hosts.iter().filter_map(|listed| listed.name) {
+            self.names.unlist(name);
+        }
+    }
+
+    /// Puts together the candidates from what is known of the names now. Addresses that lead back to the relay are left
+    /// out.
+    pub(super) fn refresh(
+        &mut self,
+        upstream: &mut Upstream,
+        mut leads_back: impl FnMut(&Address) -> bool,
+    ) -> Refreshed {
+        let mut refreshed = Refreshed::default();
+        let mut candidates: Vec<(EndpointId, u16)> = Vec::new();
+        for (listed, index) in upstream.hosts.iter().zip(0..) {
+            let found = match (&listed.host, listed.name) {
+                (Host::Name { port, .. }, Some(name)) => {
+                    let with_port = |address: &std::net::SocketAddr| {
+                        let mut address = *address;
+                        address.set_port(*port);
+                        Address::from(address)
+                    };
+                    self.names.addresses(name).iter().map(with_port).collect()
+                }
+                (Host::Address(address), _) => vec![address.clone()],
+                (Host::Name { .. }, None) => Vec::new(),
+            };
+            for address in found {
+                if listed.name.is_some() && leads_back(&address) {
+                    refreshed.left_out.push((listed.host.clone(), address));
+                    continue;
+                }
+                let id = self.endpoints.list(&address);
+                let known = candidates.iter().any(|(known, _)| *known == id);
+                if known || candidates.len() == ADDRESSES_MAX {
+                    self.endpoints.unlist(id);
+                    refreshed.too_many |= !known && !std::mem::replace(&mut upstream.told_too_many, true);
+                } else {
+                    candidates.push((id, index));
+                }
+            }
+        }
+        // The new ones first, so that an address of both lists keeps its entry.
+        let before = std::mem::replace(&mut upstream.candidates, candidates);
+        if before != upstream.candidates {
+            upstream.version = upstream.version.wrapping_add(1);
+        }
+        for (endpoint, _) in before {
+            self.endpoints.unlist(endpoint);
+        }
+        refreshed
+    }
+
+    /// The place of the address to be tried next, if there is any: see [`choose`].
+    pub(super) fn choose(
+        &self,
+        upstream: &mut Upstream,
+        balance: Balance,
+        tried: impl Fn(usize) -> bool,
+        client: IpAddr,
+        now: Time,
+    ) -> Option<usize> {
+        let candidate = |(place, (id, _)): (usize, &(EndpointId, u16))| {
+            let endpoint = &self.endpoints[*id];
+            let (tried, down) = (tried(place), endpoint.health.is_down(now));
+            Candidate { address: &endpoint.address, tried, down, sessions: endpoint.sessions() }
+        };
+        let candidates = upstream.candidates.iter().enumerate().map(candidate);
+        let place = choose(balance, candidates, upstream.cursor, client)?;
+        upstream.cursor = place + 1;
+        Some(place)
+    }
+
+    /// All candidates failed to connect: the names among the hosts are soon asked for again.
+    pub(super) fn doubt(&mut self, upstream: &Upstream, now: Time) {
+        upstream.names.iter().for_each(|name| self.names.doubt(*name, now));
     }
 
     /// The address of an endpoint.
     pub(super) fn address(&self, id: EndpointId) -> &Address {
-        &self.table[id.key()].address
+        &self.endpoints[id].address
     }
 
-    /// A session names this endpoint now, and no longer the one it named before.
-    pub(super) fn switch(&mut self, named: &mut Option<EndpointId>, to: EndpointId) {
-        self.table[to.key()].sessions += 1;
-        if let Some(before) = named.replace(to) {
-            self.release(before);
+    /// All addresses of an upstream, for the log.
+    pub(super) fn show(&self, upstream: &Upstream) -> String {
+        let addresses: Vec<_> = upstream.candidates.iter().map(|(id, _)| self.address(*id).to_string()).collect();
+        addresses.join(", ")
+    }
+
+    /// How the log names an endpoint of this upstream: as it was written, and its address if that was a name.
+    pub(super) fn describe(&self, upstream: &Upstream, id: EndpointId) -> String {
+        let address = self.address(id);
+        let host = upstream.candidates.iter().find(|(candidate, _)| *candidate == id);
+        match host.map(|(_, host)| &upstream.hosts[usize::from(*host)].host) {
+            Some(host @ Host::Name { .. }) => format!("{host} ({address})"),
+            Some(Host::Address(_)) | None => address.to_string(),
         }
     }
+}
 
-    /// A session does not name it any more.
-    pub(super) fn release(&mut self, id: EndpointId) {
-        self.table[id.key()].sessions -= 1;
-        self.free_unused(id);
+impl Upstream {
+    /// The names among its hosts, each once.
+    pub(super) fn names(&self) -> &[NameId] {
+        &self.names
     }
 
-    fn free_unused(&mut self, id: EndpointId) {
-        let Endpoint { listed, sessions, .. } = self.table[id.key()];
-        if listed == 0 && sessions == 0 {
-            self.table.remove(id.key());
-        }
-    }
-
-    /// How many there are.
+    /// Addresses that are known.
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.candidates.len()
     }
 
-    /// Sessions that name an endpoint, all together.
-    pub(super) fn sessions(&self) -> usize {
-        self.table.iter().map(|(_, endpoint)| endpoint.sessions as usize).sum()
+    /// Changes whenever the addresses do.
+    pub(super) fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The endpoint at this place.
+    pub(super) fn endpoint(&self, place: usize) -> EndpointId {
+        self.candidates[place].0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use super::*;
 
-    fn address(port: u16) -> Address {
-        SocketAddr::from(([127, 0, 0, 1], port)).into()
+    fn address(last: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], port))
+    }
+
+    fn answer(upstreams: &mut Upstreams, upstream: &mut Upstream, addresses: &[u8]) -> Refreshed {
+        let name = upstream.names()[0];
+        let addresses = addresses.iter().map(|last| address(*last, 0)).collect();
+        upstreams.names.want(name, Time::START);
+        upstreams.names.answered(name, Ok(addresses), Duration::ZERO, Time::START);
+        upstreams.refresh(upstream, |at| *at == address(9, 80).into())
+    }
+
+    fn shown(upstreams: &Upstreams, upstream: &Upstream) -> Vec<String> {
+        (0..upstream.len()).map(|place| upstreams.describe(upstream, upstream.endpoint(place))).collect()
     }
 
     #[test]
-    fn an_address_is_one_entry_however_many_routes_list_it() {
-        let mut endpoints = Endpoints::default();
-        let (first, second, again) = (address(1), address(2), address(1));
-        let ids = [&first, &second, &again].map(|address| endpoints.list(address));
-        assert_eq!((ids[0] == ids[2], ids[0] == ids[1]), (true, false));
-        assert_eq!((endpoints.address(ids[0]), endpoints.address(ids[1])), (&first, &second));
-        assert_eq!(size_of::<Option<EndpointId>>(), 4);
+    fn candidates_are_those_of_all_hosts_in_their_order_each_once() {
+        let mut upstreams = Upstreams::default();
+        let (mut new, spare) = (Vec::new(), address(7, 80));
+        let mut upstream = upstreams.list(&[Host::name("db", 80), spare.into()], &mut new);
+        assert_eq!((new.len(), shown(&upstreams, &upstream)), (1, vec!["10.0.0.7:80".to_owned()]));
+        let version = upstream.version();
+        let refreshed = answer(&mut upstreams, &mut upstream, &[1, 7, 9]);
+        assert_eq!(shown(&upstreams, &upstream), ["db:80 (10.0.0.1:80)", "db:80 (10.0.0.7:80)"]);
+        assert_eq!(refreshed.left_out, [(Host::name("db", 80), address(9, 80).into())]);
+        assert_ne!(upstream.version(), version);
+        upstreams.unlist(upstream);
+        assert_eq!((upstreams.endpoints.len(), upstreams.names.len()), (0, 0));
     }
 
     #[test]
-    fn sessions_are_counted() {
-        let mut endpoints = Endpoints::default();
-        let (one, two) = (endpoints.list(&address(1)), endpoints.list(&address(2)));
-        let (mut first, mut second) = (None, None);
-        endpoints.switch(&mut first, one);
-        endpoints.switch(&mut second, one);
-        endpoints.switch(&mut second, two);
-        assert_eq!((endpoints.sessions(), first, second), (2, Some(one), Some(two)));
-        endpoints.release(one);
-        endpoints.release(two);
-        assert_eq!((endpoints.sessions(), endpoints.address(one)), (0, &address(1)));
+    fn an_address_of_the_old_and_the_new_answer_keeps_its_health() {
+        let mut upstreams = Upstreams::default();
+        let mut upstream = upstreams.list(&[Host::name("db", 80)], &mut Vec::new());
+        answer(&mut upstreams, &mut upstream, &[1, 2]);
+        let down = upstream.endpoint(1);
+        upstreams.endpoints[down].health.fails(1, Time::START, &mut fastrand::Rng::with_seed(1));
+        let version = upstream.version();
+        answer(&mut upstreams, &mut upstream, &[1, 2]);
+        assert_eq!(upstream.version(), version, "nothing has changed");
+        answer(&mut upstreams, &mut upstream, &[2, 3]);
+        assert_eq!((upstream.endpoint(0), upstreams.endpoints.len()), (down, 2));
+        assert!(upstreams.endpoints[down].health.is_down(Time::START));
+        upstreams.unlist(upstream);
+        assert_eq!(upstreams.endpoints.len(), 0);
     }
 
     #[test]
-    fn an_entry_goes_when_no_route_lists_it_and_no_session_names_it() {
-        let mut endpoints = Endpoints::default();
-        let ids = [1, 1, 2].map(|port| endpoints.list(&address(port)));
-        let mut named = None;
-        endpoints.switch(&mut named, ids[0]);
-        endpoints.unlist(ids[0]);
-        endpoints.unlist(ids[2]);
-        assert_eq!(endpoints.len(), 1);
-        endpoints.release(ids[0]);
-        assert_eq!((endpoints.len(), named.take()), (1, Some(ids[0])));
-        endpoints.switch(&mut named, ids[0]);
-        endpoints.unlist(ids[1]);
-        assert_eq!((endpoints.len(), endpoints.address(ids[1])), (1, &address(1)));
+    fn the_first_256_addresses_are_used_and_that_is_said_once() {
+        let mut upstreams = Upstreams::default();
+        let spares: Vec<Host> = (0..200).map(|last| address(last, 81).into()).collect();
+        let hosts: Vec<_> = [Host::name("many", 80)].into_iter().chain(spares).collect();
+        let mut upstream = upstreams.list(&hosts, &mut Vec::new());
+        let many: Vec<u8> = (20..220).collect();
+        assert!(answer(&mut upstreams, &mut upstream, &many).too_many);
+        assert_eq!((upstream.len(), upstreams.endpoints.len()), (256, 256));
+        assert!(!answer(&mut upstreams, &mut upstream, &many[1..]).too_many);
+        upstreams.unlist(upstream);
+        assert_eq!(upstreams.endpoints.len(), 0);
+    }
+
+    #[test]
+    fn round_robin_begins_behind_the_last_choice() {
+        let mut upstreams = Upstreams::default();
+        let hosts = [1, 2, 3].map(|last| Host::from(address(last, 80)));
+        let mut upstream = upstreams.list(&hosts, &mut Vec::new());
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let mut next = |tried: usize| {
+            upstreams.choose(&mut upstream, Balance::RoundRobin, |place| place == tried, client, Time::START)
+        };
+        assert_eq!([next(9), next(9), next(2), next(9)], [Some(0), Some(1), Some(0), Some(1)]);
     }
 }

@@ -21,9 +21,8 @@ pub(super) fn k7_a_full_queue_answers_nobody_until_there_is_room<B: Rig>() -> St
 pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Rig>() -> Story {
     let (mut story, mut rig) = (Story::new(), B::new());
     let full = rig.full_upstream();
-    let mut stream = rig.net().connect(&full.into()).unwrap();
     let token = Token::new(1, 1, Peer::Upstream);
-    rig.net().register(&mut stream, token).unwrap();
+    let mut stream = rig.net().connect(&full.into(), token).unwrap();
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
     tell!(story, "{:?} {:?}", read(&mut stream), write(&mut stream, b"x"));
@@ -44,9 +43,8 @@ pub(super) fn k13_what_the_listener_armed_the_accepted_socket_is<B: Rig>() -> St
 /// Other than a refusal, that is not an error told once.
 pub(super) fn k14_a_connection_to_itself_stands_and_is_refused<B: Rig>() -> Story {
     let (mut story, mut rig) = (Story::new(), B::new());
-    let mut stream = rig.met_itself();
     let token = Token::new(1, 1, Peer::Upstream);
-    rig.net().register(&mut stream, token).unwrap();
+    let mut stream = rig.met_itself(token);
     tell!(story, "{:?} {:?}", rig.events(token), take_error(&mut stream));
     for _ in 0..2 {
         tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
@@ -57,9 +55,8 @@ pub(super) fn k14_a_connection_to_itself_stands_and_is_refused<B: Rig>() -> Stor
 pub(super) fn a_refusal_is_an_event_and_told_once<B: Rig>() -> Story {
     let (mut story, mut rig) = (Story::new(), B::new());
     let nobody = rig.upstream(false);
-    let mut stream = rig.net().connect(&nobody.into()).unwrap();
     let token = Token::new(1, 1, Peer::Upstream);
-    rig.net().register(&mut stream, token).unwrap();
+    let mut stream = rig.net().connect(&nobody.into(), token).unwrap();
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));

@@ -29,9 +29,8 @@ pub(super) fn what_is_ready_at_registration_raises_an_event<B: Rig>() -> Story {
     tell!(story, "{:?}", rig.events(token));
     // An upstream's connection that came about has an event, and nothing to read.
     let there = rig.upstream(true);
-    let mut stream = rig.net().connect(&there.into()).unwrap();
     let token = Token::new(2, 2, Peer::Upstream);
-    rig.net().register(&mut stream, token).unwrap();
+    let mut stream = rig.net().connect(&there.into(), token).unwrap();
     rig.answered(&stream);
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?} {:?}", rig.net().connected(&mut stream).ok(), read(&mut stream));

@@ -130,9 +130,8 @@ pub(super) fn what_an_upstream_said_before_it_reset_is_there_although_nobody_had
     let (mut story, mut rig) = (Story::new(), B::new());
     for (serial, fin) in [(1, false), (2, true)] {
         let there = rig.upstream(true);
-        let mut stream = rig.net().connect(&there.into()).unwrap();
         let token = Token::new(serial, serial, Peer::Upstream);
-        rig.net().register(&mut stream, token).unwrap();
+        let mut stream = rig.net().connect(&there.into(), token).unwrap();
         let peer = rig.answered(&stream);
         rig.say(peer, b"hello");
         if fin {

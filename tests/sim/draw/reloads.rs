@@ -9,6 +9,7 @@ use super::{log, one_in, pause};
 use crate::keyed::mix;
 use crate::plan::{Plan, Reload, place, place_of, upstream};
 use crate::seam::inet;
+use crate::shadow::literal;
 
 /// Clients connect to these places.
 const PLACES: usize = 5;
@@ -104,7 +105,7 @@ fn change(rng: &mut Rng, now: &Config) -> (Config, bool) {
 /// Will it be refused for this route? Listeners that are removed at the same time count too.
 fn fails(route: &Route, config: &Config) -> bool {
     let is_own = |address| config.routes.iter().any(|route| inet(&route.from) == address);
-    place_of(inet(&route.from)) == Some(TAKEN) || route.to.iter().any(|to| is_own(crate::seam::literal(to)))
+    place_of(inet(&route.from)) == Some(TAKEN) || route.to.iter().filter_map(literal).any(is_own)
 }
 
 fn add(rng: &mut Rng, config: &mut Config, at: usize) {

@@ -281,14 +281,14 @@ impl World {
                 self.shadow.ended_this_turn += 1;
             }
             Peer::Upstream if !connected => {
-                let mut early = false;
-                if self.kernel.conns[conn].relay.life != Life::Dead && it.failed != Some(conn) {
-                    early = !it.failed_at_once && it.ended.is_none() && it.failed != Some(conn) && now < it.share;
-                    it.attempt_failed(conn, "connect-timeout", now);
-                }
                 it.upstream = None;
-                if early {
-                    self.violation(format!("session {session}: an address had not had its time"));
+                // One whose session ends is no failure. Then the client's stream goes first.
+                if it.failed != Some(conn) && it.ended.is_none() {
+                    let early = now < it.share && !it.attempt.is_vague();
+                    self.shadow.attempt_failed(conn, "connect-timeout");
+                    if early {
+                        self.violation(format!("session {session}: an address had not had its time"));
+                    }
                 }
             }
             Peer::Upstream => {}

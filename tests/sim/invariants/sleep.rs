@@ -37,27 +37,21 @@ impl World {
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
         }
-        let dialling = |it: &Session| {
-            let route = self.shadow.route(it);
-            let alone = route.to.len() == 1 && route.connect_attempts == 1;
-            alone && it.connected.is_none() && it.upstream.is_none()
-        };
-        let freed = &self.shadow.freed;
-        let dialling: Vec<_> =
-            self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]).filter(|it| dialling(it)).collect();
+        let sessions = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
+        let dialling: Vec<_> = sessions.filter(|it| it.connected.is_none() && it.upstream.is_none()).collect();
+        let portless: Vec<_> = self.shadow.portless().map(|session| self.shadow.sessions[session].route).collect();
         // A port is one of its route; a descriptor is anybody's.
-        let waits = dialling
-            .iter()
-            .any(|it| freed.contains(&it.route) || (!self.shadow.may_lack_port(it) && !freed.is_empty()));
-        let retry = dialling.iter().any(|it| it.failed_at_once).then(|| self.shadow.now + RETRY);
-        let portless = self.shadow.portless().next().is_some();
+        let freed = &self.shadow.freed;
+        let starved = dialling.iter().any(|it| it.starved);
+        let waits = portless.iter().any(|route| freed.contains(route)) || (starved && !freed.is_empty());
+        let retry = (starved || !portless.is_empty()).then(|| self.shadow.now + RETRY);
         if waits {
             self.violation("a session waits for a descriptor or a port, one came free, and nobody dials");
         }
         if let Some(retry) = retry.filter(|retry| until.is_none_or(|until| until > *retry)) {
             self.violation(format!("a session was to dial again by {retry:?}, the relay sleeps until {until:?}"));
         }
-        if portless && !self.shadow.ports_short {
+        if !portless.is_empty() && !self.shadow.ports_short {
             self.violation("a session waits for a source port, and no line says so");
         }
         if self.shadow.ports_short && (until.is_none() || self.shadow.now >= self.shadow.port_lacked + PORTS_CALM) {
@@ -133,11 +127,14 @@ impl World {
         let deadline = match it.connected {
             None => {
                 let last = it.began + route.connect_timeout;
-                // An address that does not answer uses its own share of the time, and no other's. Which address it is
-                // can be told of the first, unless connect failed at once.
-                let first = it.first_dial.filter(|_| !it.failed_at_once && it.failures.is_empty());
-                let addresses = u32::try_from(route.to.len()).unwrap();
-                Some(first.map_or(last, |at| at + last.since(at) / addresses))
+                // An address that does not answer uses its own share of the time, and no other's.
+                let share = it.upstream.filter(|_| !it.attempt.is_vague()).map(|_| it.share);
+                // Before the first dial it waits for nothing but a name, or in a queue.
+                let queued = it.starved || self.shadow.may_lack_port(it);
+                let fresh = it.upstream.is_none() && it.attempt.is_fresh() && it.attempt.before == 0 && !queued;
+                let name = fresh.then(|| self.shadow.awaits_name(it.route).unwrap_or(Time::START));
+                let client = it.told[Peer::Client as usize].is_some() || it.unwatched;
+                share.into_iter().chain(name.filter(|_| !client)).chain([last]).min()
             }
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),
             // It may be ending too.

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::Time;
+use tproxy::net::{NameId, Time};
 
 use super::{ConnId, Kernel};
 use crate::conn::Who;
@@ -28,6 +28,8 @@ pub(crate) enum Due {
     Fail { conn: ConnId, error: Errno },
     /// A peer has something to do.
     Wake { peer: usize },
+    /// The resolver answers a question about this name of the plan.
+    Resolved { name: NameId, place: usize, index: usize },
     /// The upstream's process dies.
     Crash,
     /// The relay gets a stop signal.
@@ -101,7 +103,8 @@ impl Kernel {
             Due::Syn { conn, place, tries } => self.syn(conn, place, tries),
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
-            Due::Wake { .. } | Due::Crash | Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) => {}
+            Due::Wake { .. } | Due::Resolved { .. } | Due::Crash => {}
+            Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) => {}
         }
     }
 }

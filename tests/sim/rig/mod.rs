@@ -30,7 +30,7 @@ pub(crate) trait Rig: Sized {
     /// Somebody listens here, and his queue is full.
     fn full_upstream(&mut self) -> SocketAddr;
     /// A connection of the relay that met itself.
-    fn met_itself(&mut self) -> <Self::Net as Net>::Stream;
+    fn met_itself(&mut self, token: Token) -> <Self::Net as Net>::Stream;
     /// From now on clients come to a listener that holds one in its queue and accepts nobody: `listen(0)`.
     fn narrow(&mut self);
     /// A client whose SYN is out.

@@ -70,14 +70,14 @@ impl Rig for Real {
 
     /// The kernel tries the ports of its range one after the other, every second one first, so sooner or later it
     /// gives the socket the very port that it connects to.
-    fn met_itself(&mut self) -> tproxy::net::mio::Socket {
+    fn met_itself(&mut self, token: Token) -> tproxy::net::mio::Socket {
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
         let bounds: Vec<u16> = range.split_whitespace().map(|bound| bound.parse().unwrap()).collect();
         // One that nobody has; from the middle on, for the lowest are given to others more often.
         let mut ports = (bounds[0]..=bounds[1]).step_by(2).skip(usize::from(bounds[1] - bounds[0]) / 4);
         let to = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap();
         for _ in 0..1 << 17 {
-            let mut stream = self.net.connect(&to.into()).unwrap();
+            let mut stream = self.net.connect(&to.into(), token).unwrap();
             // Over loopback the refusal is there when connect returns.
             if stream.take_error().is_ok() {
                 return stream;

@@ -69,9 +69,9 @@ impl Rig for Sim {
         UPSTREAM.into()
     }
 
-    fn met_itself(&mut self) -> SimStream<true> {
+    fn met_itself(&mut self, token: Token) -> SimStream<true> {
         self.world(|world| world.next_dial = Some(Dial::Itself));
-        self.net.connect(&SocketAddr::from(UPSTREAM).into()).unwrap()
+        self.net.connect(&SocketAddr::from(UPSTREAM).into(), token).unwrap()
     }
 
     fn narrow(&mut self) {

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::Route;
 use tproxy::net::{Time, Token};
+use tproxy::{Host, Route};
 
 use super::Shadow;
 use crate::kernel::ConnId;
 use crate::plan::{Reload, place, place_of};
-use crate::seam::{inet, literal};
+use crate::seam::inet;
 
 /// Being full is news again when it was over for so long.
 pub(super) const FULL_QUIET: Duration = Duration::from_secs(60);
@@ -61,6 +61,14 @@ impl Door {
             (self.closing, self.announced, self.since_closing) = (true, true, 0);
             self.came_before = queue.to_vec();
         }
+    }
+}
+
+/// The address of a host that is no name.
+pub(crate) fn literal(host: &Host) -> Option<SocketAddr> {
+    match host {
+        Host::Address(address) => Some(inet(address)),
+        _ => None,
     }
 }
 
@@ -136,7 +144,7 @@ impl Shadow {
     pub(crate) fn reload(&mut self, plan: Reload, queues: Vec<Vec<ConnId>>) {
         let open = self.doors.iter().filter(|door| door.open).map(|door| place(door.place));
         let listening: Vec<_> = open.chain(plan.config.routes.iter().map(|route| inet(&route.from))).collect();
-        let mut upstreams = plan.config.routes.iter().flat_map(|route| &route.to).map(literal);
+        let mut upstreams = plan.config.routes.iter().flat_map(|route| &route.to).filter_map(literal);
         let refused = if self.stop_turn.is_some() {
             Some("draining")
         } else if plan.is_bad {
@@ -196,6 +204,7 @@ impl Shadow {
             let number = same.unwrap_or(self.routes.len());
             if same.is_none() {
                 self.routes.push(route.clone());
+                self.cursors.push(0);
             }
             let most = |route: Option<usize>| route.and_then(|route| self.routes[route].max_sessions);
             let is_other = most(before) != most(Some(number));

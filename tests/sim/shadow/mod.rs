@@ -1,17 +1,22 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+mod dialling;
 mod doors;
+mod names;
 mod opening;
 mod session;
 mod words;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub(crate) use doors::{Door, Reloading};
+use dialling::Endpoint;
+pub(crate) use doors::{Door, Reloading, literal};
+use names::Name;
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
-use tproxy::net::{Hints, Owner, Peer, Ready, Time};
+use tproxy::net::{Hints, Owner, Peer, Ready, Time, Token};
 use tproxy::{Config, Route};
 pub(crate) use words::{connect_word, fault_word};
 
@@ -56,9 +61,15 @@ pub(crate) struct Shadow {
     /// Pauses since the last client, and clients lost since then.
     pauses: u32,
     lost: u32,
-    /// The address of the last connect, and what the next may be, if the last failed at once.
-    pub(crate) dialling: Option<SocketAddr>,
-    dial_due: Vec<SocketAddr>,
+    /// The last connect: for whom, and where to.
+    pub(crate) dialling: Option<(Token, SocketAddr)>,
+    /// What is known of each address that was dialled.
+    upstreams: BTreeMap<SocketAddr, Endpoint>,
+    /// The place behind the one that was chosen last, for each route.
+    cursors: Vec<usize>,
+    /// Where `Balance::Source` led a client while all addresses were up.
+    by_source: BTreeMap<(IpAddr, Vec<SocketAddr>), SocketAddr>,
+    names: BTreeMap<String, Name>,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -142,7 +153,10 @@ impl Shadow {
             pauses: 0,
             lost: 0,
             dialling: None,
-            dial_due: Vec::new(),
+            upstreams: BTreeMap::new(),
+            cursors: vec![0; plan.config.routes.len()],
+            by_source: BTreeMap::new(),
+            names: BTreeMap::new(),
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,

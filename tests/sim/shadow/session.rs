@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tproxy::net::{Peer, Time, Token};
 
+use super::dialling::Attempt;
 use crate::kernel::ConnId;
 
 /// How one direction ended, as the relay was told.
@@ -165,25 +166,21 @@ pub(crate) struct Session {
     pub(crate) due: bool,
     /// It could move at the beginning of this turn.
     pub(crate) could_move: bool,
-    /// Why attempts to connect failed.
-    pub(crate) failures: Vec<&'static str>,
-    /// The address it was last connected to or tried. There are several if connect failed at once and several sessions
-    /// may have called it: it does not say for whom.
-    pub(crate) tried: Vec<SocketAddr>,
-    /// Connect may have failed at once for it, and for another reason than a shortage.
-    pub(crate) failed_at_once: bool,
-    pub(crate) refused_at_once: bool,
-    /// Among the reasons may have been a shortage of descriptors or memory, or of source ports.
+    /// How far it is with the addresses of its upstream.
+    pub(crate) attempt: Attempt,
+    /// The address that it is connected to, or tried last.
+    pub(crate) tried: Option<SocketAddr>,
+    /// The last connect found no descriptor or memory; one did.
+    pub(crate) starved: bool,
     pub(crate) was_starved: bool,
+    /// A connect found no source port.
     pub(crate) lacked_port: bool,
-    /// Why its last attempt failed, in the same way.
-    pub(crate) last_failure: Vec<&'static str>,
-    /// When the first connection to its upstream was begun, if it is still the first.
-    pub(crate) first_dial: Option<Time>,
+    /// Why it is not connected yet.
+    pub(crate) last_failure: Option<&'static str>,
     pub(crate) dials: usize,
-    /// Until when it may stay without an answer.
+    /// Until when the connection under way may stay without an answer.
     pub(crate) share: Time,
-    /// When the last attempt failed.
+    /// When an address last failed.
     pub(crate) failed_at: Option<Time>,
     pub(crate) failed: Option<ConnId>,
     /// Was it half closed when a timeout may have struck?
@@ -251,14 +248,12 @@ impl Session {
             thrown_too_long: None,
             due: false,
             could_move: false,
-            failures: Vec::new(),
-            tried: Vec::new(),
-            failed_at_once: false,
-            refused_at_once: false,
+            attempt: Attempt::default(),
+            tried: None,
+            starved: false,
             was_starved: false,
             lacked_port: false,
-            last_failure: Vec::new(),
-            first_dial: None,
+            last_failure: None,
             dials: 0,
             share: now,
             failed_at: None,
@@ -284,13 +279,6 @@ impl Session {
     /// Has one of the two finished speaking? A FIN that was seen counts, read or not (rule 9). EPIPE says so too.
     pub(crate) fn is_half_closed(&self) -> bool {
         self.saw_fin.contains(&true) || self.first_told.is_some()
-    }
-
-    /// This connection did not come about.
-    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str, now: Time) {
-        (self.failed_at, self.failed) = (Some(now), Some(conn));
-        self.failures.push(why);
-        self.last_failure = vec![why];
     }
 
     pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {

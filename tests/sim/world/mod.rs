@@ -3,6 +3,7 @@
 //! The relay's calls come in through `seam.rs`; each is counted, may fail by plan, and may see time pass. Time
 //! otherwise passes only while the relay waits (`wait.rs`).
 
+mod resolver;
 mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Pending, Time, Token};
+use tproxy::net::{Answer, NameId, Pending, Time, Token};
 
 use crate::conn::{Life, Who};
 use crate::faults::{Call, Faults, kills};
@@ -46,6 +47,9 @@ pub(crate) struct World {
     pub(crate) dialled: BTreeMap<ConnId, SocketAddr>,
     /// The outcome of the next connect, if a script says so.
     pub(crate) next_dial: Option<Dial>,
+    /// Questions to the resolver so far, and answers that are to be delivered.
+    questions: BTreeMap<String, usize>,
+    answers: Vec<(NameId, Answer)>,
     pub(crate) stop_pending: bool,
     pub(crate) stop_call_pending: bool,
     pub(crate) stop_now_pending: bool,
@@ -106,6 +110,8 @@ impl World {
             dials: 0,
             dialled: BTreeMap::new(),
             next_dial: None,
+            questions: BTreeMap::new(),
+            answers: Vec::new(),
             stop_pending: false,
             stop_call_pending: false,
             stop_now_pending: false,
@@ -144,6 +150,7 @@ impl World {
                 self.step(peer);
             }
             Due::Crash => self.crash(),
+            Due::Resolved { name, place, index } => self.answer(name, place, index),
             Due::Stop => {
                 self.trace.note(self.kernel.now, || "a stop is asked for".to_owned());
                 self.stop_pending = true;
@@ -286,21 +293,21 @@ impl World {
     }
 
     /// The outcome of the next connect, and a connection for it.
-    pub(crate) fn dial(&mut self) -> Result<ConnId, Errno> {
+    pub(crate) fn dial(&mut self, to: SocketAddr) -> Result<ConnId, Errno> {
         if self.kernel.open >= self.kernel.laws.descriptors {
             return Err(Errno::MFILE);
         }
-        let to = self.shadow.dialling;
-        if self.dialled.values().filter(|one| Some(**one) == to).count() >= self.kernel.laws.ports {
+        if self.dialled.values().filter(|one| **one == to).count() >= self.kernel.laws.ports {
             return Err(Errno::ADDRNOTAVAIL);
         }
         let planned = self.plan.dials.get(self.dials).copied().unwrap_or(Dial::Accept);
+        let planned = self.plan.mood(to, self.kernel.now).unwrap_or(planned);
         let dial = self.next_dial.take().unwrap_or(planned);
         self.dials += 1;
         // The caps are the session's, which registration will tell.
         let conn = self.kernel.dial_upstream([1; 4]);
         self.owners.push(None);
-        self.dialled.extend(to.map(|to| (conn, to)));
+        self.dialled.insert(conn, to);
         self.kernel.open += 1;
         let delay = Duration::from_nanos(self.rng.u64(self.plan.laws.delay.0..=self.plan.laws.delay.1));
         let (wait, error) = match dial {

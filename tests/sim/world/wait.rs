@@ -81,7 +81,8 @@ impl World {
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        self.shadow.called = (asleep && !alarm && !stop && !stop_call && !stop_now && reload.is_none()).then(Vec::new);
+        let is_told = stop || stop_call || stop_now || reload.is_some() || !self.answers.is_empty();
+        self.shadow.called = (asleep && !alarm && !is_told).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
         }
@@ -99,6 +100,10 @@ impl World {
                 + if stop_now { " NOW" } else { "" }
                 + if reload.is_some() { " RELOAD" } else { "" }
         });
+        for (name, answer) in self.take_answers() {
+            self.shadow.answered(name, &answer);
+            messages.push(Message::Resolved { name, answer });
+        }
         if stop || stop_call {
             self.shadow.stopped(now, stop, &self.kernel.queues());
         }
@@ -125,9 +130,10 @@ impl World {
         Ok(now)
     }
 
-    /// Is there a request that was not delivered?
+    /// Is there a message that was not delivered?
     fn is_asked(&self) -> bool {
-        self.stop_pending || self.stop_call_pending || self.stop_now_pending || !self.reloads_pending.is_empty()
+        let stop = self.stop_pending || self.stop_call_pending || self.stop_now_pending;
+        stop || !self.reloads_pending.is_empty() || !self.answers.is_empty()
     }
 
     /// How much too late a wait ends.

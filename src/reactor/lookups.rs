@@ -1,0 +1,119 @@
+//! Names: when the resolver is asked, who waits for its answer, and what an answer changes.
+//!
+//! Only a session asks, at the beginning of an attempt, and each name once at start. So an idle relay asks nothing.
+
+use log::{debug, info, warn};
+
+use super::waiters::Want;
+use super::{Net, Reactor};
+use crate::error::Error;
+use crate::net::{Answer, NameId, Time};
+use crate::reactor::cause::Cause;
+
+/// Sessions that wait for a name and are woken at a time, so that thousands do not connect in one turn.
+const WOKEN: usize = 32;
+
+impl<N: Net> Reactor<N> {
+    /// Asks for a name if it is wanted and not asked for yet.
+    pub(super) fn ask(&mut self, name: NameId) {
+        if self.upstreams.names.want(name, self.now)
+            && let Some(host) = self.upstreams.names.host(name)
+        {
+            self.net.resolve(name, host);
+        }
+    }
+
+    /// Are the addresses of the session's upstream known as well as they can be now? If not, the session waits for an
+    /// answer, or has ended.
+    pub(super) fn upstream_is_known(&mut self, key: u32, deadline: Time) -> bool {
+        let route = self.table[key].route();
+        for index in 0..self.routes.get(route).upstream.names().len() {
+            let name = self.routes.get(route).upstream.names()[index];
+            self.ask(name);
+        }
+        let upstream = &self.routes.get(route).upstream;
+        let known = upstream.len() > 0;
+        let awaited = upstream.names().iter().filter_map(|name| {
+            let until = self.upstreams.names.awaited(*name, known)?;
+            (self.now < until).then_some((*name, until))
+        });
+        match awaited.min_by_key(|(_, until)| *until) {
+            // A stop request waits for no name.
+            Some(_) if self.is_draining() && known => true,
+            Some(_) if self.is_draining() => {
+                self.table[key].cut_short();
+                self.end(key, None);
+                false
+            }
+            Some((name, until)) => {
+                self.wait_for(key, Want::Name { name }, until.min(deadline));
+                false
+            }
+            None if known => true,
+            None => {
+                self.end(key, Some(Cause::Unresolved));
+                false
+            }
+        }
+    }
+
+    /// The resolver has answered. An answer to a name that no route lists any more changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Loop`] when all that is behind a name at start is the relay itself.
+    pub(super) fn resolved(&mut self, name: NameId, answer: Answer) -> Result<(), Error> {
+        let Some(host) = self.upstreams.names.host(name).cloned() else {
+            return Ok(());
+        };
+        let error = answer.as_ref().err().cloned().unwrap_or_default();
+        let Some(news) = self.upstreams.names.answered(name, answer, self.shared.resolve_ttl, self.now) else {
+            return Ok(());
+        };
+        if news.fails && self.upstreams.names.is_known(name) {
+            warn!("cannot look up {host}: {error}; its last addresses are used");
+        } else if news.fails {
+            warn!("cannot look up {host}: {error}; sessions that need it are reset (end=unresolved)");
+        }
+        if news.succeeds {
+            info!("{host} can be looked up again");
+        }
+        if news.changed {
+            self.refresh(name, news.at_start)?;
+        }
+        self.wake_named(name);
+        Ok(())
+    }
+
+    /// A name has other addresses than before: so have the upstreams that list it.
+    pub(super) fn refresh(&mut self, name: NameId, at_start: bool) -> Result<(), Error> {
+        let listening = self.local_addrs();
+        let (net, upstreams) = (&mut self.net, &mut self.upstreams);
+        for route in self.routes.iter_mut().filter(|route| route.upstream.names().contains(&name)) {
+            let listens = |address: &_| listening.iter().any(|at| net.leads_back(at, address));
+            let refreshed = upstreams.refresh(&mut route.upstream, listens);
+            debug!("{} leads to {}", route.settings.name, upstreams.show(&route.upstream));
+            if refreshed.too_many {
+                warn!("{}: there are more than 256 upstream addresses; the first 256 are used", route.settings.name);
+            }
+            for (host, address) in refreshed.left_out {
+                if at_start && route.upstream.len() == 0 {
+                    let listens = |at: &&_| net.leads_back(at, &address);
+                    let listening = listening.iter().find(listens).unwrap_or(&address).clone();
+                    return Err(Error::Loop { listening, upstream: address });
+                }
+                warn!("{host} leads to {address}, where this relay listens itself; that address is left out");
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of those that wait for this name try. Each that leaves wakes the next.
+    pub(super) fn wake_named(&mut self, name: NameId) {
+        self.waiters.first_of(Want::Name { name }, WOKEN).for_each(|key| self.table.wake(key));
+    }
+
+    /// A stop request: who waits for a name does not wait any more.
+    pub(super) fn wake_all_named(&mut self) {
+        self.waiters.named().for_each(|key| self.table.wake(key));
+    }
+}

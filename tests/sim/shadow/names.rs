@@ -1,0 +1,182 @@
+//! Which addresses a name has, when it may be looked up, and who waits for that: written from the contract.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tproxy::Host;
+use tproxy::net::{Address, Answer, NameId, Time};
+
+use super::Shadow;
+use crate::plan::place;
+
+/// Until so long after a question, sessions wait for its answer although they know an older one.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Between two questions for a name whose addresses failed, at least; and after a failed lookup, at first.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Addresses of an upstream, at most.
+const ADDRESSES: usize = 256;
+
+/// What is known of one name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Name {
+    id: Option<NameId>,
+    good: Vec<SocketAddr>,
+    asked: Option<Time>,
+    last_asked: Time,
+    /// It is asked for again at this time, if anybody wants it.
+    expires: Time,
+    failures: u32,
+    /// The last line about it said that it cannot be looked up.
+    told: bool,
+}
+
+impl Shadow {
+    /// The names of a route.
+    fn hosts(&self, route: usize) -> Vec<String> {
+        let name = |host: &Host| match host {
+            Host::Name { name, .. } => Some(name.to_string()),
+            _ => None,
+        };
+        self.routes[route].to.iter().filter_map(name).collect()
+    }
+
+    /// The addresses behind the hosts of a route, in their order, each once.
+    pub(crate) fn candidates(&self, route: usize) -> Vec<SocketAddr> {
+        let mut all = Vec::new();
+        for host in &self.routes[route].to {
+            let found = match host {
+                Host::Address(Address::Inet(address)) => vec![*address],
+                Host::Name { name, port } => {
+                    let good = self.names.get(&**name).map_or(&[][..], |name| &name.good);
+                    good.iter().map(|address| SocketAddr::new(address.ip(), *port)).collect()
+                }
+                other => panic!("{other} is neither"),
+            };
+            for address in found {
+                // One that leads back to the relay is left out.
+                let named = matches!(host, Host::Name { .. });
+                let own = named && self.doors.iter().any(|door| door.open && place(door.place) == address);
+                if !own && !all.contains(&address) && all.len() < ADDRESSES {
+                    all.push(address);
+                }
+            }
+        }
+        all
+    }
+
+    /// The relay looks a name up.
+    pub(crate) fn asks(&mut self, id: NameId, host: &str) {
+        let now = self.now;
+        let wants = |session: &usize| {
+            let it = &self.sessions[*session];
+            it.connected.is_none() && it.upstream.is_none() && self.hosts(it.route).iter().any(|one| one == host)
+        };
+        let wanted = self.turn == 0 || self.live.iter().any(wants);
+        let known = self.names.entry(host.to_owned()).or_default();
+        let (early, twice) = (now < known.expires, known.asked.is_some());
+        (known.id, known.asked, known.last_asked) = (Some(id), Some(now), now);
+        for (wrong, what) in
+            [(!wanted, "for nobody"), (early, "before its time"), (twice, "although it is being looked up")]
+        {
+            if wrong {
+                self.violation(format!("{host} is looked up {what}"));
+            }
+        }
+    }
+
+    /// An answer is delivered.
+    pub(crate) fn answered(&mut self, id: NameId, answer: &Answer) {
+        let (now, ttl) = (self.now, self.config.resolve_ttl);
+        let Some(known) = self.names.values_mut().find(|name| name.id == Some(id)) else { return };
+        known.asked = None;
+        match answer {
+            Ok(addresses) => {
+                known.good.clone_from(addresses);
+                (known.expires, known.failures) = (now + ttl, 0);
+            }
+            Err(_) => {
+                let pause = PAUSE * 2_u32.saturating_pow(known.failures.min(20));
+                (known.expires, known.failures) = (now + pause.min(ttl.max(PAUSE)), known.failures + 1);
+            }
+        }
+        self.forget_endpoints();
+    }
+
+    /// All addresses of this route failed: its names count as old.
+    pub(super) fn doubt_names(&mut self, route: usize) {
+        for host in self.hosts(route) {
+            let now = self.now;
+            if let Some(known) = self.names.get_mut(&host).filter(|known| known.failures == 0) {
+                known.expires = known.expires.min(now.max(known.last_asked + PAUSE));
+            }
+        }
+    }
+
+    /// Until when does a session of this route wait for a name? None if it need not.
+    pub(crate) fn awaits_name(&self, route: usize) -> Option<Time> {
+        let known = !self.candidates(route).is_empty();
+        let asked = self.hosts(route).into_iter().filter_map(|host| self.names.get(&host)?.asked);
+        let until = asked.map(|asked| if known { asked + PATIENCE } else { Time::NEVER });
+        let until = until.filter(|until| self.now < *until).min();
+        until.filter(|_| self.stop_turn.is_none())
+    }
+
+    /// A session begins to dial. Are the addresses as new as they should be?
+    pub(super) fn check_names(&mut self, session: usize) {
+        let route = self.sessions[session].route;
+        for host in self.hosts(route) {
+            let known = self.names.get(&host).cloned().unwrap_or_default();
+            if known.asked.is_none() && self.now >= known.expires {
+                self.violation(format!("session {session} dials, and {host} was to be looked up"));
+            }
+        }
+        if let Some(until) = self.awaits_name(route) {
+            self.violation(format!("session {session} dials, and waits for a name until {until:?}"));
+        }
+    }
+
+    /// Is nothing known of the upstream of this route, and nothing to be expected?
+    pub(crate) fn is_unresolved(&self, route: usize) -> bool {
+        self.candidates(route).is_empty() && self.awaits_name(route).is_none()
+    }
+
+    /// What no route lists and no session names is forgotten.
+    pub(crate) fn forget_endpoints(&mut self) {
+        if self.names.is_empty() && self.listed.len() == self.routes.len() {
+            return;
+        }
+        let mut kept: Vec<_> = self.routes_alive().into_iter().flat_map(|route| self.candidates(route)).collect();
+        kept.extend(self.live.iter().filter_map(|live| self.sessions[*live].tried));
+        self.upstreams.retain(|address, _| kept.contains(address));
+    }
+
+    /// Endpoints that a route lists or a session names, and names that are listed.
+    pub(crate) fn listed(&self) -> (usize, usize) {
+        let routes = self.routes_alive();
+        let mut addresses: Vec<_> = routes.iter().copied().flat_map(|route| self.candidates(route)).collect();
+        addresses.extend(self.live.iter().filter_map(|live| self.sessions[*live].tried));
+        let mut hosts: Vec<_> = routes.into_iter().flat_map(|route| self.hosts(route)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        hosts.sort_unstable();
+        hosts.dedup();
+        (addresses.len(), hosts.len())
+    }
+
+    /// A line says that a name cannot be looked up, or can be again: once each.
+    pub(crate) fn check_name_line(&mut self, line: &str) -> bool {
+        let fails = line.strip_prefix("cannot look up ").and_then(|rest| rest.split_once(':')).map(|(host, _)| host);
+        let again = line.strip_suffix(" can be looked up again");
+        let Some(host) = fails.or(again) else { return false };
+        let Some(known) = self.names.get_mut(host) else {
+            self.violation(format!("nobody looks that up: {line}"));
+            return true;
+        };
+        if std::mem::replace(&mut known.told, fails.is_some()) == fails.is_some() {
+            self.violation(format!("said twice: {line}"));
+        }
+        true
+    }
+}
