@@ -77,6 +77,7 @@
 //! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/waiters.rs` in connect; error numbers in `net/errno.rs` |
 //! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
+//! | what a reload does | `reactor/reload.rs` |
 //! | where a name is looked up | `cli/address.rs`, once, at start |
 //! | how many sessions there may be | `config/limits.rs` |
 //!

@@ -19,7 +19,7 @@ pub struct Route {
     /// In which order the upstream's addresses are tried. Default [`Balance::First`].
     pub balance: Balance,
     /// The most sessions of this route at a time; more clients wait in its listener's queue. None, the default, is as many
-    /// as the process may have.
+    /// as the process may have. Sessions that its listener accepted before a reload count too.
     pub max_sessions: Option<usize>,
     /// Bounds the whole of connecting to the upstream, attempts and pauses included. Default 5 s.
     pub connect_timeout: Duration,

@@ -106,6 +106,26 @@ impl Control {
     /// keep the settings they began with. What all routes share stays as it was at start: see
     /// [`Reloaded::needs_restart`].
     ///
+    /// ```
+    /// # use std::net::SocketAddr;
+    /// # use tproxy::{Config, Relay, Route};
+    /// # let [db, spare, web] = [([127, 0, 0, 1], 1), ([127, 0, 0, 1], 2), ([127, 0, 0, 1], 3)].map(SocketAddr::from);
+    /// let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    /// let relay = Relay::bind(Config::new(anywhere, [db]))?;
+    /// let (front, control) = (relay.local_addr(), relay.control());
+    /// let running = std::thread::spawn(|| relay.run());
+    ///
+    /// // The first route keeps its listener and gets a spare upstream; the second is new.
+    /// let routes = [Route::new(anywhere, [db, spare]), Route::new(anywhere, [web])];
+    /// let reloaded = control.reload(Config::of(routes))?;
+    /// assert_eq!((reloaded.changed, reloaded.added, reloaded.removed), (1, 1, 0));
+    /// assert_eq!(reloaded.local_addrs[0], front);
+    ///
+    /// control.stop();
+    /// running.join().unwrap()?;
+    /// # Ok::<(), tproxy::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`], [`Error::Listen`], [`Error::Overlap`] and [`Error::Loop`] say what is wrong with `config`.
     /// [`Error::Draining`] and [`Error::Ended`] say that it is too late. Whatever the error, nothing has changed.
