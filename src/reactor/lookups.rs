@@ -27,17 +27,17 @@ impl<N: Net> Reactor<N> {
     /// answer, or has ended.
     pub(super) fn upstream_is_known(&mut self, key: u32, deadline: Time) -> bool {
         let route = self.table[key].route();
+        // Half of the time is for connecting, if there is an address to connect to.
+        let patient = self.table[key].began() + self.routes.get(route).settings.connect_timeout / 2;
         for index in 0..self.routes.get(route).upstream.names().len() {
             let name = self.routes.get(route).upstream.names()[index];
             self.ask(name);
         }
         let upstream = &self.routes.get(route).upstream;
         let known = upstream.len() > 0;
-        let awaited = upstream.names().iter().filter_map(|name| {
-            let until = self.upstreams.names.awaited(*name, known)?;
-            (self.now < until).then_some((*name, until))
-        });
-        match awaited.min_by_key(|(_, until)| *until) {
+        let awaited = upstream.names().iter().filter_map(|name| self.upstreams.names.awaited(*name, known));
+        let awaited = awaited.map(|until| if known { until.min(patient) } else { until });
+        match awaited.filter(|until| self.now < *until).min() {
             // A stop request waits for no name.
             Some(_) if self.is_draining() && known => true,
             Some(_) if self.is_draining() => {
@@ -45,8 +45,8 @@ impl<N: Net> Reactor<N> {
                 self.end(key, None);
                 false
             }
-            Some((name, until)) => {
-                self.wait_for(key, Want::Name { name }, until.min(deadline));
+            Some(until) => {
+                self.wait_for(key, Want::Name { route }, until.min(deadline));
                 false
             }
             None if known => true,
@@ -80,7 +80,9 @@ impl<N: Net> Reactor<N> {
         if news.changed {
             self.refresh(name, news.at_start)?;
         }
-        self.wake_named(name);
+        for route in self.routes.listing(name).collect::<Vec<_>>() {
+            self.wake_named(route);
+        }
         Ok(())
     }
 
@@ -107,9 +109,9 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// The first of those that wait for this name try. Each that leaves wakes the next.
-    pub(super) fn wake_named(&mut self, name: NameId) {
-        self.waiters.first_of(Want::Name { name }, WOKEN).for_each(|key| self.table.wake(key));
+    /// The first of those that wait for the addresses of this route's upstream try. Each that leaves wakes the next.
+    pub(super) fn wake_named(&mut self, route: u16) {
+        self.waiters.first_of(Want::Name { route }, WOKEN).for_each(|key| self.table.wake(key));
     }
 
     /// A stop request: who waits for a name does not wait any more.

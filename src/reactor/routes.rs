@@ -35,6 +35,11 @@ impl Routes {
         &mut self.0[usize::from(route)]
     }
 
+    /// The numbers of those that list this name.
+    pub(super) fn listing(&self, name: NameId) -> impl Iterator<Item = u16> {
+        self.0.iter().zip(0..).filter(move |(route, _)| route.upstream.names().contains(&name)).map(|(_, number)| number)
+    }
+
     /// All routes.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ActiveRoute> {
         self.0.iter_mut()

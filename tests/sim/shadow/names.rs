@@ -6,7 +6,7 @@ use std::time::Duration;
 use tproxy::Host;
 use tproxy::net::{Address, Answer, NameId, Time};
 
-use super::Shadow;
+use super::{Session, Shadow};
 
 /// Until so long after a question, sessions wait for its answer although they know an older one.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -39,6 +39,11 @@ impl Shadow {
             _ => None,
         };
         self.config.routes[route].to.iter().filter_map(name).collect()
+    }
+
+    /// Is a host of this route a name?
+    pub(crate) fn has_names(&self, route: usize) -> bool {
+        !self.hosts(route).is_empty()
     }
 
     /// The addresses behind the hosts of a route, in their order, each once.
@@ -112,11 +117,13 @@ impl Shadow {
         }
     }
 
-    /// Until when does a session of this route wait for a name? None if it need not.
-    pub(crate) fn awaits_name(&self, route: usize) -> Option<Time> {
+    /// Until when does this session wait for a name? None if it need not. If there is an address to connect to, half of its
+    /// time is for that.
+    pub(crate) fn awaits_name(&self, it: &Session) -> Option<Time> {
+        let (route, half) = (it.route, it.began + self.route(it).connect_timeout / 2);
         let known = !self.candidates(route).is_empty();
         let asked = self.hosts(route).into_iter().filter_map(|host| self.names.get(&host)?.asked);
-        let until = asked.map(|asked| if known { asked + PATIENCE } else { Time::NEVER });
+        let until = asked.map(|asked| if known { half.min(asked + PATIENCE) } else { Time::NEVER });
         let until = until.filter(|until| self.now < *until).min();
         until.filter(|_| self.stop_turn.is_none())
     }
@@ -130,14 +137,14 @@ impl Shadow {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
             }
         }
-        if let Some(until) = self.awaits_name(route) {
+        if let Some(until) = self.awaits_name(&self.sessions[session]) {
             self.violation(format!("session {session} dials, and waits for a name until {until:?}"));
         }
     }
 
-    /// Is nothing known of the upstream of this route, and nothing to be expected?
-    pub(crate) fn is_unresolved(&self, route: usize) -> bool {
-        self.candidates(route).is_empty() && self.awaits_name(route).is_none()
+    /// Is nothing known of the upstream of this session, and nothing to be expected?
+    pub(crate) fn is_unresolved(&self, it: &Session) -> bool {
+        self.candidates(it.route).is_empty() && self.awaits_name(it).is_none()
     }
 
     /// What no route lists and no session names is forgotten.
