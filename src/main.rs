@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let options = match cli::parse() {
         Ok(options) => options,
         Err(cli::Answer::Text(text)) => {
-            let _ = write!(std::io::stdout(), "{text}");
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             return ExitCode::SUCCESS;
         }
         Err(cli::Answer::Usage(lines)) => return fail(USAGE, &lines),
