@@ -14,7 +14,7 @@ use tproxy::{Config, Route};
 
 use super::complaint::{Complaint, Place, Source};
 use super::plan::Plan;
-use super::routes::{Written, blank, drafts};
+use super::routes::{LISTENERS_MAX, Written, blank, drafts};
 use super::settings::{Scope, Settings};
 use crate::control::Interrupt;
 
@@ -105,7 +105,8 @@ fn tables(text: &str, complaints: &mut Vec<Complaint>) -> (Settings, Vec<Written
     let place = routes.first().map(|(key, _)| key.span().start);
     match routes.into_iter().next().map(|(_, value)| value.into_inner()) {
         Some(DeValue::Array(tables)) if !tables.is_empty() => {
-            for table in tables {
+            // More have too many listeners in any case.
+            for table in tables.into_iter().take(LISTENERS_MAX + 1) {
                 match route(text, table, each_route.clone()) {
                     Ok(route) => written.push(route),
                     Err(complaint) => complaints.push(complaint),

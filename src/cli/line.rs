@@ -77,7 +77,7 @@ pub(super) fn only_process_wide(matches: &ArgMatches) -> Result<(), String> {
         let id = option.replace('-', "_");
         // A name has no option.
         let is_given = option != "name" && matches.value_source(&id) == Some(ValueSource::CommandLine);
-        if is_given && scope != Scope::Process {
+        if is_given && *scope != Scope::Process {
             return Err(format!(
                 "--{option} is a setting of routes: with --config, write {option} = \"...\" into the file instead"
             ));

@@ -3,6 +3,8 @@
 //! The library has the defaults. An option that is not written changes nothing, so settings can be laid over each other:
 //! a route's over those for all routes, the command line's over the file's.
 
+use std::sync::LazyLock;
+
 use clap::CommandFactory as _;
 use serde::{Deserialize, Deserializer};
 use tproxy::{Balance, Config, Route, Splice};
@@ -123,7 +125,12 @@ pub(super) enum Scope {
 
 impl Settings {
     /// The scope of each option and key, by its long name.
-    pub(super) fn scopes() -> Vec<(String, Scope)> {
+    pub(super) fn scopes() -> &'static [(String, Scope)] {
+        static SCOPES: LazyLock<Vec<(String, Scope)>> = LazyLock::new(Settings::list_scopes);
+        &SCOPES
+    }
+
+    fn list_scopes() -> Vec<(String, Scope)> {
         let command = Alone::command();
         let scope = |option: &clap::Arg| {
             let scope = match option.get_help_heading() {

@@ -29,7 +29,7 @@ fn it_has_every_key_with_its_default() {
     expected.routes[0].name = "example".to_owned();
     assert_eq!(config_of(&options), expected);
     assert_eq!((options.level, options.port_file), (log::LevelFilter::Info, None));
-    let known: BTreeSet<_> = Settings::scopes().into_iter().map(|(key, _)| key).collect();
+    let known: BTreeSet<_> = Settings::scopes().iter().map(|(key, _)| key.clone()).collect();
     assert_eq!(keys(&example()), known);
 }
 

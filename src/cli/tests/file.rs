@@ -120,6 +120,18 @@ fn a_check_tells_the_first_error_of_each_table_and_then_all_of_meaning() {
     assert_eq!(parsed_with(ROUTE, "--check").unwrap_err(), "FILE is correct: 1 listener\n");
 }
 
+/// A megabyte of routes is read in no time: what is too much is not looked at.
+#[test]
+fn a_file_has_at_most_1024_listeners() {
+    let route = |number: usize| format!("[[route]]\nfrom='127.0.{}.{}:80'\nto='a:1'\n", number / 256, number % 256);
+    let routes = |count| (0..count).map(route).collect::<String>();
+    assert_eq!(parsed_with(&routes(1024), "--check").unwrap_err(), "FILE is correct: 1024 listeners\n");
+    let said = parsed_with(&routes(20_000), "--check").unwrap_err();
+    assert!(said.starts_with("FILE:3074:6: from: 127.0.4.0:80 makes more than 1024 listeners"), "{said}");
+    let said = parsed_with(&"[[route]]\nzzz=1\n".repeat(60_000), "").unwrap_err();
+    assert!(said.starts_with("FILE:2:1: there is no key"), "{said}");
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let said = parsed("--config /no/such/file").unwrap_err();

@@ -1,5 +1,6 @@
 //! Which --to belongs to which --from.
 
+use proptest::prelude::*;
 use tproxy::Config;
 
 use super::{config_of, line, parsed};
@@ -100,4 +101,15 @@ fn the_built_in_server_is_one_upstream_among_others() {
     assert!(first.to[0].to_string().starts_with("127.0.0.1:") && first.to[0].port() != 0, "{config:?}");
     assert_eq!(first.to[1].to_string(), "10.0.0.1:7");
     assert_eq!(config_of(&options), config, "it is started once");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn no_words_make_the_command_line_panic(words in "((-[ftvqh]|--(to|from|check|balance|splice|print|max-sessions)|a:1|:80|:7-9|echo:|[!-~é]{1,12})[ =]){0,12}") {
+        // No file of this machine is read.
+        prop_assume!(!words.contains("-c") && !words.contains("--conf"));
+        let _ = parsed(&words);
+    }
 }

@@ -54,7 +54,7 @@ fn file(text: &str, words: &str) -> Config {
 }
 
 fn scope_of(option: &str) -> Scope {
-    Settings::scopes().into_iter().find(|(known, _)| known == option).unwrap().1
+    Settings::scopes().iter().find(|(known, _)| known == option).unwrap().1
 }
 
 #[test]
