@@ -70,14 +70,15 @@
 //! 3. [`relay::pair`]: two sides and two flows. *What does the end of one direction mean for the other?*
 //! 4. [`net`]: the seam, and the kernel facts K1 to K29 that the relay leans on.
 //! 5. [`reactor`]: a turn of the loop has five steps, wait, mark, work, expire, reap.
-//! 6. The program around the library: `cli/`, `control/`, `logging.rs`, `main.rs`.
+//! 6. The program around the library: `cli/`, `control/`, `echo.rs`, `logging.rs`, `main.rs`.
 //!
 //! | where | file |
 //! |---|---|
 //! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/waiters.rs` in connect; error numbers in `net/errno.rs` |
-//! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
+//! | where an option is added | `cli/settings.rs`, for the command line and the file, and `cli/example.toml`; its field in `config/`, its range in `config/ranges.rs` |
+//! | where a list or a range becomes routes | `cli/routes.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
-//! | where a name is looked up | `cli/address.rs`, once, at start |
+//! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; an upstream's in `net/mio/resolver.rs` |
 //! | how many sessions there may be | `config/limits.rs` |
 //!
 //! # Descriptors and memory

@@ -228,7 +228,9 @@ impl World {
             // A client that waits for a name is not dialled for, and must not hold up the clients of other routes.
             && self.plan.names.is_empty()
             && self.shadow.stop_turn.is_none()
-            && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none());
+            && live.clone().all(|it| {
+                it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()
+            });
         if stuck {
             self.violation("clients hold all descriptors, and none is left for an upstream");
         }

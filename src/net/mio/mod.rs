@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::{Address, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 pub use listen::Listener;
-pub use loopback::leads_to_itself;
+pub use loopback::{is_ours, leads_to_itself};
 use options::{set_options, stream_socket};
 pub use pipe::Pipe;
 pub use socket::Socket;
