@@ -77,16 +77,17 @@
 //! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/waiters.rs` in connect; error numbers in `net/errno.rs` |
 //! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
-//! | where a name is looked up | `net/mio/resolver.rs`, on threads of its own; what it found is put in order in `found.rs` |
+//! | where a name is looked up | `net/mio/resolver.rs`, on threads of its own; `found.rs` puts the addresses in order |
 //! | how many sessions there may be | `config/limits.rs` |
 //!
 //! # Descriptors and memory
 //!
 //! A session takes two descriptors and 152 bytes. A pipe takes two descriptors; there are at most 32, one for every 32
 //! descriptors, and they are closed when the last session ends. So the most sessions are (limit − open at start − 8) ÷ 2
-//! − pipes; where a route leads to a name, 24 more descriptors are left for its lookups. Each direction that holds bytes has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader
-//! that stalls while its bytes are in a pipe keeps that pipe; when 32 readers are stalled this way, all other bulk is
-//! copied until one of them reads on or disconnects.
+//! − pipes. Where a route leads to a name, 24 more descriptors are left free for lookups. Each direction that holds bytes
+//! has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader that stalls while its bytes are in a pipe
+//! keeps that pipe; when 32 readers are stalled this way, all other bulk is copied until one of them reads on or
+//! disconnects.
 //!
 //! # Three details
 //!

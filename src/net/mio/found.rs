@@ -37,7 +37,7 @@ fn interleave(found: &[SocketAddr]) -> Vec<SocketAddr> {
 /// The system's own words, which people know from other programs. What std puts before them says nothing.
 fn in_words(error: &io::Error) -> String {
     let words = error.to_string();
-    words.strip_prefix("failed to lookup address information: ").map_or(words.clone(), str::to_owned)
+    words.strip_prefix("failed to lookup address information: ").unwrap_or(&words).to_owned()
 }
 
 #[cfg(test)]
