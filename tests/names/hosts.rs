@@ -1,7 +1,7 @@
 //! /etc/hosts changes while the relay runs.
 
 use crate::machine::on_a_machine;
-use crate::patience::until;
+use crate::patience::{age, until};
 use crate::relay::Relay;
 use crate::upstream::Upstream;
 
@@ -14,6 +14,7 @@ fn a_name_whose_address_changes_leads_the_next_connection_to_the_new_one() {
         let relay = Relay::on(machine, &["-f", "127.0.0.1:0", "-t", "db.test:80", "--resolve-ttl", "1ms"]);
         for (host, label) in [("127.0.0.2", "A"), ("127.0.0.3", "B"), ("127.0.0.2", "A"), ("127.0.0.3", "B")] {
             machine.hosts(&[&format!("{host} db.test")]);
+            age();
             assert_eq!(relay.ask(0).unwrap(), label);
             relay.wait_for(&["session ", &format!(" upstream={host}:80 ")]);
         }
@@ -61,9 +62,11 @@ fn a_name_that_is_gone_leads_where_it_led_last() {
         let relay = Relay::on(machine, &["-f", "127.0.0.1:0", "-t", "db.test:80", "--resolve-ttl", "1ms"]);
         assert_eq!(relay.ask(0).unwrap(), "A");
         machine.hosts(&[]);
+        age();
         for _ in 0..10 {
             assert_eq!(relay.ask(0).unwrap(), "A");
         }
+        relay.wait_for(&["WARN", "db.test"]);
     });
 }
 

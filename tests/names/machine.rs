@@ -1,6 +1,7 @@
 //! A machine of its own: a network namespace, and files that a relay there finds in /etc.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::Command;
@@ -87,9 +88,10 @@ impl Machine {
         self.etc.path().join(file)
     }
 
-    /// In place: the relay has this very file mounted.
+    /// In place: the relay has this very file mounted. The length stays, so that nobody finds an empty one meanwhile.
     fn write(&self, file: &str, text: &str) {
-        fs::write(self.path(file), text).unwrap();
+        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(self.path(file)).unwrap();
+        file.write_all(format!("{text:\n<512}").as_bytes()).unwrap();
     }
 }
 

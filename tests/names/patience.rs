@@ -22,6 +22,11 @@ pub(crate) fn a_while() {
     pause(Duration::from_millis(300));
 }
 
+/// Lets `--resolve-ttl 1ms` pass, so that an answer is old.
+pub(crate) fn age() {
+    pause(Duration::from_millis(5));
+}
+
 /// How long something took.
 pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     let began = now();

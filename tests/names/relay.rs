@@ -65,13 +65,18 @@ impl Relay {
 
     /// What the only client of this listener is told until the end, or why not all of it.
     pub(crate) fn ask(&self, listener: usize) -> io::Result<String> {
-        told(&self.connect(listener))
+        told(&self.try_connect(listener)?)
     }
 
     pub(crate) fn connect(&self, listener: usize) -> TcpStream {
-        let stream = TcpStream::connect_timeout(&self.addresses[listener], LIMIT).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream
+        self.try_connect(listener).unwrap()
+    }
+
+    /// It may be reset as soon as it is connected.
+    fn try_connect(&self, listener: usize) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.addresses[listener], LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        Ok(stream)
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

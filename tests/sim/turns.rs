@@ -225,7 +225,9 @@ impl World {
             && self.kernel.pipes == 0
             && self.plan.faults == Faults::NONE
             && self.shadow.stop_turn.is_none()
-            && live.clone().all(|it| it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none());
+            && live.clone().all(|it| {
+                it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()
+            });
         if stuck {
             self.violation("clients hold all descriptors, and none is left for an upstream");
         }
