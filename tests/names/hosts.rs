@@ -84,3 +84,41 @@ fn a_name_that_does_not_exist_at_start_is_a_warning_and_is_found_later() {
         until("the name to be found", || relay.ask(0).is_ok_and(|told| told == "A").then_some(()));
     });
 }
+
+#[test]
+#[ignore = "needs root, iproute2 and util-linux: see main.rs"]
+fn of_300_addresses_the_first_256_are_used_and_that_is_said_once() {
+    on_a_machine(|machine| {
+        let _a = Upstream::new("127.0.0.2:80", "A");
+        let mut lines = vec!["127.0.0.2 db.test".to_owned()];
+        lines.extend((1..300).map(|number| format!("127.0.{}.{} db.test", 1 + number / 200, 1 + number % 200)));
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        machine.hosts(&lines);
+        let relay = Relay::on(machine, &["-f", "127.0.0.1:0", "-t", "db.test:80", "--resolve-ttl", "1ms"]);
+        for count in [300, 299, 298] {
+            machine.hosts(&lines[..count]);
+            age();
+            assert_eq!(relay.ask(0).unwrap(), "A");
+        }
+        relay.wait_for(&["WARN", "256"]);
+        assert_eq!(relay.lines().iter().filter(|line| line.contains("256")).count(), 1);
+    });
+}
+
+#[test]
+#[ignore = "needs root, iproute2 and util-linux: see main.rs"]
+fn a_name_that_leads_to_the_relay_itself_is_refused_at_start_and_left_out_later() {
+    on_a_machine(|machine| {
+        let arguments = ["-f", "127.0.0.1:80", "-t", "db.test:80", "--resolve-ttl", "1ms"];
+        machine.hosts(&["127.0.0.1 db.test"]);
+        assert_eq!(Relay::start_in_vain(machine, &arguments), 2);
+        let _a = Upstream::new("127.0.0.2:80", "A");
+        machine.hosts(&["127.0.0.2 db.test"]);
+        let relay = Relay::on(machine, &arguments);
+        assert_eq!(relay.ask(0).unwrap(), "A");
+        machine.hosts(&["127.0.0.1 db.test", "127.0.0.2 db.test"]);
+        age();
+        assert_eq!(relay.ask(0).unwrap(), "A");
+        relay.wait_for(&["WARN", "db.test", "127.0.0.1:80", "left out"]);
+    });
+}

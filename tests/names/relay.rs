@@ -48,8 +48,18 @@ impl Relay {
         relay
     }
 
+    /// One that ends by itself. Returns its exit code.
+    pub(crate) fn start_in_vain(machine: &Machine, arguments: &[&str]) -> i32 {
+        Self::spawn(machine.command(TPROXY), arguments).0.code()
+    }
+
+    /// One that does not listen yet.
+    pub(crate) fn begin(machine: &Machine, arguments: &[&str]) -> Self {
+        Self::spawn(machine.command(TPROXY), arguments).0
+    }
+
     /// One that may not listen yet, and what it writes to stdout.
-    pub(crate) fn spawn(mut command: Command, arguments: &[&str]) -> (Self, Receiver<String>) {
+    fn spawn(mut command: Command, arguments: &[&str]) -> (Self, Receiver<String>) {
         command.args(arguments).args(["--port-file", "-"]).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -112,9 +122,14 @@ impl Relay {
     pub(crate) fn stop(&mut self) -> (i32, Duration) {
         timed(|| {
             kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-            let status = until("the relay to end", || self.child.try_wait().unwrap());
-            status.code().unwrap_or_else(|| panic!("it should have exited: {status}"))
+            self.code()
         })
+    }
+
+    /// Waits until it has ended.
+    fn code(&mut self) -> i32 {
+        let status = until("the relay to end", || self.child.try_wait().unwrap());
+        status.code().unwrap_or_else(|| panic!("it should have exited: {status}"))
     }
 }
 

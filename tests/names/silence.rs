@@ -112,3 +112,15 @@ fn a_relay_that_leads_to_an_address_looks_nothing_up() {
         assert_eq!((relay.resolver_threads(), server.is_idle()), (0, true), "a literal address is no name");
     });
 }
+
+#[test]
+#[ignore = "needs root, iproute2 and util-linux: see main.rs"]
+fn a_stop_request_does_not_wait_for_the_name_of_a_listener() {
+    on_a_machine(|machine| {
+        let server = SilentServer::new();
+        let mut relay = Relay::begin(machine, &["-f", "here.test:80", "-t", "127.0.0.2:80"]);
+        assert_eq!(server.asked(), "here.test");
+        let (code, time) = relay.stop();
+        assert!(code == 0 && time < AT_ONCE, "exit {code} after {time:?}");
+    });
+}
