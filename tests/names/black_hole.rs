@@ -20,11 +20,10 @@ fn a_first_address_that_is_a_black_hole_costs_one_session_a_moment_and_the_next_
         assert_eq!(told, "A");
         let tried = Duration::from_millis(200)..Duration::from_millis(600);
         assert!(tried.contains(&first), "the black hole is given 250 ms, the first session took {first:?}");
-        for number in 2..=11 {
-            let (told, time) = timed(|| relay.ask(0).unwrap());
-            assert_eq!(told, "A");
-            assert!(time < Duration::from_millis(50), "session {number} took {time:?}");
-        }
+        let next: Vec<_> = (0..10).map(|_| timed(|| assert_eq!(relay.ask(0).unwrap(), "A")).1).collect();
+        let slowest = *next.iter().max().unwrap();
+        eprintln!("the first session took {first:?}, the slowest of the next ten {slowest:?}");
+        assert!(slowest < Duration::from_millis(50), "{next:?}");
         relay.wait_for(&["WARN", "[fd98::9]:80"]);
         let lines = relay.lines();
         let warnings = lines.iter().filter(|line| line.contains("WARN") && line.contains("fd98::9"));

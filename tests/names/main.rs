@@ -8,7 +8,7 @@
 //! network namespace of its own, and its relay a mount namespace in which `/etc/hosts`, `/etc/resolv.conf` and
 //! `/etc/nsswitch.conf` are its own: nothing on this machine changes.
 #![cfg(target_os = "linux")]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod machine;
 mod name_server;
