@@ -1,5 +1,6 @@
 //! The real kernel: mio's event queue, TCP sockets, the monotonic clock.
 
+mod found;
 mod listen;
 mod loopback;
 mod options;
@@ -22,6 +23,7 @@ pub use listen::Listener;
 pub use loopback::{is_ours, leads_to_itself};
 use options::{set_options, stream_socket};
 pub use pipe::Pipe;
+use resolver::Resolver;
 pub use socket::Socket;
 
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
@@ -39,6 +41,7 @@ pub struct Mio {
     poll: Poll,
     events: Events,
     epoch: Instant,
+    resolver: Resolver,
     control: Control,
 }
 
@@ -50,7 +53,8 @@ impl Mio {
     pub fn new(control: Control) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
-        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_TURN), epoch: started(), control })
+        let resolver = Resolver::new(control.clone());
+        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_TURN), epoch: started(), resolver, control })
     }
 
     fn now(&self) -> Time {
@@ -98,7 +102,7 @@ impl Net for Mio {
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {
-        resolver::resolve(&self.control, name, host);
+        self.resolver.ask(name, host);
     }
 
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
