@@ -60,7 +60,7 @@ impl<N: Net> Reactor<N> {
     /// The resolver has answered. An answer to a name that no route lists any more changes nothing.
     ///
     /// # Errors
-    /// [`Error::Loop`] when all that is behind a name at start is the relay itself.
+    /// [`Error::Loop`] when at start an address of the name is the relay itself.
     pub(super) fn resolved(&mut self, name: NameId, answer: Answer) -> Result<(), Error> {
         let Some(host) = self.upstreams.names.host(name).cloned() else {
             return Ok(());
@@ -98,7 +98,7 @@ impl<N: Net> Reactor<N> {
                 warn!("{}: there are more than 256 upstream addresses; the first 256 are used", route.settings.name);
             }
             for (host, address) in refreshed.left_out {
-                if at_start && route.upstream.len() == 0 {
+                if at_start {
                     let listens = |at: &&_| net.leads_back(at, &address);
                     let listening = listening.iter().find(listens).unwrap_or(&address).clone();
                     return Err(Error::Loop { listening, upstream: address });
