@@ -70,24 +70,26 @@
 //! 3. [`relay::pair`]: two sides and two flows. *What does the end of one direction mean for the other?*
 //! 4. [`net`]: the seam, and the kernel facts K1 to K29 that the relay leans on.
 //! 5. [`reactor`]: a turn of the loop has five steps, wait, mark, work, expire, reap.
-//! 6. The program around the library: `cli/`, `control/`, `logging.rs`, `main.rs`.
+//! 6. The program around the library: `cli/`, `control/`, `echo.rs`, `logging.rs`, `main.rs`.
 //!
 //! | where | file |
 //! |---|---|
 //! | what happens on EMFILE | `reactor/gate.rs` in accept, `reactor/waiters.rs` in connect; error numbers in `net/errno.rs` |
-//! | where an option is added | `cli/settings.rs`; its field in `config/`, its range in `config/ranges.rs` |
+//! | where an option is added | `cli/settings.rs`, for the command line and the file, and `cli/example.toml`; its field in `config/`, its range in `config/ranges.rs` |
+//! | where a list or a range becomes routes | `cli/routes.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
 //! | what a reload does | `reactor/reload.rs` |
-//! | where a name is looked up | `cli/address.rs`, once, at start |
+//! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | how many sessions there may be | `config/limits.rs` |
 //!
 //! # Descriptors and memory
 //!
 //! A session takes two descriptors and 152 bytes. A pipe takes two descriptors; there are at most 32, one for every 32
 //! descriptors, and they are closed when the last session ends. So the most sessions are (limit − open at start − 8) ÷ 2
-//! − pipes. Each direction that holds bytes has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader
-//! that stalls while its bytes are in a pipe keeps that pipe; when 32 readers are stalled this way, all other bulk is
-//! copied until one of them reads on or disconnects.
+//! − pipes. Where a route leads to a name, 24 more descriptors are left free for lookups. Each direction that holds bytes
+//! has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader that stalls while its bytes are in a pipe
+//! keeps that pipe; when 32 readers are stalled this way, all other bulk is copied until one of them reads on or
+//! disconnects.
 //!
 //! # Three details
 //!

@@ -2,16 +2,17 @@
 
 mod cli;
 mod control;
+mod echo;
 mod logging;
 mod port_file;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use cli::{Options, Problem};
 use log::{error, info, warn};
-use port_file::PortFile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tproxy::{Config, Control, Error, Relay, Totals};
+use tproxy::{Control, Error, Relay, Totals};
 
 /// All sessions finished.
 const DRAINED: u8 = 0;
@@ -27,24 +28,19 @@ const NOT_DRAINED: u8 = 4;
 fn main() -> ExitCode {
     let options = match cli::parse() {
         Ok(options) => options,
-        Err(cli::Answer::Help(text)) => {
-            let _ = write!(std::io::stdout(), "{text}");
+        Err(cli::Answer::Text(text)) => {
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             return ExitCode::SUCCESS;
         }
-        Err(cli::Answer::Usage(line)) => return fail(USAGE, &line),
-    };
-    // Before the signal handlers, so that Ctrl-C works while a name server thinks.
-    let config = match options.settings.config() {
-        Ok(config) => config,
-        Err(line) => return fail(USAGE, &line),
+        Err(cli::Answer::Usage(lines)) => return fail(USAGE, &lines),
     };
     let log = match logging::start(options.level) {
         Ok(log) => log,
-        Err(error) => return fail(FAILED, &format!("cannot start the log: {error}")),
+        Err(error) => return fail(FAILED, &format!("tproxy: cannot start the log: {error}")),
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
-    let served = serve(config, options.port_file.as_ref());
+    let served = serve(&options);
     log.begin_exit();
     let code = match served {
         Ok(Totals { sessions, up, down, spliced, cut_short, .. }) => {
@@ -57,9 +53,21 @@ fn main() -> ExitCode {
             info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
             code
         }
-        Err(error) => {
+        Err(Failure::Plan(Problem::Stopped)) => {
+            info!("stopped before it listened");
+            DRAINED
+        }
+        Err(Failure::Plan(problem)) => {
+            error!("{problem}");
+            match problem {
+                Problem::Usage(_) => USAGE,
+                Problem::Listen(_) => CANNOT_LISTEN,
+                Problem::Start(_) | Problem::Stopped => FAILED,
+            }
+        }
+        Err(Failure::Relay(error)) => {
             match &error {
-                Error::Loop { .. } => error!("--to: {error}"),
+                Error::Loop { .. } => error!("{}: {error}", options.plan.origin()),
                 _ => error!("{error}"),
             }
             match error {
@@ -73,10 +81,25 @@ fn main() -> ExitCode {
     code.into()
 }
 
-/// Handlers first, then the listener: once it listens, it can be asked to stop.
-fn serve(config: Config, port_file: Option<&PortFile>) -> Result<Totals, Error> {
+/// Why the relay ended.
+enum Failure {
+    Plan(Problem),
+    Relay(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Relay(error)
+    }
+}
+
+/// Handlers first, then the names of listeners, then the listeners: it can be asked to stop at any time.
+fn serve(options: &Options) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
-    control::install(&control).map_err(Error::Start)?;
+    let interrupt = control::install(&control).map_err(Error::Start)?;
+    let config = options.plan.config(&interrupt).map_err(Failure::Plan)?;
+    drop(interrupt);
+    let port_file = options.port_file.as_ref();
     if let Some(file) = port_file {
         file.remove_old().map_err(|error| Error::Config(error.to_string()))?;
     }
@@ -84,7 +107,7 @@ fn serve(config: Config, port_file: Option<&PortFile>) -> Result<Totals, Error> 
     if let Some(file) = port_file {
         file.write(&relay.local_addrs()).map_err(Error::Start)?;
     }
-    relay.run()
+    Ok(relay.run()?)
 }
 
 /// Raises the soft limit of open files to the hard one. A soft limit is for programs that use select(2).
@@ -97,8 +120,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// One line, before there is a log.
-fn fail(code: u8, line: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "tproxy: {line}");
+/// Before there is a log.
+fn fail(code: u8, lines: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{lines}");
     code.into()
 }

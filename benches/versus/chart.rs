@@ -13,11 +13,11 @@ use crate::text::{number, versions};
 /// Three panels side by side.
 const PANELS: usize = 3;
 const MARGIN: f64 = 24.0;
-const PANEL_WIDTH: f64 = 344.0;
+const PANEL_WIDTH: f64 = 374.0;
 const WIDTH: f64 = 2.0 * MARGIN + PANELS as f64 * PANEL_WIDTH;
 const ROW: f64 = 17.0;
 /// Widths within a panel: the names, and the longest bar.
-const NAMES: f64 = 130.0;
+const NAMES: f64 = 160.0;
 const BAR: f64 = 144.0;
 
 /// A bar is cut beyond this many times the median of its panel.

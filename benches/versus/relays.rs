@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -26,10 +26,21 @@ pub(crate) struct Contender {
 #[derive(Debug)]
 enum Kind {
     Direct,
-    Tproxy { arguments: &'static [&'static str] },
-    Tokio { is_tuned: bool },
-    Haproxy { options: &'static [&'static str] },
-    Nginx { module: Option<PathBuf>, options: &'static str },
+    Tproxy {
+        arguments: &'static [&'static str],
+    },
+    /// One route of many, each of them to a name.
+    Named,
+    Tokio {
+        is_tuned: bool,
+    },
+    Haproxy {
+        options: &'static [&'static str],
+    },
+    Nginx {
+        module: Option<PathBuf>,
+        options: &'static str,
+    },
     Socat,
     Rinetd,
 }
@@ -39,6 +50,15 @@ pub(crate) const BASELINE: &str = "tproxy";
 
 /// The same program, measured once more. Its difference from the baseline is noise.
 pub(crate) const BASELINE_AGAIN: &str = "tproxy (again)";
+
+/// With many routes, and a name as the upstream of each.
+const NAMED: &str = "tproxy (named, 100 routes)";
+
+/// The measured one and those beside it.
+const NAMED_ROUTES: u8 = 100;
+
+/// Where the upstream listens, if it is not to be found by name. Clients have another address, and relays a third.
+const UPSTREAM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// The options for splicing from haproxy's manual.
 const SPLICES: &[&str] = &["option splice-auto", "option splice-request", "option splice-response"];
@@ -85,10 +105,12 @@ fn tproxy() -> Vec<Contender> {
         let (program, kind) = (Some(program.clone()), Kind::Tproxy { arguments });
         Contender { name, version: version.clone(), program, kind }
     };
+    let named = Contender { name: NAMED, version: version.clone(), program: Some(program.clone()), kind: Kind::Named };
     vec![
         entry(BASELINE, &["-q"] as &[_]),
         entry(BASELINE_AGAIN, &["-q"]),
         entry("tproxy --splice off", &["-q", "--splice", "off"]),
+        named,
     ]
 }
 
@@ -120,7 +142,22 @@ fn installed() -> Vec<Contender> {
 impl Contender {
     /// Neither tproxy nor the load alone.
     pub(crate) fn is_other_relay(&self) -> bool {
-        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Direct)
+        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Named | Kind::Direct)
+    }
+
+    /// Where its upstream listens.
+    pub(crate) fn upstream_host(&self) -> Ipv4Addr {
+        match self.kind {
+            // `localhost` is this on every machine.
+            Kind::Named => Ipv4Addr::LOCALHOST,
+            Kind::Direct
+            | Kind::Tproxy { .. }
+            | Kind::Tokio { .. }
+            | Kind::Haproxy { .. }
+            | Kind::Nginx { .. }
+            | Kind::Socat
+            | Kind::Rinetd => UPSTREAM,
+        }
     }
 
     /// Writes the configuration into the folder and returns the command line.
@@ -138,6 +175,7 @@ impl Contender {
             Kind::Tproxy { arguments } => {
                 addresses.into_iter().chain(arguments.iter().map(|&word| word.into())).collect()
             }
+            Kind::Named => named_routes(from, to).into_iter().chain(["-q".into()]).collect(),
             Kind::Tokio { is_tuned } => addresses.into_iter().chain(is_tuned.then(|| "--tuned".into())).collect(),
             Kind::Haproxy { .. } => vec!["-f".into(), conf],
             Kind::Nginx { .. } => {
@@ -155,7 +193,7 @@ impl Contender {
 
     fn configuration(&self, from: SocketAddr, to: SocketAddr, folder: &Path) -> Option<String> {
         match &self.kind {
-            Kind::Direct | Kind::Tproxy { .. } | Kind::Tokio { .. } | Kind::Socat => None,
+            Kind::Direct | Kind::Tproxy { .. } | Kind::Named | Kind::Tokio { .. } | Kind::Socat => None,
             Kind::Haproxy { options } => {
                 let (tune, options): (Vec<_>, Vec<_>) = options.iter().partition(|option| option.starts_with("tune."));
                 let lines =
@@ -181,6 +219,18 @@ impl Contender {
             Kind::Rinetd => Some(format!("{} {} {} {}\n", from.ip(), from.port(), to.ip(), to.port())),
         }
     }
+}
+
+/// The route from `from`, in the middle of the others. All lead to the port of `to`, by name.
+fn named_routes(from: SocketAddr, to: SocketAddr) -> Vec<String> {
+    let upstream = format!("localhost:{}", to.port());
+    let route = |number| {
+        // Another address each, its port chosen by the kernel.
+        let other = SocketAddr::from(([127, 0, 1, number], 0));
+        let from = if number == NAMED_ROUTES / 2 { from } else { other };
+        ["-f".to_owned(), from.to_string(), "-t".to_owned(), upstream.clone()]
+    };
+    (1..=NAMED_ROUTES).flat_map(route).collect()
 }
 
 /// None if nginx has no stream module, Some(None) if it is built in, else the module's path.

@@ -1,7 +1,7 @@
 //! Both ends of the relay's sessions: the clients and the upstream, all in this process.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -10,9 +10,6 @@ use crate::failure::{During as _, Outcome, failed};
 
 /// How long a single step of opening a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where upstreams listen. Relays listen on another address.
-const UPSTREAM_ADDRESS: &str = "127.0.0.3:0";
 
 /// Each run has a new one, so that no connection of an earlier run, in TIME_WAIT, is in its way.
 #[derive(Debug)]
@@ -29,8 +26,8 @@ pub(crate) struct Session {
 }
 
 impl Upstream {
-    pub(crate) fn open() -> Outcome<Self> {
-        let listener = TcpListener::bind(UPSTREAM_ADDRESS).during("opening an upstream")?;
+    pub(crate) fn open(host: Ipv4Addr) -> Outcome<Self> {
+        let listener = TcpListener::bind((host, 0)).during("opening an upstream")?;
         // On Linux, accept(2) obeys this time-out too.
         set_socket_timeout(&listener, Timeout::Recv, Some(STEP_TIMEOUT))?;
         let address = listener.local_addr()?;

@@ -61,14 +61,14 @@ fn scenario(results: &Results, table: &Table) -> String {
         if is_empty || !scenario.fits(contender) {
             continue;
         }
-        let _ = write!(text, "{:<20}", contender.name);
+        let _ = write!(text, "{:<27}", contender.name);
         if let Some(why) = &row.failure {
             let _ = write!(text, "  failed: {why}");
             if row.rounds.iter().all(Option::is_none) {
                 text.push('\n');
                 continue;
             }
-            let _ = write!(text, "\n{:<20}", "");
+            let _ = write!(text, "\n{:<27}", "");
         }
         for &column in &columns {
             let ratio = table.ratio(&results.contenders, index, column).filter(|_| contender.name != BASELINE);

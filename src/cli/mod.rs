@@ -1,20 +1,40 @@
 //! The command line: parsing, and errors in one line.
 
 mod address;
+mod complaint;
+mod file;
+mod line;
+mod names;
+mod plan;
+mod print;
 mod quantity;
+mod routes;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 use log::LevelFilter;
+use tproxy::Config;
 
 use crate::port_file::PortFile;
+use complaint::Source;
+pub(crate) use file::ConfigFile;
+pub(crate) use plan::{Plan, Problem};
 use settings::Settings;
 
-/// What the command line and RUST_LOG ask for.
+/// What the command line, the file and RUST_LOG ask for.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) settings: Settings,
+    pub(crate) plan: Plan,
+    /// The file it comes from, to be read again.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for a reload"))]
+    pub(crate) file: Option<ConfigFile>,
     pub(crate) port_file: Option<PortFile>,
     pub(crate) level: LevelFilter,
     /// To be said once there is a log.
@@ -25,8 +45,8 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// This text was asked for.
-    Help(String),
-    /// One line: what is wrong and what would be right.
+    Text(String),
+    /// What is wrong and what would be right, in lines.
     Usage(String),
 }
 
@@ -35,42 +55,109 @@ pub(crate) enum Answer {
 /// How a stream ends is passed on truthfully: a FIN as a FIN, after the last byte before it; everything else as a
 /// reset.
 #[derive(Debug, Parser)]
-#[command(name = "tproxy", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "tproxy", version, max_term_width = 100, after_help = AFTER_HELP, override_usage = USAGE)]
 struct Args {
     #[command(flatten)]
     settings: Settings,
 
-    /// Write the addresses it listens on to this file, one on each line, once it listens. - is stdout
-    #[arg(long, value_name = "PATH", help_heading = "Process")]
-    port_file: Option<String>,
+    /// Read the routes and all settings from this file (TOML): the keys are the names of the long options. Process-wide
+    /// options may stand on the command line beside it, and win. See --print example-config
+    #[arg(short, long, value_name = "FILE", help_heading = FILE)]
+    config: Option<PathBuf>,
 
-    /// Log more: -v for debug, -vv for trace
-    #[arg(short, long, action = ArgAction::Count, help_heading = "Log")]
-    verbose: u8,
+    /// Check the command line or the file, and exit with 0 or 2. Nothing is looked up and nothing is listened on
+    #[arg(long, help_heading = FILE)]
+    check: bool,
 
-    /// Log less: -q for warnings and errors, -qq for errors only
-    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose", help_heading = "Log")]
-    quiet: u8,
+    /// Print this and exit. example-config is a file for --config, with every key
+    #[arg(long, value_name = "WHAT", value_parser = print::parser(), help_heading = FILE)]
+    print: Option<print::Printed>,
 }
 
+const FILE: &str = "File";
+
+const USAGE: &str = "tproxy [OPTIONS] [--from <ADDR>] --to <ADDR> ...\n       tproxy [OPTIONS] --config <FILE>";
+
 const AFTER_HELP: &str = "\
-TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days. SIZE is 4096, 64k or 1M; k is 1024.
-RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q does.
+ADDR is 127.0.0.1:80, [::1]:80, :80 or db.internal:80. TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days.
+SIZE is 4096, 64k or 1M; k is 1024. RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q
+does, here or in the file.
+
+With one --from, every --to belongs to it. With several, each --to belongs to the last --from before it:
+  tproxy -f :5432 -t db1.internal:5432,db2.internal:5432  -f :6379 -t cache.internal:6379
+  tproxy -f :7000-7009 -t media.internal:7000-7009        # port by port
 
 SIGINT and SIGTERM: clients that have connected are served, no new ones, the sessions finish. A second signal, 300ms later
 or more, resets what is left.
 Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
 
-/// Reads the command line and RUST_LOG.
+/// Reads the command line, the file it names, and RUST_LOG.
 pub(crate) fn parse() -> Result<Options, Answer> {
-    let args = Args::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Answer::Help(error.to_string()),
-        _ => Answer::Usage(one_line(&error.to_string())),
-    })?;
     let rust_log = std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned());
-    let (level, warning) = level(args.verbose, args.quiet, rust_log.as_deref());
-    let port_file = args.port_file.as_deref().map(PortFile::from);
-    Ok(Options { settings: args.settings, port_file, level, warnings: warning.into_iter().collect() })
+    parse_from(std::env::args_os(), rust_log.as_deref())
+}
+
+fn parse_from(line: impl IntoIterator<Item = OsString>, rust_log: Option<&str>) -> Result<Options, Answer> {
+    let wrong = |error: clap::Error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Answer::Text(error.to_string()),
+        _ => usage(&one_line(&error.to_string())),
+    };
+    let matches = Args::command().try_get_matches_from(line).map_err(wrong)?;
+    let args = Args::from_arg_matches(&matches).map_err(wrong)?;
+    if let Some(what) = args.print {
+        return Err(Answer::Text(what.text().to_owned()));
+    }
+    let Args { settings, config, check, print: _ } = args;
+    let Some(path) = config else {
+        let plan = plan_of_line(&settings, &matches, check)?;
+        return answer(check, "the command line", Options::new(plan, None, &settings, &Settings::default(), rust_log));
+    };
+    line::only_process_wide(&matches).map_err(|line| usage(&see_help(&line)))?;
+    let name = path.display().to_string();
+    let file = ConfigFile { path, overrides: settings.clone() };
+    let found = file.read().map_err(|line| usage(&line))?;
+    let plan = checked(found.plan, &found.complaints, check)?;
+    answer(check, &name, Options::new(plan, Some(file), &settings, &found.settings, rust_log))
+}
+
+/// The options, or that they are correct.
+fn answer(check: bool, name: &str, options: Options) -> Result<Options, Answer> {
+    let count = options.plan.listeners();
+    let listeners = if count == 1 { "listener" } else { "listeners" };
+    if check { Err(Answer::Text(format!("{name} is correct: {count} {listeners}\n"))) } else { Ok(options) }
+}
+
+impl Options {
+    /// The command line's settings win over the file's, and those over RUST_LOG.
+    fn new(plan: Plan, file: Option<ConfigFile>, line: &Settings, below: &Settings, rust_log: Option<&str>) -> Self {
+        let flags = [line, below].map(|settings| (settings.verbose, settings.quiet));
+        let (level, warning) = level(flags.into_iter().find(|flags| *flags != (0, 0)).unwrap_or_default(), rust_log);
+        let port_file = line.port_file.as_deref().or(below.port_file.as_deref()).map(PortFile::from);
+        Self { plan, file, port_file, level, warnings: warning.into_iter().collect() }
+    }
+}
+
+fn plan_of_line(settings: &Settings, matches: &ArgMatches, all: bool) -> Result<Plan, Answer> {
+    let written = line::routes(settings, matches).map_err(|line| usage(&see_help(&line)))?;
+    let (routes, complaints) = routes::drafts(&written);
+    let mut config = Config::of([]);
+    settings.change_process(&mut config);
+    checked(Plan { config, routes, source: Source::CommandLine }, &complaints, all)
+}
+
+/// The plan, if nothing is wrong with it. Otherwise the first complaint, or all of them.
+fn checked(plan: Plan, complaints: &[complaint::Complaint], all: bool) -> Result<Plan, Answer> {
+    let shown = if all { complaints.len() } else { 1 };
+    let lines: Vec<_> = complaints.iter().take(shown).map(|complaint| plan.source.with_excerpt(complaint)).collect();
+    if lines.is_empty() { Ok(plan) } else { Err(Answer::Usage(lines.join("\n"))) }
+}
+
+fn usage(line: &str) -> Answer {
+    Answer::Usage(format!("tproxy: {line}"))
+}
+
+fn see_help(line: &str) -> String {
+    format!("{line} (see --help)")
 }
 
 /// clap's message without its usage and its pointer to --help, on one line.
@@ -78,11 +165,11 @@ fn one_line(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let said = message.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
     let said: Vec<_> = said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    format!("{} (see --help)", said.join("; "))
+    see_help(&said.join("; "))
 }
 
 /// Flags win over RUST_LOG, which is one level; anything else is a warning.
-fn level(verbose: u8, quiet: u8, rust_log: Option<&str>) -> (LevelFilter, Option<String>) {
+fn level((verbose, quiet): (u8, u8), rust_log: Option<&str>) -> (LevelFilter, Option<String>) {
     let flags = match (verbose, quiet) {
         (0, 0) => None,
         (0, 1) => Some(LevelFilter::Warn),
@@ -97,84 +184,6 @@ fn level(verbose: u8, quiet: u8, rust_log: Option<&str>) -> (LevelFilter, Option
         Some((text, Err(_))) => {
             let levels = "error, warn, info, debug, trace or off";
             (default, Some(format!("RUST_LOG={text:?} is not a level; write {levels}")))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        use clap::CommandFactory as _;
-        Args::command().debug_assert();
-    }
-
-    /// README tells people to write options: each must exist.
-    #[test]
-    fn readme_names_only_options_that_exist() {
-        use clap::CommandFactory as _;
-        let readme = include_str!("../../README.md");
-        let help = Args::command().render_long_help().to_string();
-        // Options of other programs that README runs.
-        let foreign = [
-            "--retry",
-            "--retry-connrefused",
-            "--path",
-            "--locked",
-            "--open",
-            "--bind",
-            "--release",
-            "--test",
-            "--bench",
-        ];
-        let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let options: Vec<_> =
-            words.filter(|word| word.starts_with("--") && word.contains(char::is_alphabetic)).collect();
-        assert!(options.contains(&"--to") && options.len() > 8, "{options:?}");
-        for option in options.into_iter().filter(|option| !foreign.contains(option)) {
-            let exists = help.split_whitespace().any(|word| word.trim_end_matches(',') == option);
-            assert!(exists, "README names {option}, --help does not");
-        }
-    }
-
-    #[test]
-    fn flags_win_over_rust_log_and_nonsense_is_a_warning() {
-        use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
-        for (verbose, quiet, rust_log, expected) in [
-            (0, 0, None, Info),
-            (1, 0, None, Debug),
-            (2, 0, None, Trace),
-            (9, 0, None, Trace),
-            (0, 1, None, Warn),
-            (0, 2, None, Error),
-            (0, 0, Some("debug"), Debug),
-            (0, 0, Some("OFF"), Off),
-            (0, 0, Some(""), Info),
-            (1, 0, Some("error"), Debug),
-            (0, 1, Some("trace"), Warn),
-        ] {
-            assert_eq!(level(verbose, quiet, rust_log), (expected, None));
-        }
-        let (fallback, warning) = level(0, 0, Some("tproxy=debug"));
-        assert_eq!(fallback, Info);
-        assert!(warning.unwrap().contains("tproxy=debug"));
-    }
-
-    #[test]
-    fn a_complaint_is_one_line_that_names_the_argument() {
-        for (line, words) in [
-            (vec!["tproxy"], vec!["--to <ADDR>"]),
-            (vec!["tproxy", "-t", "a:1", "--buffer-size", "0"], vec!["--buffer-size", "4k to 16M"]),
-            (vec!["tproxy", "-t", "a:1", "--idle-timeout", "-5s"], vec!["--idle-timeout", "-5s"]),
-            (vec!["tproxy", "-t", "a:1", "--max-sessions", "0"], vec!["--max-sessions", "0"]),
-            (vec!["tproxy", "-t", "a:1", "--connect-attempts", "-1"], vec!["--connect-attempts", "-1"]),
-            (vec!["tproxy", "-t", "a:1", "--nonsense"], vec!["--nonsense"]),
-        ] {
-            let complaint = one_line(&Args::try_parse_from(line).unwrap_err().to_string());
-            assert!(!complaint.contains('\n'), "{complaint}");
-            words.iter().for_each(|word| assert!(complaint.contains(word), "{complaint}"));
         }
     }
 }

@@ -1,14 +1,45 @@
-//! Times and sizes as people write them.
+//! Times, sizes and numbers as people write them.
 
 use std::time::Duration;
 
 use tproxy::{Config, ResetGrace};
 
-/// A time, or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timeout(pub(super) Option<Duration>);
+use super::value::value;
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+value! {
+    /// A time.
+    Time(Duration) = duration, "a time, such as \"5s\""
+}
+value! {
+    /// A time, or off.
+    Timeout(Option<Duration>) = duration_or_off, "a time, such as \"5s\", or \"off\""
+}
+value! {
+    /// A time, or off, or 0.
+    DrainTimeout(Option<Duration>) = drain_timeout, "a time, such as \"5s\", or \"off\", or \"0\""
+}
+value! {
+    /// A time, or auto.
+    Grace(ResetGrace) = reset_grace, "a time, such as \"5s\", or \"auto\""
+}
+value! {
+    /// Bytes in a buffer.
+    Size(usize) = buffer_size, "a size, such as \"64k\""
+}
+value! {
+    /// Sessions at a time.
+    Sessions(usize) = sessions, "a number of at least 1"
+}
+value! {
+    /// How often connecting is tried.
+    Attempts(u32) = attempts, "a number from 1 to 1000"
+}
+value! {
+    /// How often a flag was given that may be given twice.
+    Times(u8) = times, "0, 1 or 2"
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = if digits { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
     match parsed {
@@ -20,29 +51,29 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn duration_or_off(text: &str) -> Result<Timeout, String> {
+fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
     match text {
-        "off" => Ok(Timeout(None)),
-        _ => duration(text).map(|time| Timeout(Some(time))).map_err(|error| format!("{error}, or off")),
+        "off" => Ok(None),
+        _ => duration(text).map(Some).map_err(|error| format!("{error}, or off")),
     }
 }
 
-pub(super) fn reset_grace(text: &str) -> Result<ResetGrace, String> {
+fn reset_grace(text: &str) -> Result<ResetGrace, String> {
     match text {
         "auto" => Ok(ResetGrace::Auto),
         _ => duration(text).map(ResetGrace::Fixed).map_err(|error| format!("{error}, or auto")),
     }
 }
 
-pub(super) fn drain_timeout(text: &str) -> Result<Timeout, String> {
+fn drain_timeout(text: &str) -> Result<Option<Duration>, String> {
     match text {
-        "0" | "0s" | "0ms" => Ok(Timeout(Some(Duration::ZERO))),
+        "0" | "0s" | "0ms" => Ok(Some(Duration::ZERO)),
         _ => duration_or_off(text).map_err(|error| format!("{error}, or 0")),
     }
 }
 
 /// Bytes, with k and M for 1024 and 1024².
-pub(super) fn buffer_size(text: &str) -> Result<usize, String> {
+fn buffer_size(text: &str) -> Result<usize, String> {
     let count = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match &text[count.len()..] {
         "" | "B" => Some(1),
@@ -56,6 +87,30 @@ pub(super) fn buffer_size(text: &str) -> Result<usize, String> {
         (Some(_), Some(_)) => Err("a buffer must be 4k to 16M".to_owned()),
         (None, _) | (_, None) => Err("not a size; write 4096, 64k or 1M (4k to 16M)".to_owned()),
     }
+}
+
+fn sessions(text: &str) -> Result<usize, String> {
+    let count = whole_number(text).and_then(|count| usize::try_from(count).ok());
+    count.filter(|count| *count > 0).ok_or_else(|| "write a number of at least 1".to_owned())
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    let count = whole_number(text).filter(|count| (1..=1000).contains(count));
+    count.ok_or_else(|| "write a number from 1 to 1000".to_owned())
+}
+
+fn times(text: &str) -> Result<u8, String> {
+    match text {
+        "0" => Ok(0),
+        "1" => Ok(1),
+        "2" => Ok(2),
+        _ => Err("write 0, 1 or 2".to_owned()),
+    }
+}
+
+/// Digits: no sign.
+fn whole_number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -87,14 +142,14 @@ mod tests {
 
     #[test]
     fn some_times_can_be_off_and_the_drain_can_be_zero() {
-        assert_eq!(duration_or_off("off"), Ok(Timeout(None)));
-        assert_eq!(duration_or_off("1s"), Ok(Timeout(Some(Duration::from_secs(1)))));
+        assert_eq!(duration_or_off("off"), Ok(None));
+        assert_eq!(duration_or_off("1s"), Ok(Some(Duration::from_secs(1))));
         assert!(duration_or_off("0").unwrap_err().ends_with("or off"));
         for text in ["0", "0s", "0ms"] {
-            assert_eq!(drain_timeout(text), Ok(Timeout(Some(Duration::ZERO))));
+            assert_eq!(drain_timeout(text), Ok(Some(Duration::ZERO)));
         }
-        assert_eq!(drain_timeout("off"), Ok(Timeout(None)));
-        assert_eq!(drain_timeout("2s"), Ok(Timeout(Some(Duration::from_secs(2)))));
+        assert_eq!(drain_timeout("off"), Ok(None));
+        assert_eq!(drain_timeout("2s"), Ok(Some(Duration::from_secs(2))));
         assert!(drain_timeout("-1s").is_err());
     }
 
@@ -120,6 +175,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn numbers_are_digits_within_their_range() {
+        assert_eq!((sessions("7"), attempts("1000"), times("2")), (Ok(7), Ok(1000), Ok(2)));
+        for text in ["", "0", "-1", "+1", "1.5", "many", "99999999999999999999"] {
+            assert!(sessions(text).is_err() && attempts(text).is_err(), "{text:?}");
+        }
+        assert!(attempts("1001").is_err() && times("3").is_err() && times("").is_err());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
@@ -127,6 +191,7 @@ mod tests {
         fn no_text_makes_a_parser_panic(text in any::<String>(), likely in "[0-9a-zA-Zµ.:+/\\[\\] -]{0,24}") {
             for text in [text, likely] {
                 let _ = (duration(&text), duration_or_off(&text), drain_timeout(&text), buffer_size(&text));
+                let _ = (reset_grace(&text), sessions(&text), attempts(&text), times(&text));
             }
         }
 
@@ -134,7 +199,7 @@ mod tests {
         fn a_time_that_was_printed_is_read_back(millis in 1_u64..=365 * 24 * 3600 * 1000) {
             let time = Duration::from_millis(millis);
             prop_assert_eq!(duration(&humantime::format_duration(time).to_string()), Ok(time));
-            prop_assert_eq!(duration_or_off(&format!("{millis}ms")), Ok(Timeout(Some(time))));
+            prop_assert_eq!(duration_or_off(&format!("{millis}ms")), Ok(Some(time)));
         }
 
         #[test]

@@ -1,151 +1,187 @@
-//! Every option of the relay, once: its name, its default, its help, and where it goes in the configuration.
+//! Every option that a file may have too, once: its name, its help, and where it goes in the configuration.
+//!
+//! The library has the defaults. An option that is not written changes nothing, so settings can be laid over each other:
+//! a route's over those for all routes, the command line's over the file's.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::LazyLock;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tproxy::{Config, ResetGrace, Splice};
+use clap::CommandFactory as _;
+use serde::{Deserialize, Deserializer};
+use tproxy::{Balance, Config, Route, Splice};
 
-use super::address::{Target, listen_address, target};
-use super::quantity::{Timeout, buffer_size, drain_timeout, duration, duration_or_off, reset_grace};
+use super::address::{Listeners, Upstream};
+use super::quantity::{Attempts, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
+use super::routes::RouteName;
+use super::value::{Word, one_or_several, words};
 
-/// The options of the relay. Those of the log and of the program itself are not among them.
-#[derive(Debug, clap::Args)]
+/// The options that a file may have too. Its keys are their long names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
-    /// Address and port to listen on. [::]:PORT takes IPv4 too, port 0 lets the system choose
-    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:6101", value_parser = listen_address)]
-    #[arg(help_heading = "Addresses", allow_hyphen_values = true)]
-    from: SocketAddr,
+    /// The route's name in the log. Only a file can give one.
+    #[arg(skip)]
+    pub(super) name: Option<RouteName>,
 
-    /// Address or name, and port, to connect to. A name is resolved once, and all its addresses are used
-    #[arg(short, long, value_name = "ADDR", value_parser = target)]
-    #[arg(help_heading = "Addresses", allow_hyphen_values = true)]
-    to: Target,
+    /// Address and port to listen on, or several, separated by commas. :PORT is every address of this machine, port 0 lets
+    /// the system choose, a range such as :7000-7009 is a listener for each port, and a name is looked up once, at start.
+    /// May be repeated: each --to then belongs to the last --from before it [default: 127.0.0.1:6101]
+    #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
+    #[serde(deserialize_with = "one_or_several")]
+    pub(super) from: Vec<Listeners>,
+
+    /// Address or name, and port, to connect to, or several, separated by commas, or repeated: the upstream's hosts in
+    /// their order. A range belongs to a range of --from, port by port. echo: is a built-in server that sends back what it
+    /// gets
+    #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
+    #[serde(deserialize_with = "one_or_several")]
+    pub(super) to: Vec<Upstream>,
+
+    /// Which of the upstream's addresses a session tries first. first: in the order as written, the others are spares;
+    /// round-robin: each session begins with the next; least-sessions: the one with the fewest; source: by the client's IP
+    /// address. One that could not be connected to lately comes last [default: first]
+    #[arg(long, value_name = "POLICY", value_parser = words::<Balance>(), help_heading = CONNECTING)]
+    balance: Option<Word<Balance>>,
 
     /// How long connecting to the upstream may take, attempts and pauses included. The remaining time is divided equally
-    /// among the addresses still to be tried, so one dead address cannot use it all up
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    #[arg(help_heading = "Connecting", allow_hyphen_values = true)]
-    connect_timeout: Duration,
+    /// among the addresses still to be tried, so one dead address cannot use it all up [default: 5s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = CONNECTING)]
+    connect_timeout: Option<Time>,
 
-    /// How often all the upstream's addresses are tried before the client is reset. Between two attempts there is a pause
-    /// of about 100 ms, doubling to at most 1 s
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    #[arg(help_heading = "Connecting", allow_hyphen_values = true)]
-    connect_attempts: u32,
+    /// How often all the upstream's addresses are tried before the client is reset, 1 to 1000. Between two attempts there is
+    /// a pause of about 100 ms, doubling to at most 1 s [default: 1]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = CONNECTING)]
+    connect_attempts: Option<Attempts>,
 
-    /// After the first FIN, reset both ends when no byte has moved in either direction for this long; or off
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration_or_off)]
-    #[arg(help_heading = "Ending", allow_hyphen_values = true)]
-    half_close_timeout: Timeout,
+    /// After the first FIN, reset both ends when no byte has moved in either direction for this long; or off [default: 5m]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = ENDING)]
+    half_close_timeout: Option<Timeout>,
 
-    /// Reset both ends when no byte has moved in either direction for this long; or off
-    #[arg(long, value_name = "TIME", default_value = "off", value_parser = duration_or_off)]
-    #[arg(help_heading = "Ending", allow_hyphen_values = true)]
-    idle_timeout: Timeout,
-
-    /// How long sessions may take to finish after SIGINT or SIGTERM; 0 resets them at once, off waits for ever
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = drain_timeout)]
-    #[arg(help_heading = "Ending", allow_hyphen_values = true)]
-    drain_timeout: Timeout,
+    /// Reset both ends when no byte has moved in either direction for this long; or off [default: off]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = ENDING)]
+    idle_timeout: Option<Timeout>,
 
     /// Before resetting a peer, wait this long for it to acknowledge more of the pending data. Every acknowledgement
     /// restarts the wait. auto: three times the connection's own retransmission time-out, at least 300ms and at most 5s
-    #[arg(long, value_name = "TIME", default_value = "auto", value_parser = reset_grace)]
-    #[arg(help_heading = "Ending", allow_hyphen_values = true)]
-    reset_grace: ResetGrace,
+    /// [default: auto]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = ENDING)]
+    reset_grace: Option<Grace>,
 
-    /// Bytes in a buffer, 4k to 16M. A direction has one only while it holds bytes
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = buffer_size)]
-    #[arg(help_heading = "Memory", allow_hyphen_values = true)]
-    buffer_size: usize,
+    /// How long sessions may take to finish after SIGINT or SIGTERM; 0 resets them at once, off waits for ever
+    /// [default: 15s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
+    drain_timeout: Option<DrainTimeout>,
+
+    /// How long the answer of a name lookup is used before a session that wants the name has it looked up again
+    /// [default: 5s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
+    resolve_ttl: Option<Time>,
+
+    /// Bytes in a buffer, 4k to 16M. A direction has one only while it holds bytes [default: 64k]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = PROCESS)]
+    buffer_size: Option<Size>,
 
     /// Move bulk through a pipe in the kernel instead of copying it. auto: while the reads of a direction are large.
     /// At most 32 pipes are used; without a free pipe, bytes are copied. on makes small messages 50 % more expensive
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = splice())]
-    #[arg(help_heading = "Memory", allow_hyphen_values = true)]
-    splice: Splice,
+    /// [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = words::<Splice>(), help_heading = PROCESS)]
+    splice: Option<Word<Splice>>,
 
-    /// Sessions at a time. More clients wait in the kernel's queue [default: what the limit of open files allows]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(help_heading = "Limits", allow_hyphen_values = true)]
-    max_sessions: Option<u32>,
+    /// Sessions at a time. More clients wait in the kernel's queue. In a [[route]] of a file: the sessions of that route
+    /// [default: what the limit of open files allows]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = PROCESS)]
+    max_sessions: Option<Sessions>,
+
+    /// Write the addresses it listens on to this file, one on each line, once it listens. - is stdout
+    #[arg(long, value_name = "PATH", help_heading = PROCESS)]
+    pub(super) port_file: Option<String>,
+
+    /// Log more: -v for debug, -vv for trace. In a file: 1 or 2
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = LOG)]
+    #[serde(deserialize_with = "how_often")]
+    pub(super) verbose: u8,
+
+    /// Log less: -q for warnings and errors, -qq for errors only. In a file: 1 or 2
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "verbose", help_heading = LOG)]
+    #[serde(deserialize_with = "how_often")]
+    pub(super) quiet: u8,
+}
+
+const ADDRESSES: &str = "Addresses (of a route)";
+const CONNECTING: &str = "Connecting (of each route)";
+const ENDING: &str = "Ending (of each route)";
+const PROCESS: &str = "Process-wide";
+const LOG: &str = "Log (process-wide)";
+
+/// Where a setting may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// It is one for the process.
+    Process,
+    /// It is a route's; for all routes it may be written once.
+    EachRoute,
+    /// It is one route's own.
+    OneRoute,
 }
 
 impl Settings {
-    /// The configuration they ask for. Resolves the upstream's name, and takes as long as that does.
-    pub(crate) fn config(&self) -> Result<Config, String> {
-        let mut config = Config::new(self.from, self.to.resolve()?);
-        config.drain_timeout = self.drain_timeout.0;
-        config.buffer_size = self.buffer_size;
-        config.splice = self.splice;
-        config.max_sessions = self.max_sessions.map(|sessions| sessions as usize);
-        for route in &mut config.routes {
-            route.connect_timeout = self.connect_timeout;
-            route.connect_attempts = self.connect_attempts;
-            route.half_close_timeout = self.half_close_timeout.0;
-            route.idle_timeout = self.idle_timeout.0;
-            route.reset_grace = self.reset_grace;
-        }
-        Ok(config)
-    }
-}
-
-/// When to splice. The words are listed in the help and in the error for any other.
-fn splice() -> impl TypedValueParser<Value = Splice> {
-    PossibleValuesParser::new(["auto", "on", "off"]).map(|word| match word.as_str() {
-        "on" => Splice::On,
-        "off" => Splice::Off,
-        _ => Splice::Auto,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        settings: Settings,
+    /// The scope of each option and key, by its long name.
+    pub(super) fn scopes() -> &'static [(String, Scope)] {
+        static SCOPES: LazyLock<Vec<(String, Scope)>> = LazyLock::new(Settings::list_scopes);
+        &SCOPES
     }
 
-    fn config(options: &str) -> Config {
-        let line = Line::try_parse_from(format!("tproxy -t 127.0.0.1:80 {options}").split_whitespace()).unwrap();
-        line.settings.config().unwrap()
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_library() {
-        let defaults = Config::new("127.0.0.1:6101".parse().unwrap(), ["127.0.0.1:80".parse().unwrap()]);
-        assert_eq!(config(""), defaults);
-    }
-
-    /// Each option changes its own field, and nothing else.
-    #[test]
-    fn every_option_arrives_in_the_configuration() {
-        let changed = |change: fn(&mut Config)| {
-            let mut expected = config("");
-            change(&mut expected);
-            assert_ne!(expected, config(""), "the test changes something");
-            expected
+    fn list_scopes() -> Vec<(String, Scope)> {
+        let command = Alone::command();
+        let scope = |option: &clap::Arg| {
+            let scope = match option.get_help_heading() {
+                Some(ADDRESSES) => Scope::OneRoute,
+                Some(PROCESS | LOG) => Scope::Process,
+                _ => Scope::EachRoute,
+            };
+            Some((option.get_long()?.to_owned(), scope))
         };
-        for (options, expected) in [
-            ("-f [::1]:7", changed(|c| c.routes[0].from = "[::1]:7".parse::<SocketAddr>().unwrap().into())),
-            ("--connect-timeout 7s", changed(|c| c.routes[0].connect_timeout = Duration::from_secs(7))),
-            ("--connect-attempts 7", changed(|c| c.routes[0].connect_attempts = 7)),
-            ("--half-close-timeout off", changed(|c| c.routes[0].half_close_timeout = None)),
-            ("--idle-timeout 7s", changed(|c| c.routes[0].idle_timeout = Some(Duration::from_secs(7)))),
-            ("--reset-grace 7s", changed(|c| c.routes[0].reset_grace = ResetGrace::Fixed(Duration::from_secs(7)))),
-            ("--drain-timeout 0", changed(|c| c.drain_timeout = Some(Duration::ZERO))),
-            ("--buffer-size 8k", changed(|c| c.buffer_size = 8 << 10)),
-            ("--splice off", changed(|c| c.splice = Splice::Off)),
-            ("--splice on", changed(|c| c.splice = Splice::On)),
-            ("--max-sessions 7", changed(|c| c.max_sessions = Some(7))),
-        ] {
-            assert_eq!(config(options), expected, "{options}");
-        }
+        let options = command.get_arguments().filter(|option| option.get_id() != "help").filter_map(scope);
+        options.chain([("name".to_owned(), Scope::OneRoute)]).collect()
     }
+
+    /// Changes what is one for the process.
+    pub(super) fn change_process(&self, config: &mut Config) {
+        set(&mut config.drain_timeout, self.drain_timeout.as_ref().map(|time| time.0));
+        set(&mut config.resolve_ttl, self.resolve_ttl.as_ref().map(|time| time.0));
+        set(&mut config.buffer_size, self.buffer_size.as_ref().map(|size| size.0));
+        set(&mut config.splice, self.splice.map(|word| word.0));
+        set(&mut config.max_sessions, self.max_sessions.as_ref().map(|sessions| Some(sessions.0)));
+    }
+
+    /// Changes what each route has for itself. They may be those for all routes, or this route's own.
+    pub(super) fn change_route(&self, route: &mut Route) {
+        set(&mut route.balance, self.balance.map(|word| word.0));
+        set(&mut route.connect_timeout, self.connect_timeout.as_ref().map(|time| time.0));
+        set(&mut route.connect_attempts, self.connect_attempts.as_ref().map(|attempts| attempts.0));
+        set(&mut route.half_close_timeout, self.half_close_timeout.as_ref().map(|time| time.0));
+        set(&mut route.idle_timeout, self.idle_timeout.as_ref().map(|time| time.0));
+        set(&mut route.reset_grace, self.reset_grace.as_ref().map(|grace| grace.0));
+    }
+
+    /// The most sessions of the route in whose table these settings are.
+    pub(super) fn limit_route(&self, route: &mut Route) {
+        set(&mut route.max_sessions, self.max_sessions.as_ref().map(|sessions| Some(sessions.0)));
+    }
+}
+
+/// The settings as a command line of their own.
+#[derive(Debug, clap::Parser)]
+pub(super) struct Alone {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn how_often<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    Times::deserialize(deserializer).map(|times| times.0)
 }

@@ -3,12 +3,15 @@
 use log::warn;
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Splice, memory};
+use super::{Config, Host, Splice, memory};
 use crate::error::Error;
 
-/// Descriptors left free beside those that are open at start and two for each session: for name lookups and for the rest
-/// of the process.
+/// Descriptors left free beside those that are open at start and two for each session: for the rest of the process.
 const SPARE_DESCRIPTORS: usize = 8;
+
+/// The same for name lookups, if a route leads to a name: three for each of eight threads, for sockets to name servers and
+/// the list of this machine's addresses.
+const LOOKUP_DESCRIPTORS: usize = 24;
 
 /// Pipes to splice through, at most: half of what an unprivileged user may have of 1 MiB each (`pipe(7)`).
 const PIPES_MAX: usize = 32;
@@ -32,7 +35,7 @@ pub struct Limits {
 pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
     let limit = getrlimit(Resource::Nofile).current;
     // The listeners are not open yet.
-    let open = open_descriptors() + config.routes.len() + SPARE_DESCRIPTORS;
+    let open = open_descriptors() + config.routes.len() + spare_descriptors(config);
     let limits = within(limit, open, config)?;
     // A number that was asked for was chosen on purpose.
     let memory = memory::available().filter(|_| config.max_sessions.is_none());
@@ -69,6 +72,13 @@ fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Er
     Ok(Limits { sessions, pipes })
 }
 
+/// Descriptors that no session gets.
+fn spare_descriptors(config: &Config) -> usize {
+    let mut hosts = config.routes.iter().flat_map(|route| &route.to);
+    let has_names = hosts.any(|host| matches!(host, Host::Name { .. }));
+    SPARE_DESCRIPTORS + if has_names { LOOKUP_DESCRIPTORS } else { 0 }
+}
+
 /// Descriptors that are open now, or a guess where the kernel does not list them.
 fn open_descriptors() -> usize {
     // The one that reads the directory is counted too, and closed again.
@@ -98,6 +108,15 @@ mod tests {
         for limit in [Some(1_073_741_816), None] {
             assert_eq!(within(limit, 20, &config()).unwrap().sessions, 1_048_576);
         }
+    }
+
+    #[test]
+    fn descriptors_are_left_for_lookups_only_where_there_is_a_name() {
+        let mut config = config();
+        assert_eq!(spare_descriptors(&config), 8);
+        config.routes.push(config.routes[0].clone());
+        config.routes[1].to.push(Host::name("db.internal", 5432));
+        assert_eq!(spare_descriptors(&config), 32);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! SIGINT and SIGTERM go from their handler straight to the loop. The others have a thread of their own. SIGPIPE needs
 //! nothing: Rust's runtime ignores it in every binary.
 
+mod interrupt;
+
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
@@ -14,15 +16,18 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
-/// Handles the signals from now on.
-pub(crate) fn install(control: &Control) -> io::Result<()> {
+pub(crate) use interrupt::{Interrupt, Waited};
+
+/// Handles the signals from now on. What this returns ends waits before the loop begins.
+pub(crate) fn install(control: &Control) -> io::Result<Interrupt> {
+    let interrupt = Interrupt::by(&[SIGINT, SIGTERM])?;
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // By default they would end the process.
     let ignored = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
     thread::Builder::new().name("control".into()).spawn(move || note_ignored(ignored))?;
-    Ok(())
+    Ok(interrupt)
 }
 
 /// The thread: says once of each signal that it is ignored.

@@ -46,7 +46,8 @@ pub trait Net {
     fn unlisten(&mut self, listener: Self::Listener);
 
     /// Looks up a name and returns at once. Exactly one [`Message::Resolved`] with this number comes later, however long
-    /// that takes.
+    /// that takes, and whatever goes wrong. Its addresses have port 0, are there once each, and IPv6 and IPv4 take turns,
+    /// in the resolver's order otherwise. There may be more than an upstream may have, but not many more.
     fn resolve(&mut self, name: NameId, host: &str);
 
     /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias?

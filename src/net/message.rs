@@ -14,7 +14,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameId(pub u32);
 
-/// What the resolver said: IP addresses, their ports being 0, in its order, each once; or in words why there are none.
+/// What the resolver said: IP addresses, their ports being 0, each once, in the order in which they are to be tried; or in
+/// words why there are none.
 pub type Answer = Result<Vec<SocketAddr>, String>;
 
 /// What is said to the loop.

@@ -83,6 +83,9 @@ impl<N: Net> Reactor<N> {
 
     /// Closes the listeners that have no more clients to give, while draining or after a reload.
     pub(super) fn close_listeners(&mut self) {
+        if self.listeners.next_finished().is_none() {
+            return;
+        }
         while let Some(index) = self.listeners.next_finished() {
             let route = self.listeners.route(index);
             let listener = self.listeners.take(index);
@@ -91,6 +94,9 @@ impl<N: Net> Reactor<N> {
             if let Some(route) = route {
                 self.free_route(route);
             }
+        }
+        if !self.is_draining() {
+            self.refresh_all();
         }
     }
 

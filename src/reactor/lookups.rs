@@ -27,17 +27,17 @@ impl<N: Net> Reactor<N> {
     /// answer, or has ended.
     pub(super) fn upstream_is_known(&mut self, key: u32, deadline: Time) -> bool {
         let route = self.table[key].route();
+        // Half of the time is for connecting, if there is an address to connect to.
+        let patient = self.table[key].began() + self.routes.get(route).settings.connect_timeout / 2;
         for index in 0..self.routes.get(route).upstream.names().len() {
             let name = self.routes.get(route).upstream.names()[index];
             self.ask(name);
         }
         let upstream = &self.routes.get(route).upstream;
         let known = upstream.len() > 0;
-        let awaited = upstream.names().iter().filter_map(|name| {
-            let until = self.upstreams.names.awaited(*name, known)?;
-            (self.now < until).then_some((*name, until))
-        });
-        match awaited.min_by_key(|(_, until)| *until) {
+        let awaited = upstream.names().iter().filter_map(|name| self.upstreams.names.awaited(*name, known));
+        let awaited = awaited.map(|until| if known { until.min(patient) } else { until });
+        match awaited.filter(|until| self.now < *until).min() {
             // A stop request waits for no name.
             Some(_) if self.is_draining() && known => true,
             Some(_) if self.is_draining() => {
@@ -45,8 +45,8 @@ impl<N: Net> Reactor<N> {
                 self.end(key, None);
                 false
             }
-            Some((name, until)) => {
-                self.wait_for(key, Want::Name { name }, until.min(deadline));
+            Some(until) => {
+                self.wait_for(key, Want::Name { route }, until.min(deadline));
                 false
             }
             None if known => true,
@@ -60,7 +60,7 @@ impl<N: Net> Reactor<N> {
     /// The resolver has answered. An answer to a name that no route lists any more changes nothing.
     ///
     /// # Errors
-    /// [`Error::Loop`] when all that is behind a name at start is the relay itself.
+    /// [`Error::Loop`] when at start an address of the name is the relay itself.
     pub(super) fn resolved(&mut self, name: NameId, answer: Answer) -> Result<(), Error> {
         let Some(host) = self.upstreams.names.host(name).cloned() else {
             return Ok(());
@@ -80,12 +80,14 @@ impl<N: Net> Reactor<N> {
         if news.changed {
             self.refresh(name, news.at_start)?;
         }
-        self.wake_named(name);
+        for route in self.routes.listing(name).collect::<Vec<_>>() {
+            self.wake_named(route);
+        }
         Ok(())
     }
 
     /// A name has other addresses than before: so have the upstreams that list it.
-    pub(super) fn refresh(&mut self, name: NameId, at_start: bool) -> Result<(), Error> {
+    fn refresh(&mut self, name: NameId, at_start: bool) -> Result<(), Error> {
         let listening = self.local_addrs();
         let (net, upstreams) = (&mut self.net, &mut self.upstreams);
         for route in self.routes.iter_mut().filter(|route| route.upstream.names().contains(&name)) {
@@ -96,7 +98,7 @@ impl<N: Net> Reactor<N> {
                 warn!("{}: there are more than 256 upstream addresses; the first 256 are used", route.settings.name);
             }
             for (host, address) in refreshed.left_out {
-                if at_start && route.upstream.len() == 0 {
+                if at_start {
                     let listens = |at: &&_| net.leads_back(at, &address);
                     let listening = listening.iter().find(listens).unwrap_or(&address).clone();
                     return Err(Error::Loop { listening, upstream: address });
@@ -107,9 +109,17 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// The first of those that wait for this name try. Each that leaves wakes the next.
-    pub(super) fn wake_named(&mut self, name: NameId) {
-        self.waiters.first_of(Want::Name { name }, WOKEN).for_each(|key| self.table.wake(key));
+    /// The listeners or the routes have changed: where a name leads to may be a listener now, or not any more.
+    pub(super) fn refresh_all(&mut self) {
+        for name in self.routes.upstream_names() {
+            let refreshed = self.refresh(name, false);
+            debug_assert!(refreshed.is_ok(), "only a name at start may end the relay: {refreshed:?}");
+        }
+    }
+
+    /// The first of those that wait for the addresses of this route's upstream try. Each that leaves wakes the next.
+    pub(super) fn wake_named(&mut self, route: u16) {
+        self.waiters.first_of(Want::Name { route }, WOKEN).for_each(|key| self.table.wake(key));
     }
 
     /// A stop request: who waits for a name does not wait any more.

@@ -53,10 +53,7 @@ impl<N: Net> Reactor<N> {
         config.check()?;
         let plan = self.prepare(std::mem::take(&mut config.routes))?;
         let (reloaded, told) = self.commit(plan);
-        // A route may list a name that was known, and a new listener may be where a name leads to.
-        for name in self.routes.upstream_names() {
-            self.refresh(name, false)?;
-        }
+        self.refresh_all();
         told.into_iter().for_each(|listener| self.say_listening(listener));
         Ok(Reloaded { needs_restart: differences(&self.shared, &config), ..reloaded })
     }

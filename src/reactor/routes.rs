@@ -69,6 +69,12 @@ impl Routes {
         &mut self.0[usize::from(route)]
     }
 
+    /// The numbers of those that list this name.
+    pub(super) fn listing(&self, name: NameId) -> impl Iterator<Item = u16> {
+        let lists = move |(_, route): &(usize, &ActiveRoute)| route.upstream.names().contains(&name);
+        self.0.iter().filter(lists).map(|(route, _)| number(route))
+    }
+
     /// All routes.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ActiveRoute> {
         self.0.iter_mut().map(|(_, route)| route)

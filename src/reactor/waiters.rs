@@ -8,13 +8,13 @@
 //! accept would take the descriptor. Source ports are short for one destination and plenty for the next: each route has
 //! a queue, and accepting goes on. `--max-sessions` bounds how many wait.
 //!
-//! A name that is looked up has a queue too, and there is no retry: its answer wakes all who wait, some at a time.
+//! Each route has a queue for names that are looked up too. It has no retry: an answer wakes all who wait, some at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::alarms::{Alarm, Alarms};
-use crate::net::{NameId, Time};
+use crate::net::Time;
 
 /// How long the first of a queue waits before it tries again, if no session's end wakes it.
 const RETRY: Duration = Duration::from_millis(100);
@@ -22,10 +22,10 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What a session waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
-    /// The answer of the resolver. This comes first in the order of queues, before those with a retry.
+    /// The addresses of this route's upstream. This comes first in the order of queues, before those with a retry.
     Name {
-        /// The name that is looked up.
-        name: NameId,
+        /// The number of the route.
+        route: u16,
     },
     /// A descriptor, memory or a watch.
     Descriptor,
@@ -34,6 +34,13 @@ pub(super) enum Want {
         /// The number of the route.
         route: u16,
     },
+}
+
+impl Want {
+    /// Is it an answer of the resolver?
+    pub(super) const fn is_name(self) -> bool {
+        matches!(self, Self::Name { .. })
+    }
 }
 
 /// A place in a queue. A session that leaves and waits again gets a new one, at the end.
@@ -154,7 +161,7 @@ mod tests {
     use super::*;
 
     const PORT: Want = Want::Port { route: 3 };
-    const NAME: Want = Want::Name { name: NameId(1) };
+    const NAME: Want = Want::Name { route: 3 };
 
     #[test]
     fn each_queue_is_served_in_the_order_they_came() {
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_name_has_no_retry_and_may_always_try() {
         let mut waiters = Waiters::default();
-        let other = Want::Name { name: NameId(2) };
+        let other = Want::Name { route: 4 };
         let places =
             [(NAME, 1), (NAME, 2), (other, 3), (PORT, 4), (NAME, 5)].map(|(want, key)| waiters.join(want, key));
         assert!(waiters.may_try(places[1]));

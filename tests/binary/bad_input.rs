@@ -32,20 +32,30 @@ fn an_upstream_needs_an_address_and_a_port() {
         ("-t http://localhost:80", &["--to", "write localhost:80"]),
         ("-t -1", &["--to", "the port is missing"]),
         ("-f 127.0.0.1:0", &["--to <ADDR>", "required"]),
+        ("-t 127.0.0.1:9,", &["--to", "the port is missing"]),
+        ("-t media:7009-7000", &["--to", "7009-7000", "such as 7000-7009"]),
+        ("-t media:7000-7001", &["--to media:7000-7001 has 2 ports", "127.0.0.1:6101 has 1 port"]),
     ]);
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_named() {
-    complaints(&[("-t no-such-host.invalid:80", &["--to no-such-host.invalid:80", "does not resolve"])]);
+fn with_several_listeners_each_has_an_upstream_behind_it() {
+    complaints(&[
+        ("-t a:1 -f :80 -t b:2 -f :81 -t c:3", &["--to a:1", "before the first --from"]),
+        ("-f :80 -f :81 -t c:3", &["--to", "--from :80 leads"]),
+        ("-f :80 -t c:3 -f :81-82", &["--to", "--from :81-82 leads"]),
+        ("-f :80 -t c:3 -f 127.0.0.1:80 -t d:4", &["--from 127.0.0.1:80 is taken by :80", "choose another"]),
+        ("-f :80,:80 -t c:3", &["--from :80 is written twice"]),
+        ("-f :1-1025 -t c:3", &["--from :1-1025", "more than 1024 listeners"]),
+        ("-f :7000-7009 -t media:7000-7008", &["--to media:7000-7008 has 9 ports", ":7000-7009 has 10"]),
+    ]);
 }
 
 #[test]
 fn a_listening_address_is_one_of_this_machine_and_a_port() {
     complaints(&[
-        ("-t 127.0.0.1:9 -f :8080", &["--from", "127.0.0.1:8080", "[::]:8080"]),
-        ("-t 127.0.0.1:9 -f localhost:8080", &["--from", "localhost", "127.0.0.1:8080"]),
-        ("-t 127.0.0.1:9 -f *:8080", &["--from", "*", "[::]:8080"]),
+        ("-t 127.0.0.1:9 -f *:8080", &["--from", "*", "127.0.0.1:8080", "or :8080"]),
+        ("-t 127.0.0.1:9 -f :8080-8070", &["--from", "8080-8070", "such as 7000-7009"]),
         ("-t 127.0.0.1:9 -f 8080", &["--from", "the port is missing", "127.0.0.1:8080"]),
         ("-t 127.0.0.1:9 -f 0.0.0.0", &["--from", "the port is missing", "0.0.0.0:6101"]),
         ("-t 127.0.0.1:9 -f ::1", &["--from", "brackets", "[::1]:6101"]),
@@ -93,10 +103,10 @@ fn a_number_is_within_its_range() {
         ("-t 127.0.0.1:9 --buffer-size 17M", &["--buffer-size", "4k to 16M"]),
         ("-t 127.0.0.1:9 --buffer-size 99999999999999999999M", &["--buffer-size", "4k to 16M"]),
         ("-t 127.0.0.1:9 --buffer-size 64q", &["--buffer-size", "4096, 64k or 1M"]),
-        ("-t 127.0.0.1:9 --max-sessions 0", &["--max-sessions", "1.."]),
+        ("-t 127.0.0.1:9 --max-sessions 0", &["--max-sessions", "at least 1"]),
         ("-t 127.0.0.1:9 --max-sessions -1", &["--max-sessions"]),
         ("-t 127.0.0.1:9 --max-sessions many", &["--max-sessions", "many"]),
-        ("-t 127.0.0.1:9 --connect-attempts 0", &["--connect-attempts", "1..=1000"]),
+        ("-t 127.0.0.1:9 --connect-attempts 0", &["--connect-attempts", "1 to 1000"]),
     ]);
 }
 
@@ -107,7 +117,7 @@ fn a_flag_that_is_unknown_or_makes_no_sense_is_named() {
         ("-t 127.0.0.1:9 -x", &["-x", "--help"]),
         ("-t 127.0.0.1:9 and more", &["and"]),
         ("-t 127.0.0.1:9 -q -v", &["--quiet", "--verbose"]),
-        ("-t 127.0.0.1:9 -t 127.0.0.1:10", &["--to"]),
+        ("-t 127.0.0.1:9 --balance random", &["--balance", "first", "round-robin", "least-sessions", "source"]),
         ("-t 127.0.0.1:9 -f", &["--from", "value"]),
     ]);
 }
@@ -118,9 +128,17 @@ fn help_is_grouped_and_no_error() {
         let finished = tproxy([flag]);
         assert_eq!((finished.code, finished.stderr.len()), (0, 0), "{finished:?}");
         let help = finished.stdout;
-        let places: Vec<_> = ["Usage: tproxy", "\nAddresses:", "\nConnecting:", "\nEnding:", "\nLimits:", "\nLog:"]
-            .map(|heading| help.find(heading).unwrap_or_else(|| panic!("{heading:?} is missing: {help}")))
-            .into();
+        let places: Vec<_> = [
+            "Usage: tproxy",
+            "\nAddresses (of a route):",
+            "\nConnecting (of each route):",
+            "\nEnding (of each route):",
+            "\nProcess-wide:",
+            "\nLog (process-wide):",
+            "\nFile:",
+        ]
+        .map(|heading| help.find(heading).unwrap_or_else(|| panic!("{heading:?} is missing: {help}")))
+        .into();
         assert!(places.is_sorted(), "{help}");
         for part in [
             "--from",
@@ -130,6 +148,11 @@ fn help_is_grouped_and_no_error() {
             "--half-close-timeout",
             "--idle-timeout",
             "--drain-timeout",
+            "--resolve-ttl",
+            "--balance",
+            "--config",
+            "--check",
+            "--print",
             "--reset-grace",
             "--buffer-size",
             "--max-sessions",

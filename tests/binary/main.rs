@@ -9,8 +9,10 @@ mod journal;
 mod patience;
 mod peers;
 mod process;
+mod served;
 
 mod bad_input;
+mod config_file;
 mod descriptors;
 mod ends;
 mod exit_codes;
@@ -22,5 +24,6 @@ mod log;
 mod options;
 mod port_file;
 mod ports;
+mod routes;
 mod signals;
 mod stderr;

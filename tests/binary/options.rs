@@ -72,7 +72,6 @@ fn every_address_of_a_name_is_used() {
         // Somebody listens on this one only.
         let upstream = Upstream::on(address);
         let relay = relay_to(format!("localhost:{}", upstream.address.port())).start();
-        assert!(relay.log.wait_for("relaying to").contains(&upstream.address.to_string()));
         upstream.brief_session(&relay);
         assert_eq!(relay.log.wait_for_session().upstream, Some(upstream.address));
     }

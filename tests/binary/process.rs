@@ -144,8 +144,8 @@ pub(crate) struct Finished {
 
 /// Runs `tproxy` with exactly these arguments to its end, which is expected soon.
 pub(crate) fn tproxy(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
-    let mut command = Command::new(TPROXY);
-    undisturbed(command.args(arguments)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = Process { child: command.spawn().unwrap() };
     let mut log = Journal::of(process.child.stderr.take().unwrap());
     let code = process.code();
@@ -154,6 +154,13 @@ pub(crate) fn tproxy(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> 
     // It fits into the pipe, or the process would not have ended.
     process.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     Finished { code, stdout, stderr: log.lines() }
+}
+
+/// `tproxy` with exactly these arguments.
+pub(crate) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(TPROXY);
+    undisturbed(command.args(arguments));
+    command
 }
 
 /// Keeps away what the machine around the tests may have set, and bounds what a name server that is silent may take.
@@ -171,7 +178,7 @@ impl Process {
         until("the process to end", || self.child.try_wait().unwrap())
     }
 
-    fn code(&mut self) -> i32 {
+    pub(crate) fn code(&mut self) -> i32 {
         let status = self.status();
         status.code().unwrap_or_else(|| panic!("it should have exited, not died of signal {:?}", status.signal()))
     }

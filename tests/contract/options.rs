@@ -16,9 +16,6 @@ use tproxy::net::{ListenOptions, Net as _, Peer, Stream as _, Token};
 
 use crate::support::*;
 
-/// The token of a connection to an upstream.
-const UPSTREAM: Token = Token::new(1, 0, Peer::Upstream);
-
 #[test]
 fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -26,7 +23,7 @@ fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
     let (mut listener, front) = listen(&mut net);
     let client = TcpStream::connect(front).unwrap();
     let _accepted = net.accept(&mut listener).unwrap();
-    let mut connected = net.connect(&upstream.local_addr().unwrap().into(), UPSTREAM).unwrap();
+    let mut connected = net.connect(&upstream.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
     let (_server, us) = upstream.accept().unwrap();
     until("it is connected", || net.connected(&mut connected).unwrap());
     connected.keep_alive();
@@ -67,7 +64,7 @@ fn four_thousand_and_ninety_six_clients_may_wait_in_the_queue() {
 #[test]
 fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(&server.local_addr().unwrap().into(), UPSTREAM).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
     let (peer, _) = server.accept().unwrap();
     until("it is connected", || net.connected(&mut stream).unwrap());
     assert_eq!(stream.unacked().unwrap(), 0);
@@ -92,7 +89,7 @@ fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
 #[test]
 fn a_byte_that_was_sent_counts_until_it_is_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(&server.local_addr().unwrap().into(), UPSTREAM).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
     let mut peer = limited(server.accept().unwrap().0);
     until("it is connected", || net.connected(&mut stream).unwrap());
     until("a byte is sent and not acknowledged", || {

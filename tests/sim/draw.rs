@@ -3,6 +3,7 @@
 
 mod crowds;
 mod reloads;
+mod upstreams;
 
 use std::time::Duration;
 
@@ -139,6 +140,8 @@ pub(crate) fn draw(seed: u64) -> Plan {
             route.connect_timeout = route.connect_timeout.min(Duration::from_secs(5));
         }
     }
+    upstreams::health(&mut plan);
+    upstreams::names(&mut plan);
     reloads::reloads(&mut plan);
     crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);

@@ -101,7 +101,7 @@ impl World {
             "client-gone" | "drain" => true,
             "no-resources" if it.unwatched => true,
             // Nothing is known of the upstream.
-            "unresolved" => shadow.is_unresolved(it.route),
+            "unresolved" => shadow.is_unresolved(it),
             // A shortage is nobody's failure: it costs no attempt, and lasts as long as the client may wait.
             "no-resources" | "no-ports" => false,
             _ => shadow.is_tried_out(session),
@@ -152,6 +152,8 @@ impl World {
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
+            // It waited for a newer answer although an address is known.
+            "connect-timeout" if shadow.has_names(it.route) && now >= it.began + route.connect_timeout => true,
             "connect-timeout" if it.last_failure.is_none() => now >= it.began + route.connect_timeout,
             // The turn that was to dial came too late.
             "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
@@ -159,7 +161,11 @@ impl World {
             }
             // It waited in vain, whatever became of other addresses meanwhile.
             "no-ports" if shadow.may_lack_port(it) => it.connected.is_none() && now >= it.began + route.connect_timeout,
-            "unresolved" => it.connected.is_none() && shadow.candidates(it.route).is_empty(),
+            "unresolved" => {
+                // The answer may have come when it was too late.
+                let late = now >= it.began + route.connect_timeout && shadow.has_names(it.route);
+                it.connected.is_none() && (late || shadow.candidates(it.route).is_empty())
+            }
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {
                 it.last_failure == Some(cause) || it.unwatched && cause == "no-resources"
@@ -181,7 +187,7 @@ impl World {
             }
             let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
             let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
-            let reset = |it: &&Session| it.ended_late;
+            let reset = |it: &&Session| it.ended_late || drained(it);
             let least = self.shadow.sessions.iter().filter(drained).count() as u64;
             let most = self.shadow.sessions.iter().filter(reset).count() as u64;
             let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));

@@ -57,7 +57,9 @@ impl Drop for SimListener {
         let mut world = self.world.borrow_mut();
         world.note(Call::Wait, usize::MAX, || format!("listener {} goes", self.index));
         world.check_door(self.index);
-        world.shadow.doors[self.index].open = false;
+        let draining = world.shadow.stop_turn.is_some();
+        let door = &mut world.shadow.doors[self.index];
+        (door.open, door.is_ours) = (false, draining);
         world.kernel.stop_listening(self.index);
         world.settle();
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tproxy::Splice;
+use tproxy::{Balance, Host, Splice};
 
 use crate::drive::run;
 use crate::faults::Faults;
-use crate::plan::{Act, Noise, PeerPlan, Plan, Reading};
+use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, upstream};
 
 /// Runs spent on it, at most.
 const RUNS: usize = 4000;
@@ -63,6 +63,23 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         }
     });
     add(&|plan| plan.dials.clear());
+    add(&|plan| plan.moods.clear());
+    add(&|plan| {
+        // Every name becomes an address.
+        plan.names.clear();
+        for host in plan.config.routes.iter_mut().flat_map(|route| &mut route.to) {
+            if matches!(host, Host::Name { .. }) {
+                *host = upstream(1).into();
+            }
+        }
+    });
+    for i in 0..plan.names.len() {
+        add(&|plan| {
+            let answers = &mut plan.names[i].answers;
+            answers.truncate(answers.len().div_ceil(2));
+        });
+    }
+    add(&|plan| plan.config.routes.iter_mut().for_each(|route| route.balance = Balance::First));
     add(&|plan| plan.crash = None);
     add(&|plan| plan.stops.clear());
     add(&|plan| plan.stop_calls.clear());

@@ -126,7 +126,8 @@ impl World {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
         let stopped = self.shadow.stop_turn.is_some();
-        let nameless = |it: &Session| it.connected.is_none() && self.shadow.candidates(it.route).is_empty();
+        let early = |it: &Session| it.connected.is_none() && it.accepted < self.shadow.turn;
+        let nameless = |it: &Session| early(it) && self.shadow.candidates(it.route).is_empty();
         if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
             self.violation("it is to stop, and a session waits for a name");
         }
@@ -228,6 +229,8 @@ impl World {
             && self.kernel.open >= self.plan.laws.descriptors
             && self.kernel.pipes == 0
             && self.plan.faults == Faults::NONE
+            // A client that waits for a name is not dialled for, and must not hold up the clients of other routes.
+            && self.plan.names.is_empty()
             && self.shadow.stop_turn.is_none()
             && live.clone().all(|it| {
                 it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()

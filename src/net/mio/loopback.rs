@@ -18,7 +18,7 @@ pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
 
 /// Is this address one of this machine's? Then a socket can be bound to it (K18); and since the sysctl
 /// `net.ipv4.ip_nonlocal_bind` lets a socket be bound to any, what is sent there would also come from there.
-fn is_ours(address: SocketAddr) -> bool {
+pub fn is_ours(address: SocketAddr) -> bool {
     let mut anywhere = address;
     anywhere.set_port(0);
     let comes_from_there = |socket: UdpSocket| {

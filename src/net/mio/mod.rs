@@ -1,5 +1,6 @@
 //! The real kernel: mio's event queue, TCP sockets, the monotonic clock.
 
+mod found;
 mod listen;
 mod loopback;
 mod options;
@@ -19,9 +20,10 @@ use rustix::io::Errno;
 
 use super::{Address, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 pub use listen::Listener;
-pub use loopback::leads_to_itself;
+pub use loopback::{is_ours, leads_to_itself};
 use options::{set_options, stream_socket};
 pub use pipe::Pipe;
+use resolver::Resolver;
 pub use socket::Socket;
 
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
@@ -39,7 +41,9 @@ pub struct Mio {
     poll: Poll,
     events: Events,
     epoch: Instant,
+    resolver: Resolver,
     control: Control,
+    _ends: Ends,
 }
 
 impl Mio {
@@ -50,7 +54,9 @@ impl Mio {
     pub fn new(control: Control) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
-        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_TURN), epoch: started(), control })
+        let resolver = Resolver::new(control.clone());
+        let (events, ends) = (Events::with_capacity(EVENTS_PER_TURN), Ends(control.clone()));
+        Ok(Self { poll, events, epoch: started(), resolver, control, _ends: ends })
     }
 
     fn now(&self) -> Time {
@@ -58,10 +64,13 @@ impl Mio {
     }
 }
 
-impl Drop for Mio {
+/// The end of the loop. Somebody may wait for an answer.
+#[derive(Debug)]
+struct Ends(Control);
+
+impl Drop for Ends {
     fn drop(&mut self) {
-        // Somebody may wait for an answer.
-        self.control.end();
+        self.0.end();
     }
 }
 
@@ -105,7 +114,7 @@ impl Net for Mio {
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {
-        resolver::resolve(&self.control, name, host);
+        self.resolver.ask(name, host);
     }
 
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {

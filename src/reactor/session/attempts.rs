@@ -162,6 +162,11 @@ impl Attempts {
         }
     }
 
+    /// Did all addresses of this version fail?
+    pub(super) fn all_failed(&self, version: u16) -> bool {
+        self.version == version && !self.is_fresh() && self.marks.iter().all(|mark| *mark == Mark::Failed)
+    }
+
     /// Addresses with this mark, of so many. No marks are all untried.
     fn count(&self, mark: Mark, places: usize) -> usize {
         match mark {

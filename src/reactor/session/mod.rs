@@ -103,6 +103,11 @@ impl<S: Stream> Session<S> {
         self.route
     }
 
+    /// When its client was accepted.
+    pub(super) fn began(&self) -> Time {
+        self.began
+    }
+
     /// The endpoint in use, or last tried.
     pub(super) fn endpoint(&self) -> Option<EndpointId> {
         self.endpoint

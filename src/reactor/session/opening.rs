@@ -142,8 +142,11 @@ impl<N: Net> Reactor<N> {
                 self.table[key].stage.unexpected("dialled");
                 return;
             };
-            // The names are asked for once an attempt.
-            if opening.attempts.is_fresh() && self.now < deadline && !self.upstream_is_known(key, deadline) {
+            // A new answer begins a new attempt.
+            opening.attempts.set_version(self.routes.get(number).upstream.version());
+            // The names are asked for once an attempt. Who waits for a descriptor or a port has done so, and keeps its place.
+            let begins = opening.attempts.is_fresh() && opening.place.is_none_or(|place| place.want().is_name());
+            if begins && self.now < deadline && !self.upstream_is_known(key, deadline) {
                 return;
             }
             let route = self.routes.get_mut(number);
@@ -151,12 +154,10 @@ impl<N: Net> Reactor<N> {
             let Stage::Opening(opening) = &mut self.table[key].stage else {
                 return;
             };
-            opening.attempts.set_version(route.upstream.version());
             let (share, may_be_quick) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
                 Step::Dial { until, may_be_quick } => (until, may_be_quick),
                 Step::Pause { until } => {
                     opening.until = until;
-                    self.doubt_names(key);
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
@@ -165,7 +166,6 @@ impl<N: Net> Reactor<N> {
                     return self.wait_for_port(key, endpoint, deadline);
                 }
                 Step::GiveUp => {
-                    self.doubt_names(key);
                     self.stop_waiting(key);
                     return self.end(key, None);
                 }
@@ -210,16 +210,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// An attempt is over. If it failed for the addresses' sake, their names count as old.
-    fn doubt_names(&mut self, key: u32) {
-        let session = &self.table[key];
-        if let Stage::Opening(opening) = &session.stage
-            && matches!(opening.last, Cause::Refused | Cause::Unreachable | Cause::ConnectTimeout)
-        {
-            self.upstreams.doubt(&self.routes.get(session.route).upstream, self.now);
-        }
-    }
-
     /// The address that was dialled last cannot be connected to.
     fn connect_failed(&mut self, key: u32, failure: Failure, error: &io::Error) {
         let session = &mut self.table[key];
@@ -229,6 +219,9 @@ impl<N: Net> Reactor<N> {
         let route = self.routes.get(session.route);
         opening.last = Cause::of_connect(error);
         opening.attempts.failed(route.upstream.len(), failure);
+        if opening.attempts.all_failed(route.upstream.version()) {
+            self.upstreams.doubt(&route.upstream, self.now);
+        }
         debug!("cannot connect to {}: {error}", self.upstreams.address(endpoint));
         let serial = session.serials[Peer::Upstream as usize];
         let health = &mut self.upstreams.endpoints[endpoint].health;
@@ -270,6 +263,8 @@ impl<N: Net> Reactor<N> {
             return;
         };
         opening.last = match want {
+            // An address is known, and a newer answer was waited for.
+            Want::Name { route } if self.routes.get(route).upstream.len() > 0 => Cause::ConnectTimeout,
             Want::Name { .. } => Cause::Unresolved,
             Want::Descriptor => Cause::NoResources,
             Want::Port { .. } => Cause::NoPorts,
@@ -308,7 +303,7 @@ impl<N: Net> Reactor<N> {
     /// What is waited for may be there: the first that waits for it tries.
     pub(in crate::reactor) fn wake_waiter(&mut self, want: Want) {
         match want {
-            Want::Name { name } => self.wake_named(name),
+            Want::Name { route } => self.wake_named(route),
             Want::Descriptor | Want::Port { .. } => {
                 if let Some(key) = self.waiters.first(want) {
                     self.table.wake(key);

@@ -281,6 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn too_many_addresses_of_a_single_name_are_said_once() {
+        let mut upstreams = Upstreams::default();
+        let mut upstream = upstreams.list(&[Host::name("many", 80)], &mut Vec::new());
+        let name = upstream.names()[0];
+        for (count, too_many) in [(256_u16, false), (257, true), (300, false)] {
+            let addresses = (0..count).map(|n| SocketAddr::from(([10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]], 0)));
+            upstreams.names.want(name, Time::START);
+            upstreams.names.answered(name, Ok(addresses.collect()), Duration::ZERO, Time::START);
+            assert_eq!(upstreams.refresh(&mut upstream, |_| false).too_many, too_many, "{count}");
+            assert_eq!(upstream.len(), 256);
+        }
+        upstreams.unlist(upstream);
+    }
+
+    #[test]
     fn round_robin_begins_behind_the_last_choice() {
         let mut upstreams = Upstreams::default();
         let hosts = [1, 2, 3].map(|last| Host::from(address(last, 80)));

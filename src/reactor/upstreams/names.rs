@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// pause after a failed lookup.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Addresses that are kept of one answer.
+/// Addresses that an upstream uses, at most.
 pub(super) const ADDRESSES_MAX: usize = 256;
 
 /// The names that routes list.
@@ -142,7 +142,8 @@ impl Names {
         let at_start = name.asked.take() == Some(Time::START);
         match answer {
             Ok(mut addresses) => {
-                addresses.truncate(ADDRESSES_MAX);
+                // One too many, so that the upstream can say so.
+                addresses.truncate(ADDRESSES_MAX + 1);
                 name.expires = now + ttl;
                 let succeeds = std::mem::take(&mut name.failures) > 0;
                 let changed = name.addresses != addresses;

@@ -33,16 +33,16 @@ pub(super) fn reloads(plan: &mut Plan) {
         plan.sessions.iter_mut().for_each(|session| session.place = rng.usize(..PLACES));
     }
     let mut now = plan.config.clone();
-    let mut at = Duration::ZERO;
+    let mut at = Duration::from_micros(1);
     for _ in 0..if one_in(rng, 8) { rng.usize(5..=20) } else { rng.usize(1..=4) } {
         // At times two in one turn, or with the first client, or with a stop.
         at = match rng.u8(..8) {
             0 => at,
-            1 => plan.stops.first().copied().unwrap_or(at),
-            2 => plan.sessions[rng.usize(..plan.sessions.len())].start + Duration::from_nanos(rng.u64(0..=100_000)),
+            1 => plan.stops.first().copied().unwrap_or(at).max(at),
+            2 => plan.sessions[rng.usize(..plan.sessions.len())].start + Duration::from_nanos(rng.u64(1_000..=100_000)),
             _ => at + pause(rng),
         };
-        let (config, is_bad) = change(rng, &now);
+        let (config, is_bad) = change(rng, &now, &plan.config);
         // What fails changes nothing, so the next one is not made from it.
         let fails = is_bad || config.routes.iter().any(|route| fails(route, &config));
         if !fails {
@@ -55,7 +55,7 @@ pub(super) fn reloads(plan: &mut Plan) {
 }
 
 /// Other routes, and are they out of range?
-fn change(rng: &mut Rng, now: &Config) -> (Config, bool) {
+fn change(rng: &mut Rng, now: &Config, first: &Config) -> (Config, bool) {
     let mut config = now.clone();
     let count = config.routes.len();
     let which = rng.usize(..count);
@@ -97,6 +97,8 @@ fn change(rng: &mut Rng, now: &Config) -> (Config, bool) {
             config.routes[which].to = vec![place(rng.usize(..PLACES)).into()];
         }
         13 => config.drain_timeout = Some(Duration::from_secs(7)),
+        // As at start, with names that may have been forgotten since.
+        14 => config.routes[which].to.clone_from(&first.routes[0].to),
         _ => settings(rng, &mut config.routes[which]),
     }
     (config, is_bad)

@@ -132,7 +132,7 @@ impl World {
                 // Before the first dial it waits for nothing but a name, or in a queue.
                 let queued = it.starved || self.shadow.may_lack_port(it);
                 let fresh = it.upstream.is_none() && it.attempt.is_fresh() && it.attempt.before == 0 && !queued;
-                let name = fresh.then(|| self.shadow.awaits_name(it.route).unwrap_or(Time::START));
+                let name = fresh.then(|| self.shadow.awaits_name(it).unwrap_or(Time::START));
                 let client = it.told[Peer::Client as usize].is_some() || it.unwatched;
                 share.into_iter().chain(name.filter(|_| !client)).chain([last]).min()
             }

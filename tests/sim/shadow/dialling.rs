@@ -92,6 +92,8 @@ pub(crate) struct Attempt {
     candidates: Vec<SocketAddr>,
     marks: Vec<(SocketAddr, Mark)>,
     again: bool,
+    /// Something was tried, or is about to be.
+    begun: bool,
     /// Attempts before this one.
     pub(crate) before: u32,
     /// The connection under way has only a short time.
@@ -111,7 +113,7 @@ impl Attempt {
 
     /// Is nothing tried yet?
     pub(crate) fn is_fresh(&self) -> bool {
-        self.marks.is_empty()
+        !self.begun
     }
 
     /// May how long an address had depend on something that is not known?
@@ -180,7 +182,9 @@ impl Shadow {
         let it = &mut self.sessions[session];
         // A new answer begins a new attempt.
         if it.attempt.candidates != candidates {
-            it.attempt = Attempt { candidates, before: it.attempt.before, ..Attempt::default() };
+            // Who waits for a descriptor or a port goes on waiting for that.
+            let begun = it.starved || it.attempt.lacks_port();
+            it.attempt = Attempt { candidates, begun, before: it.attempt.before, ..Attempt::default() };
         }
         let attempt = &mut it.attempt;
         if attempt.untried().next().is_some() {
@@ -190,7 +194,7 @@ impl Shadow {
         } else if attempt.has(Mark::Portless) {
             attempt.marks.retain(|(_, mark)| *mark != Mark::Portless);
         } else {
-            (attempt.marks, attempt.again) = (Vec::new(), false);
+            (attempt.marks, attempt.again, attempt.begun) = (Vec::new(), false, false);
             attempt.before += 1;
             let (before, vague) = (attempt.before, attempt.vague);
             let pause = Duration::from_millis(50) * 2_u32.saturating_pow(before.min(8) - 1);
@@ -203,7 +207,8 @@ impl Shadow {
                 self.violation(format!("session {session} begins an attempt at once after one that failed"));
             }
         }
-        if self.sessions[session].attempt.is_fresh() {
+        let begun = std::mem::replace(&mut self.sessions[session].attempt.begun, true);
+        if !begun && !self.may_lack_port(&self.sessions[session]) {
             self.check_names(session);
         }
     }
@@ -309,7 +314,8 @@ impl Shadow {
             // It waits from now on: what came free before does not wake it.
             self.freed.retain(|freed| *freed != route);
         }
-        if self.sessions[session].attempt.is_over() {
+        let attempt = &self.sessions[session].attempt;
+        if attempt.is_over() && attempt.candidates == self.candidates(route) {
             self.doubt_names(self.sessions[session].route);
         }
     }

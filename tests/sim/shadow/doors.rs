@@ -22,6 +22,8 @@ pub(super) const FULL_QUIET: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) open: bool,
+    /// An address that a name leads to is left out if it is this. While draining, that does not change any more.
+    pub(crate) is_ours: bool,
     pub(crate) place: usize,
     pub(crate) token: Token,
     /// The number of the route that its clients belong to. None until the reload that it was bound for is carried out.
@@ -122,6 +124,7 @@ impl Shadow {
         if result.is_ok() {
             self.doors.push(Door {
                 open: true,
+                is_ours: true,
                 place: at,
                 token,
                 route,
@@ -162,6 +165,11 @@ impl Shadow {
         ];
         let restart = restart.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
         self.reloading = Some(Reloading { plan, queues, binds, refused, settled, new, counts: [0; 5], restart, told });
+    }
+
+    /// Is a reload being carried out?
+    pub(crate) fn is_reloading(&self) -> bool {
+        self.reloading.is_some()
     }
 
     /// What is new has been bound, or could not be.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tproxy::Host;
 use tproxy::net::{Address, Answer, NameId, Time};
 
-use super::Shadow;
+use super::{Session, Shadow};
 use crate::plan::place;
 
 /// Until so long after a question, sessions wait for its answer although they know an older one.
@@ -42,6 +42,11 @@ impl Shadow {
         self.routes[route].to.iter().filter_map(name).collect()
     }
 
+    /// Is a host of this route a name?
+    pub(crate) fn has_names(&self, route: usize) -> bool {
+        !self.hosts(route).is_empty()
+    }
+
     /// The addresses behind the hosts of a route, in their order, each once.
     pub(crate) fn candidates(&self, route: usize) -> Vec<SocketAddr> {
         let mut all = Vec::new();
@@ -57,7 +62,7 @@ impl Shadow {
             for address in found {
                 // One that leads back to the relay is left out.
                 let named = matches!(host, Host::Name { .. });
-                let own = named && self.doors.iter().any(|door| door.open && place(door.place) == address);
+                let own = named && self.doors.iter().any(|door| door.is_ours && place(door.place) == address);
                 if !own && !all.contains(&address) && all.len() < ADDRESSES {
                     all.push(address);
                 }
@@ -73,7 +78,8 @@ impl Shadow {
             let it = &self.sessions[*session];
             it.connected.is_none() && it.upstream.is_none() && self.hosts(it.route).iter().any(|one| one == host)
         };
-        let wanted = self.turn == 0 || self.live.iter().any(wants);
+        let is_new = !self.names.contains_key(host) && self.is_reloading();
+        let wanted = self.turn == 0 || is_new || self.live.iter().any(wants);
         let known = self.names.entry(host.to_owned()).or_default();
         let (early, twice) = (now < known.expires, known.asked.is_some());
         (known.id, known.asked, known.last_asked) = (Some(id), Some(now), now);
@@ -114,11 +120,13 @@ impl Shadow {
         }
     }
 
-    /// Until when does a session of this route wait for a name? None if it need not.
-    pub(crate) fn awaits_name(&self, route: usize) -> Option<Time> {
+    /// Until when does this session wait for a name? None if it need not. If there is an address to connect to, half of its
+    /// time is for that.
+    pub(crate) fn awaits_name(&self, it: &Session) -> Option<Time> {
+        let (route, half) = (it.route, it.began + self.route(it).connect_timeout / 2);
         let known = !self.candidates(route).is_empty();
         let asked = self.hosts(route).into_iter().filter_map(|host| self.names.get(&host)?.asked);
-        let until = asked.map(|asked| if known { asked + PATIENCE } else { Time::NEVER });
+        let until = asked.map(|asked| if known { half.min(asked + PATIENCE) } else { Time::NEVER });
         let until = until.filter(|until| self.now < *until).min();
         until.filter(|_| self.stop_turn.is_none())
     }
@@ -132,14 +140,14 @@ impl Shadow {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
             }
         }
-        if let Some(until) = self.awaits_name(route) {
+        if let Some(until) = self.awaits_name(&self.sessions[session]) {
             self.violation(format!("session {session} dials, and waits for a name until {until:?}"));
         }
     }
 
-    /// Is nothing known of the upstream of this route, and nothing to be expected?
-    pub(crate) fn is_unresolved(&self, route: usize) -> bool {
-        self.candidates(route).is_empty() && self.awaits_name(route).is_none()
+    /// Is nothing known of the upstream of this session, and nothing to be expected?
+    pub(crate) fn is_unresolved(&self, it: &Session) -> bool {
+        self.candidates(it.route).is_empty() && self.awaits_name(it).is_none()
     }
 
     /// What no route lists and no session names is forgotten.
@@ -150,6 +158,8 @@ impl Shadow {
         let mut kept: Vec<_> = self.routes_alive().into_iter().flat_map(|route| self.candidates(route)).collect();
         kept.extend(self.live.iter().filter_map(|live| self.sessions[*live].tried));
         self.upstreams.retain(|address, _| kept.contains(address));
+        let hosts: Vec<_> = self.routes_alive().into_iter().flat_map(|route| self.hosts(route)).collect();
+        self.names.retain(|host, _| hosts.contains(host));
     }
 
     /// Endpoints that a route lists or a session names, and names that are listed.
