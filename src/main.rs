@@ -82,7 +82,7 @@ fn serve(config: Config, port_file: Option<&PortFile>) -> Result<Totals, Error> 
     }
     let relay = Relay::bind_with(config, control)?;
     if let Some(file) = port_file {
-        file.write(&relay.local_addrs()).map_err(Error::Start)?;
+        file.write(&relay.local_addrs()).map_err(|error| Error::Config(error.to_string()))?;
     }
     relay.run()
 }
