@@ -120,7 +120,7 @@ mod tests {
         // Options of other programs that README runs.
         let foreign = [
             "--retry",
-            "--retry-connrefused",
+            "--retry-all-errors",
             "--path",
             "--locked",
             "--open",
