@@ -114,7 +114,7 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 use log::{info, warn};
 
-use config::limits::{limits, worst_case};
+use config::limits::{limits, mebibytes, worst_case};
 pub use config::{Balance, Config, Host, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
@@ -163,7 +163,7 @@ impl Relay {
             let upstream: Vec<_> = route.to.iter().map(ToString::to_string).collect();
             info!("listening on {at}, relaying to {}, up to {} sessions", upstream.join(", "), limits.sessions);
         }
-        let worst = worst_case(&config, limits) >> 20;
+        let worst = mebibytes(worst_case(&config, limits));
         info!("buffers of {} KiB, at most {worst} MiB in total", config.buffer_size >> 10);
         Ok(Self { reactor, control })
     }

@@ -46,7 +46,7 @@ impl<N: Net> Reactor<N> {
         let left = self.table.live();
         match self.drain_timeout {
             Some(timeout) => {
-                info!("draining {left} sessions, up to {timeout:?}");
+                info!("draining {left} sessions, up to {}", humantime::format_duration(timeout));
                 self.alarms.set(self.now + timeout, Alarm::Drain);
             }
             None => info!("draining {left} sessions, as long as it takes"),
