@@ -115,7 +115,7 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 use log::info;
 
-use config::limits::{limits, worst_case};
+use config::limits::{limits, mebibytes, worst_case};
 pub use config::{Balance, Config, Host, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
@@ -156,7 +156,7 @@ impl Relay {
         let limits = limits(&config)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
         reactor.say_all_listening();
-        let worst = worst_case(&config, limits) >> 20;
+        let worst = mebibytes(worst_case(&config, limits));
         info!("buffers of {} KiB, at most {worst} MiB in total", config.buffer_size >> 10);
         Ok(Self { reactor, control })
     }

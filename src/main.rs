@@ -105,7 +105,7 @@ fn serve(options: &Options) -> Result<Totals, Failure> {
     }
     let relay = Relay::bind_with(config, control)?;
     if let Some(file) = port_file {
-        file.write(&relay.local_addrs()).map_err(Error::Start)?;
+        file.write(&relay.local_addrs()).map_err(|error| Error::Config(error.to_string()))?;
     }
     Ok(relay.run()?)
 }

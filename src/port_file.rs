@@ -29,10 +29,11 @@ impl PortFile {
     /// Removes the file of a relay before, so that a reader that finds one can connect.
     ///
     /// # Errors
-    /// When the path is something other than a regular file, or that cannot be removed.
+    /// When the path names no file, or something other than a regular file, or one that cannot be removed.
     pub(crate) fn remove_old(&self) -> io::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
         match fs::symlink_metadata(path) {
+            _ if path.file_name().is_none() => Err(names_no_file()),
             Ok(old) if old.is_file() => fs::remove_file(path),
             Ok(_) => Err(io::Error::other("there is something that is no regular file; choose another path")),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -48,14 +49,14 @@ impl PortFile {
     pub(crate) fn write(&self, listeners: &[SocketAddr]) -> io::Result<()> {
         let text: String = listeners.iter().map(|address| format!("{address}\n")).collect();
         match self {
-            Self::Stdout => io::stdout().write_all(text.as_bytes()),
+            Self::Stdout => io::stdout().write_all(text.as_bytes()).map_err(|error| named(Path::new("-"), &error)),
             Self::File(path) => replace(path, &text).map_err(|error| named(path, &error)),
         }
     }
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
+    let name = path.file_name().ok_or_else(names_no_file)?;
     let beside = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
     #[expect(clippy::cast_possible_wrap, reason = "a flag")]
     let no_follow = OFlags::NOFOLLOW.bits() as i32;
@@ -66,6 +67,10 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+fn names_no_file() -> io::Error {
+    io::Error::other("the path names no file")
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -108,6 +113,14 @@ mod tests {
             assert!(error.contains("no regular file") && error.contains("--port-file"), "{error}");
         }
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_an_error_before_anything_is_bound() {
+        for path in ["", "..", "/"] {
+            let error = PortFile::from(path).remove_old().unwrap_err().to_string();
+            assert_eq!(error, format!("--port-file {path}: the path names no file"));
+        }
     }
 
     #[test]

@@ -115,6 +115,10 @@ impl Stream for Socket {
         Ok(count)
     }
 
+    fn read_pipe(&mut self, _: &mut Pipe, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

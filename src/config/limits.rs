@@ -41,7 +41,7 @@ pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
     let memory = memory::available().filter(|_| config.max_sessions.is_none());
     let worst = worst_case(config, limits);
     if let Some(memory) = memory.filter(|memory| worst > *memory) {
-        let (worst, memory) = (worst >> 20, memory >> 20);
+        let (worst, memory) = (mebibytes(worst), memory >> 20);
         warn!("buffers may need {worst} MiB and there are {memory} MiB of memory (set `--max-sessions`)");
     }
     Ok(limits)
@@ -50,6 +50,11 @@ pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
 /// Bytes of buffers if every direction of every session holds one.
 pub(crate) fn worst_case(config: &Config, limits: Limits) -> u64 {
     config.buffer_size.saturating_mul(2 * limits.sessions) as u64
+}
+
+/// Bytes in MiB, rounded up: what is at most this much is said to be at most this many.
+pub(crate) fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 /// The limits if the process may have this many descriptors and this many are open.
@@ -117,6 +122,13 @@ mod tests {
         config.routes.push(config.routes[0].clone());
         config.routes[1].to.push(Host::name("db.internal", 5432));
         assert_eq!(spare_descriptors(&config), 32);
+    }
+
+    #[test]
+    fn the_worst_case_of_one_session_is_not_said_to_be_nothing() {
+        let worst = worst_case(&config(), Limits { sessions: 1, pipes: 0 });
+        assert_eq!((worst, mebibytes(worst)), (128 << 10, 1));
+        assert_eq!([0, 1 << 20, (1 << 20) + 1].map(mebibytes), [0, 1, 2]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What an error number means, for each kind of call: the one table of them.
 //!
-//! | error | `accept` | `connect` | on a stream | `splice` from it |
+//! | error | `accept` | `connect` | on a stream | `splice` from or to it |
 //! |---|---|---|---|---|
-//! | EAGAIN | the queue is empty | no port is left (`connect(2)`) | would block | says nothing (K15) |
+//! | EAGAIN | the queue is empty | no port is left (`connect(2)`) | would block | from it: says nothing (K15); to it: would block |
 //! | EINTR | again | under way | again | again |
 //! | ECONNREFUSED | | refused | reset | copy |
 //! | ECONNRESET | that client is gone | reset after it was established | reset | reset |
@@ -128,12 +128,12 @@ pub fn on_stream(error: &io::Error) -> StreamError {
     }
 }
 
-/// What an error of `splice(2)` from a stream means.
+/// What an error of `splice(2)` from or to a stream means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpliceError {
     /// Try again at once.
     Interrupted,
-    /// Nothing can be moved now, which proves nothing (K15).
+    /// Nothing can be moved now. Of a splice from the stream, it proves nothing (K15).
     WouldBlock,
     /// The stream's own error.
     Stream,
@@ -141,7 +141,7 @@ pub enum SpliceError {
     Unusable,
 }
 
-/// What an error of `splice(2)` from a stream means. Only the errors that a connection dies of are the stream's own:
+/// What an error of `splice(2)` from or to a stream means. Only the errors that a connection dies of are the stream's own:
 /// a sandbox may answer with anything else.
 pub fn on_splice(error: &io::Error) -> SpliceError {
     match error.kind() {

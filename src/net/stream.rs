@@ -33,6 +33,10 @@ pub trait Stream: Sized {
     /// is not ignored; Rust's `main` ignores it.
     fn splice_out(&mut self, pipe: &mut Self::Pipe, count: usize) -> io::Result<usize>;
 
+    /// Reads the front of what is in `pipe` into `room`, which is not empty, and returns the count: the way out when
+    /// nothing can be spliced into this stream.
+    fn read_pipe(&mut self, pipe: &mut Self::Pipe, room: &mut [u8]) -> io::Result<usize>;
+
     /// Sends a FIN behind what was written (`shutdown(2)`). After ENOTCONN, SO_ERROR decides: it may hold the reset that
     /// answered the last write.
     fn shutdown_write(&mut self) -> io::Result<()>;

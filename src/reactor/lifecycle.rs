@@ -46,7 +46,7 @@ impl<N: Net> Reactor<N> {
         let left = self.table.live();
         match self.shared.drain_timeout {
             Some(timeout) => {
-                info!("draining {left} sessions, up to {timeout:?}");
+                info!("draining {left} sessions, up to {}", humantime::format_duration(timeout));
                 self.alarms.set(self.now + timeout, Alarm::Drain);
             }
             None => info!("draining {left} sessions, as long as it takes"),
@@ -95,9 +95,7 @@ impl<N: Net> Reactor<N> {
                 self.free_route(route);
             }
         }
-        if !self.is_draining() {
-            self.refresh_all();
-        }
+        self.refresh_all();
     }
 
     /// No client is accepted from now on. Those that wait in a queue are reset.
@@ -109,6 +107,7 @@ impl<N: Net> Reactor<N> {
         for route in self.routes.numbers() {
             self.free_route(route);
         }
+        self.refresh_all();
         self.resume_accept();
     }
 }

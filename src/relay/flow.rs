@@ -183,7 +183,15 @@ impl<P> Flow<P> {
                 }
                 let count = match lease.storage() {
                     Storage::Buffer { bytes, start, end } => target.write(&bytes[*start..*end]),
-                    Storage::Pipe { pipe, held } => target.splice_out(pipe, *held),
+                    Storage::Pipe { pipe, held } => match target.splice_out(pipe, *held) {
+                        Ok(count) => count,
+                        Err(error) => {
+                            splicing.error = error.raw_os_error().and_then(NonZeroI32::new);
+                            source.stop_splicing();
+                            self.empty_pipe(target, pool);
+                            continue;
+                        }
+                    },
                 };
                 lease.taken(count);
                 progress |= count > 0;
@@ -304,6 +312,20 @@ impl<P> Flow<P> {
         lease.filled(count);
         self.lease = Some(lease);
         count
+    }
+
+    /// Nothing can be spliced out of the pipe that is held: what is in it goes to a buffer of that size.
+    fn empty_pipe<S: Stream<Pipe = P>>(&mut self, target: &mut Side<S>, pool: &mut Pool<P>) {
+        let Some(mut full) = self.lease.take() else { return };
+        let held = full.held();
+        let mut lease = pool.lend_sized(held);
+        if full.pipe().is_some_and(|pipe| target.read_pipe(pipe, lease.room())) {
+            lease.filled(held);
+            full.taken(held);
+            (lease, full) = (full, lease);
+        }
+        pool.take_back(lease);
+        self.lease = Some(full);
     }
 
     /// Returns the lease. Every way out of a session must call this, otherwise the pool counts the lease as lent for ever.

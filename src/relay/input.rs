@@ -6,6 +6,7 @@
 //!   Open           none                        a FIN                        alive
 //!   Open           Closed                      a FIN (K16)                  alive
 //!   Open           Reset, Timeout, Resources   a reset (K1)                 dead
+//!   Doubtful       none                        a FIN                        alive
 //!   Doubtful       Closed                      what the kernel's count      alive
 //!                                              says (K19)
 //!   FinSeen        any                         a FIN                        alive
@@ -27,8 +28,8 @@ use crate::net::errno::{StreamError, on_stream};
 pub(super) enum Input {
     /// Nothing is known.
     Open,
-    /// EPIPE came behind a partial splice, which may have consumed an ECONNRESET. So EPIPE does not prove a FIN here,
-    /// as it does otherwise (K16).
+    /// Something stopped a splice in the middle, and it may have consumed an ECONNRESET. So an EPIPE does not prove a FIN
+    /// here, as it does otherwise (K16). Without one nothing was consumed: the next write would have told.
     Doubtful,
     /// The FIN has arrived, and perhaps has not been read. What came before it is whole, whatever the socket dies of.
     FinSeen,
@@ -111,6 +112,7 @@ impl Input {
         match self {
             Self::Open if first_error.is_some_and(Fault::is_fatal) => AtZero::Is(End::Reset),
             Self::Open | Self::FinSeen => AtZero::Is(End::Fin),
+            Self::Doubtful if first_error.is_none() => AtZero::Is(End::Fin),
             Self::Doubtful => AtZero::AskTheCount,
             Self::Ended(end) => AtZero::Is(end),
         }
@@ -154,6 +156,7 @@ mod tests {
             (Input::Open, RESET, CUT, true),
             (Input::Open, TIMEOUT, CUT, true),
             (Input::Open, RESOURCES, CUT, true),
+            (Input::Doubtful, NONE, FIN, false),
             (Input::Doubtful, CLOSED, AtZero::AskTheCount, false),
             (Input::FinSeen, NONE, FIN, false),
             (Input::FinSeen, CLOSED, FIN, false),

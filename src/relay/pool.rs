@@ -91,6 +91,12 @@ impl<P> Pool<P> {
         self.free.pop().unwrap_or_else(|| Lease::buffer(self.size))
     }
 
+    /// An empty buffer of another size, which is not kept when it comes back.
+    pub(super) fn lend_sized(&mut self, size: usize) -> Lease<P> {
+        self.lent += 1;
+        Lease::buffer(size)
+    }
+
     /// An empty pipe for a flow that has read this much, if it may have one and one is free.
     pub(super) fn lend_pipe(&mut self, bulk: Bulk) -> Option<Lease<P>> {
         if bulk.large_reads() < self.splicing.after {
@@ -109,9 +115,9 @@ impl<P> Pool<P> {
         match lease.storage() {
             Storage::Pipe { held: 0, .. } => self.free_pipes.push(lease),
             Storage::Pipe { .. } => self.pipes -= 1,
-            Storage::Buffer { start, end, .. } => {
+            Storage::Buffer { bytes, start, end } => {
                 (*start, *end) = (0, 0);
-                if (self.free.len() + 1) * self.size <= KEPT_BYTES {
+                if bytes.len() == self.size && (self.free.len() + 1) * self.size <= KEPT_BYTES {
                     self.free.push(lease);
                 }
             }

@@ -241,9 +241,8 @@ impl<S: Stream> Side<S> {
                     SpliceError::WouldBlock => {}
                     // Told once. There may be bytes behind a mark, so reading goes on.
                     SpliceError::Stream => self.latch(Fault::of_read(&error)),
-                    // Reading until WouldBlock is always right, and keeps splice from being tried again.
                     SpliceError::Unusable => {
-                        self.hints |= Hints::READ_TO_EAGAIN;
+                        self.stop_splicing();
                         return Err(error);
                     }
                 },
@@ -254,7 +253,10 @@ impl<S: Stream> Side<S> {
 
     /// Writes the `count` bytes that are in the pipe and returns how many were taken; fewer when blocked or when it
     /// failed.
-    pub(super) fn splice_out(&mut self, pipe: &mut S::Pipe, count: usize) -> usize {
+    ///
+    /// # Errors
+    /// When splice does not work here and nothing was taken. [`read_pipe`](Self::read_pipe) is the way out.
+    pub(super) fn splice_out(&mut self, pipe: &mut S::Pipe, count: usize) -> io::Result<usize> {
         debug_assert!(count > 0);
         let mut done = 0;
         while done < count {
@@ -267,24 +269,53 @@ impl<S: Stream> Side<S> {
                     done += more;
                     continue;
                 }
-                Err(error) => match on_stream(&error) {
-                    StreamError::Interrupted => continue,
-                    StreamError::WouldBlock => self.hints.remove(Hints::WRITABLE),
-                    // The partial splice may have consumed a reset, so this EPIPE proves no FIN (K16).
-                    StreamError::Closed if done > 0 => {
-                        if self.first_error.is_none() && self.input == Input::Open {
-                            self.input = Input::Doubtful;
+                Err(error) => match on_splice(&error) {
+                    SpliceError::Interrupted => continue,
+                    SpliceError::WouldBlock => self.hints.remove(Hints::WRITABLE),
+                    SpliceError::Stream => {
+                        if done > 0 && on_stream(&error) == StreamError::Closed {
+                            self.doubt();
                         }
-                        self.latch(Fault::Closed);
-                    }
-                    StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
                         self.fail(&error);
                     }
+                    SpliceError::Unusable if done == 0 => return Err(error),
+                    // The next call says so again. An EPIPE that it gets instead could be what is left of a reset.
+                    SpliceError::Unusable => self.doubt(),
                 },
             }
             break;
         }
-        done
+        Ok(done)
+    }
+
+    /// A partial splice may have consumed a reset, so an EPIPE proves no FIN from now on (K16).
+    fn doubt(&mut self) {
+        if self.first_error.is_none() && self.input == Input::Open {
+            self.input = Input::Doubtful;
+        }
+    }
+
+    /// Fills `room` with what is in the pipe, which is as much, because nothing can be spliced into this stream. Did that
+    /// work? Otherwise the bytes are lost, and the stream fails for want of them.
+    pub(super) fn read_pipe(&mut self, pipe: &mut S::Pipe, room: &mut [u8]) -> bool {
+        let mut done = 0;
+        while done < room.len() {
+            match self.stream.read_pipe(pipe, &mut room[done..]) {
+                Ok(count @ 1..) => done += count,
+                Err(error) if on_stream(&error) == StreamError::Interrupted => {}
+                Ok(0) | Err(_) => {
+                    self.latch(Fault::Resources);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Bytes of this stream do not go through a pipe any more.
+    pub(super) fn stop_splicing(&mut self) {
+        // Reading until WouldBlock is always right, and keeps splice from being tried again.
+        self.hints |= Hints::READ_TO_EAGAIN;
     }
 
     /// Does a count shorter than asked for prove that an edge will come?

@@ -163,6 +163,7 @@ fn a_drain_that_resets_a_clogged_session_says_what_was_held() {
     let Bench { mut relay, client, server } = bench(["--splice", "off", "--drain-timeout", "0"]);
     clog(&server);
     assert_eq!(relay.stop(), 4);
+    relay.log.wait_for("draining 1 sessions, up to 0s");
     let session = relay.log.sessions().remove(0);
     assert_eq!(session.end, "drain");
     let (up, down) = session.undelivered.unwrap_or_default();

@@ -43,6 +43,13 @@ fn what_is_no_regular_file_is_an_error_and_stays() {
 #[test]
 fn a_port_file_that_cannot_be_written_ends_the_relay() {
     let finished = tproxy(["-f", "127.0.0.1:0", "-t", "127.0.0.1:9", "--port-file", "/no/such/folder/port"]);
-    assert_eq!(finished.code, 1, "{finished:?}");
-    assert!(finished.stderr.join("\n").contains("--port-file /no/such/folder/port: No such file"), "{finished:?}");
+    assert_eq!(finished.code, 2, "{finished:?}");
+    assert!(finished.stderr.join("\n").contains(" --port-file /no/such/folder/port: No such file"), "{finished:?}");
+}
+
+#[test]
+fn a_stdout_that_takes_no_port_is_named() {
+    let finished = relay_to("127.0.0.1:9").with(["--port-file", "-"]).after_shell("exec >/dev/full").run();
+    assert_eq!(finished.code, 2, "{finished:?}");
+    assert!(finished.stderr.join("\n").contains(" --port-file -: No space left on device"), "{finished:?}");
 }

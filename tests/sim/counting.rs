@@ -175,6 +175,10 @@ impl Stream for Socket {
         Ok(count)
     }
 
+    fn read_pipe(&mut self, (): &mut (), _: &mut [u8]) -> io::Result<usize> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         drop(self.call());
         Ok(())

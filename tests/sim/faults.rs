@@ -94,9 +94,18 @@ impl Call {
                 Errno::PERM,
                 Errno::ACCESS,
             ],
-            Self::SpliceOut => {
-                &[Errno::INTR, Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::NOMEM, Errno::NOBUFS]
-            }
+            Self::SpliceOut => &[
+                Errno::INTR,
+                Errno::INVAL,
+                Errno::CONNRESET,
+                Errno::PIPE,
+                Errno::TIMEDOUT,
+                Errno::HOSTUNREACH,
+                Errno::NOMEM,
+                Errno::NOBUFS,
+                Errno::PERM,
+                Errno::ACCESS,
+            ],
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
             Self::RetransmissionTimeout => &[Errno::OPNOTSUPP, Errno::INVAL, Errno::NOBUFS],
             Self::Listen => &[

@@ -57,9 +57,7 @@ impl Drop for SimListener {
         let mut world = self.world.borrow_mut();
         world.note(Call::Wait, usize::MAX, || format!("listener {} goes", self.index));
         world.check_door(self.index);
-        let draining = world.shadow.stop_turn.is_some();
-        let door = &mut world.shadow.doors[self.index];
-        (door.open, door.is_ours) = (false, draining);
+        world.shadow.doors[self.index].open = false;
         world.kernel.stop_listening(self.index);
         world.settle();
     }

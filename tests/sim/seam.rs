@@ -259,6 +259,12 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
+    fn read_pipe(&mut self, pipe: &mut SimPipe, room: &mut [u8]) -> io::Result<usize> {
+        let count = room.len().min(pipe.bytes.len());
+        pipe.bytes.drain(..count).zip(room).for_each(|(byte, place)| *place = byte);
+        Ok(count)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let result = match world.enter_on(Call::ShutdownWrite, self.conn) {

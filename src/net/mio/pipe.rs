@@ -54,6 +54,10 @@ mod linux {
         pub(in crate::net::mio) fn splice_out(&mut self, into: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
             Ok(splice(&self.exit, None, into, None, count, SpliceFlags::NONBLOCK)?)
         }
+
+        pub(in crate::net::mio) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            Ok(rustix::io::read(&self.exit, room)?)
+        }
     }
 
     #[cfg(test)]
@@ -96,6 +100,10 @@ mod none {
         }
 
         pub(in crate::net::mio) fn splice_out(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+            match *self {}
+        }
+
+        pub(in crate::net::mio) fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             match *self {}
         }
     }

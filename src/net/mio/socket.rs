@@ -39,6 +39,10 @@ impl Stream for Socket {
         pipe.splice_out(self.0.as_fd(), count)
     }
 
+    fn read_pipe(&mut self, pipe: &mut Pipe, room: &mut [u8]) -> io::Result<usize> {
+        pipe.read(room)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self.0.shutdown(Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => self.take_error(),

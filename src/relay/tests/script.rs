@@ -22,6 +22,7 @@ struct ScriptState {
     writes: VecDeque<Write>,
     fault: Option<ErrorKind>,
     finish: Option<ErrorKind>,
+    pipe_fails: Option<ErrorKind>,
     unacked: usize,
     received: u64,
     written: Vec<u8>,
@@ -104,6 +105,11 @@ impl<const DRY: bool> Script<DRY> {
         self.with(|state| state.finish = Some(kind))
     }
 
+    /// No pipe can be read.
+    pub(super) fn cannot_read_pipes(&self, kind: ErrorKind) -> &Self {
+        self.with(|state| state.pipe_fails = Some(kind))
+    }
+
     /// The peer has still to acknowledge so much.
     pub(super) fn unacked(&self, count: usize) -> &Self {
         self.with(|state| state.unacked = count)
@@ -175,6 +181,17 @@ impl<const DRY: bool> Stream for Script<DRY> {
         let done = self.write(pipe)?;
         pipe.drain(..done);
         Ok(done)
+    }
+
+    /// Gives no more than half of what there is room for.
+    fn read_pipe(&mut self, pipe: &mut Vec<u8>, room: &mut [u8]) -> io::Result<usize> {
+        if let Some(kind) = self.state.borrow_mut().pipe_fails {
+            return Err(kind.into());
+        }
+        let count = room.len().div_ceil(2);
+        room[..count].copy_from_slice(&pipe[..count]);
+        pipe.drain(..count);
+        Ok(count)
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {

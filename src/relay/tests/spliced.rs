@@ -244,6 +244,40 @@ fn a_push_of_nothing_is_an_error_and_not_a_loop() {
 }
 
 #[test]
+fn what_cannot_be_spliced_out_of_a_pipe_is_copied_and_nothing_is_spliced_again() {
+    for (accepted, kind) in [(0, ErrorKind::PermissionDenied), (5, ErrorKind::OutOfMemory)] {
+        let mut rig = Rig::new();
+        let (before, splices) = (rig.target.written().len(), rig.source.splice_calls());
+        if accepted > 0 {
+            rig.target.takes(accepted).refuses(kind);
+        }
+        // What is copied is taken in two pieces.
+        rig.target.refuses(kind).takes(7);
+        rig.source.reads(&LARGE_READ).reads(&LARGE_READ);
+        rig.event(Hints::READABLE);
+        assert_eq!((rig.news(before).len(), rig.pool.lent()), (accepted + 7, 1), "{kind}");
+        rig.to.mark(Hints::WRITABLE);
+        rig.event(Hints::READABLE);
+        assert!(rig.news(before) == [LARGE_READ, LARGE_READ].concat(), "{kind}");
+        assert_eq!((rig.to.first_error(), rig.source.splice_calls()), (None, splices + 1), "{kind}");
+        assert_eq!((rig.pool.lent(), rig.pool.pipes(), rig.pool.free()), (0, 1, 1), "{kind}");
+        rig.source.ends();
+        rig.event(Hints::READABLE);
+        assert_eq!((rig.flow.state(), rig.flow.moved()), (State::Finished, rig.target.written().len() as u64));
+    }
+}
+
+#[test]
+fn a_pipe_that_gives_nothing_back_is_a_shortage_and_no_fault_of_the_peer() {
+    let mut rig = Rig::new();
+    rig.source.reads(&LARGE_READ);
+    rig.target.refuses(ErrorKind::PermissionDenied).cannot_read_pipes(ErrorKind::PermissionDenied);
+    rig.event(Hints::READABLE);
+    assert_eq!((rig.flow.state(), rig.to.first_error()), (State::Cut, Some(Fault::Resources)));
+    assert_eq!((rig.flow.undelivered(), rig.pool.lent(), rig.pool.pipes()), (LARGE_READ.len(), 0, 0));
+}
+
+#[test]
 fn without_a_pipe_bytes_are_copied() {
     let mut rig = Rig::new();
     rig.pool.close_spare_pipes();

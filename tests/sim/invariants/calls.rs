@@ -54,6 +54,9 @@ impl World {
         let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
         let enough = self.shadow.may_have_thrown_enough(&self.shadow.sessions[session]);
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
+        let it = &mut self.shadow.sessions[session];
+        // A reset that a splice has swallowed is EPIPE to the write behind it. No EPIPE: nothing was swallowed.
+        it.in_doubt[peer as usize] &= it.told[peer as usize].is_some();
         if result == Ok(0) {
             self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
         }
@@ -154,6 +157,16 @@ impl World {
         let short = self.shadow.short_splice_out == Some(conn);
         if result != Err(Errno::INTR) {
             self.shadow.short_splice_out = result.is_ok_and(|done| done < count).then_some(conn);
+        }
+        if result.is_err_and(|error| !kills(error) && error != Errno::AGAIN && error != Errno::INTR) {
+            // Not an error of the connection: what is in the pipe has to be copied, and nothing is spliced here again.
+            if let Some((session, peer)) = self.caller(conn, "splice_out") {
+                let it = &mut self.shadow.sessions[session];
+                it.flow(peer.other()).unspliced = true;
+                it.in_doubt[peer as usize] |= short && !it.saw_fin[peer as usize] && it.told[peer as usize].is_none();
+            }
+            self.shadow.vain_calls += 1;
+            return;
         }
         self.did_write(conn, result);
         if let Some((session, peer)) = self.shadow.owner(conn).filter(|_| short && result == Err(Errno::PIPE)) {

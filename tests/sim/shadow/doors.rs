@@ -22,8 +22,6 @@ pub(super) const FULL_QUIET: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) open: bool,
-    /// An address that a name leads to is left out if it is this. While draining, that does not change any more.
-    pub(crate) is_ours: bool,
     pub(crate) place: usize,
     pub(crate) token: Token,
     /// The number of the route that its clients belong to. None until the reload that it was bound for is carried out.
@@ -124,7 +122,6 @@ impl Shadow {
         if result.is_ok() {
             self.doors.push(Door {
                 open: true,
-                is_ours: true,
                 place: at,
                 token,
                 route,

@@ -62,7 +62,7 @@ impl Shadow {
             for address in found {
                 // One that leads back to the relay is left out.
                 let named = matches!(host, Host::Name { .. });
-                let own = named && self.doors.iter().any(|door| door.is_ours && place(door.place) == address);
+                let own = named && self.doors.iter().any(|door| door.open && place(door.place) == address);
                 if !own && !all.contains(&address) && all.len() < ADDRESSES {
                     all.push(address);
                 }
@@ -92,11 +92,12 @@ impl Shadow {
         }
     }
 
-    /// An answer is delivered.
-    pub(crate) fn answered(&mut self, id: NameId, answer: &Answer) {
+    /// An answer is delivered. Does it end the relay? That of a question at start does if it is the relay itself.
+    pub(crate) fn answered(&mut self, id: NameId, answer: &Answer) -> bool {
         let (now, ttl) = (self.now, self.config.resolve_ttl);
-        let Some(known) = self.names.values_mut().find(|name| name.id == Some(id)) else { return };
-        known.asked = None;
+        let Some((host, known)) = self.names.iter_mut().find(|(_, name)| name.id == Some(id)) else { return false };
+        let at_start = known.asked.take() == Some(Time::START);
+        let host = host.clone();
         match answer {
             Ok(addresses) => {
                 known.good.clone_from(addresses);
@@ -108,6 +109,14 @@ impl Shadow {
             }
         }
         self.forget_endpoints();
+        let found = answer.as_deref().unwrap_or_default().iter().map(SocketAddr::ip);
+        let own = |address: SocketAddr| self.doors.iter().any(|door| door.open && place(door.place) == address);
+        let to = self.routes_alive().into_iter().flat_map(|route| &self.routes[route].to);
+        let mut to = to.filter_map(|to| match to {
+            Host::Name { name, port } if **name == *host => Some(*port),
+            _ => None,
+        });
+        at_start && to.any(|port| found.clone().any(|ip| own(SocketAddr::new(ip, port))))
     }
 
     /// All addresses of this route failed: its names count as old.

@@ -101,7 +101,7 @@ impl World {
                 + if reload.is_some() { " RELOAD" } else { "" }
         });
         for (name, answer) in self.take_answers() {
-            self.shadow.answered(name, &answer);
+            self.doomed |= self.shadow.answered(name, &answer);
             messages.push(Message::Resolved { name, answer });
         }
         if stop || stop_call {
