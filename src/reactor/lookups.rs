@@ -6,6 +6,7 @@ use log::{debug, info, warn};
 
 use super::waiters::Want;
 use super::{Net, Reactor};
+use crate::config::Host;
 use crate::error::Error;
 use crate::net::{Answer, NameId, Time};
 use crate::reactor::cause::Cause;
@@ -97,7 +98,10 @@ impl<N: Net> Reactor<N> {
             if refreshed.too_many {
                 warn!("{}: there are more than 256 upstream addresses; the first 256 are used", route.settings.name);
             }
-            for (host, address) in refreshed.left_out {
+            // Those of other names were told when those changed.
+            let (changed, left_out) = (upstreams.names.host(name), refreshed.left_out.into_iter());
+            let of_name = |host: &Host| matches!(host, Host::Name { name, .. } if Some(name) == changed);
+            for (host, address) in left_out.filter(|(host, _)| of_name(host)) {
                 if at_start {
                     let listens = |at: &&_| net.leads_back(at, &address);
                     let listening = listening.iter().find(listens).unwrap_or(&address).clone();

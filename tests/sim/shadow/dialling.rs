@@ -90,6 +90,7 @@ enum Mark {
 pub(crate) struct Attempt {
     /// The addresses that were known when it began.
     candidates: Vec<SocketAddr>,
+    version: u32,
     marks: Vec<(SocketAddr, Mark)>,
     again: bool,
     /// Something was tried, or is about to be.
@@ -177,14 +178,16 @@ impl Shadow {
 
     /// Goes on with the attempt of this session, or begins the next. Is it time for that?
     fn begin_attempt(&mut self, session: usize) {
-        let (now, candidates) = (self.now, self.candidates(self.sessions[session].route));
+        let route = self.sessions[session].route;
+        let (now, candidates, version) = (self.now, self.candidates(route), self.version(route));
         let attempts = self.route(&self.sessions[session]).connect_attempts;
         let it = &mut self.sessions[session];
         // A new answer begins a new attempt.
-        if it.attempt.candidates != candidates {
+        if it.attempt.version != version || it.attempt.candidates != candidates {
             // Who waits for a descriptor or a port goes on waiting for that.
             let begun = it.starved || it.attempt.lacks_port();
-            it.attempt = Attempt { candidates, begun, before: it.attempt.before, ..Attempt::default() };
+            let before = it.attempt.before + u32::from(it.attempt.is_over());
+            it.attempt = Attempt { candidates, version, begun, before, vague: it.attempt.vague, ..Attempt::default() };
         }
         let attempt = &mut it.attempt;
         if attempt.untried().next().is_some() {
@@ -315,7 +318,7 @@ impl Shadow {
             self.freed.retain(|freed| *freed != route);
         }
         let attempt = &self.sessions[session].attempt;
-        if attempt.is_over() && attempt.candidates == self.candidates(route) {
+        if attempt.is_over() && attempt.version == self.version(route) {
             self.doubt_names(self.sessions[session].route);
         }
     }

@@ -159,10 +159,21 @@ impl Shadow {
         self.candidates(it.route).is_empty() && self.awaits_name(it).is_none()
     }
 
-    /// What no route lists and no session names is forgotten.
+    /// How often the addresses of this route have changed: a list that was as it is now may have been another meanwhile.
+    pub(super) fn version(&self, route: usize) -> u32 {
+        self.lists.get(&route).map_or(0, |(_, version)| *version)
+    }
+
+    /// What no route lists and no session names is forgotten, and it is noted which routes have other addresses now.
     pub(crate) fn forget_endpoints(&mut self) {
         if self.names.is_empty() && self.listed.len() == self.routes.len() {
             return;
+        }
+        for route in self.routes_alive() {
+            let now = self.candidates(route);
+            let (known, version) = self.lists.entry(route).or_default();
+            *version += u32::from(*known != now);
+            *known = now;
         }
         let mut kept: Vec<_> = self.routes_alive().into_iter().flat_map(|route| self.candidates(route)).collect();
         kept.extend(self.live.iter().filter_map(|live| self.sessions[*live].tried));

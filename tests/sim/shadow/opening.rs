@@ -120,7 +120,9 @@ impl Shadow {
     /// trying.
     pub(crate) fn may_lack_port(&self, it: &Session) -> bool {
         let lacked = |other: &Session| other.route == it.route && other.lacked_port;
-        it.lacked_port || (self.candidates(it.route).len() == 1 && self.sessions.iter().any(lacked))
+        // There may have been fewer addresses then.
+        let alone = self.candidates(it.route).len() == 1 || self.has_names(it.route);
+        it.lacked_port || (alone && self.sessions.iter().any(lacked))
     }
 
     /// Sessions that wait for a source port: no other address is left to be tried.
