@@ -133,7 +133,8 @@ impl Upstreams {
         }
         // The new ones first, so that an address of both lists keeps its entry.
         let before = std::mem::replace(&mut upstream.candidates, candidates);
-        if before != upstream.candidates {
+        let ids = |list: &[(EndpointId, u16)]| list.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        if ids(&before) != ids(&upstream.candidates) {
             upstream.version = upstream.version.wrapping_add(1);
         }
         for (endpoint, _) in before {

@@ -319,7 +319,8 @@ impl Shadow {
         }
         let attempt = &self.sessions[session].attempt;
         if attempt.is_over() && attempt.version == self.version(route) {
-            self.doubt_names(self.sessions[session].route);
+            let (route, vague) = (self.sessions[session].route, attempt.vague);
+            self.doubt_names(route, vague);
         }
     }
 

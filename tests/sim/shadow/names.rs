@@ -28,6 +28,8 @@ pub(crate) struct Name {
     /// It is asked for again at this time, if anybody wants it.
     expires: Time,
     failures: u32,
+    /// It is not known whether all its addresses failed, and so whether it may be asked for at once.
+    vague: bool,
     /// The last line about it said that it cannot be looked up.
     told: bool,
 }
@@ -81,7 +83,7 @@ impl Shadow {
         let is_new = !self.names.contains_key(host) && self.is_reloading();
         let wanted = self.turn == 0 || is_new || self.live.iter().any(wants);
         let known = self.names.entry(host.to_owned()).or_default();
-        let (early, twice) = (now < known.expires, known.asked.is_some());
+        let (early, twice) = (now < known.expires && !known.vague, known.asked.is_some());
         (known.id, known.asked, known.last_asked) = (Some(id), Some(now), now);
         for (wrong, what) in
             [(!wanted, "for nobody"), (early, "before its time"), (twice, "although it is being looked up")]
@@ -97,6 +99,7 @@ impl Shadow {
         let (now, ttl) = (self.now, self.config.resolve_ttl);
         let Some((host, known)) = self.names.iter_mut().find(|(_, name)| name.id == Some(id)) else { return false };
         let at_start = known.asked.take() == Some(Time::START);
+        known.vague = false;
         let host = host.clone();
         match answer {
             Ok(addresses) => {
@@ -119,12 +122,15 @@ impl Shadow {
         at_start && to.any(|port| found.clone().any(|ip| own(SocketAddr::new(ip, port))))
     }
 
-    /// All addresses of this route failed: its names count as old.
-    pub(super) fn doubt_names(&mut self, route: usize) {
+    /// All addresses of this route failed: its names count as old. Or perhaps they did.
+    pub(super) fn doubt_names(&mut self, route: usize, vague: bool) {
         for host in self.hosts(route) {
             let now = self.now;
             if let Some(known) = self.names.get_mut(&host).filter(|known| known.failures == 0) {
-                known.expires = known.expires.min(now.max(known.last_asked + PAUSE));
+                known.vague |= vague;
+                if !vague {
+                    known.expires = known.expires.min(now.max(known.last_asked + PAUSE));
+                }
             }
         }
     }
@@ -145,7 +151,7 @@ impl Shadow {
         let route = self.sessions[session].route;
         for host in self.hosts(route) {
             let known = self.names.get(&host).cloned().unwrap_or_default();
-            if known.asked.is_none() && self.now >= known.expires {
+            if known.asked.is_none() && self.now >= known.expires && !known.vague {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
             }
         }
@@ -171,7 +177,7 @@ impl Shadow {
         }
         for route in self.routes_alive() {
             let now = self.candidates(route);
-            let (known, version) = self.lists.entry(route).or_default();
+            let (known, version) = self.lists.entry(route).or_insert_with(|| (now.clone(), 0));
             *version += u32::from(*known != now);
             *known = now;
         }
