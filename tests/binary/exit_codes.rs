@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::patience::skipped;
 use crate::peers::{Ended, Nobody, Upstream, end_of, hear, say};
+use crate::ports::in_a_network_of_its_own;
 use crate::process::relay_to;
 
 #[test]
@@ -93,6 +94,22 @@ fn another_port_of_the_same_address_is_no_relay_to_itself() {
     let mut relay = relay_to(upstream.address).from("0.0.0.0:0").start();
     upstream.brief_session(&relay);
     assert_eq!(relay.stop(), 0);
+}
+
+/// `sysctl net.ipv4.ip_nonlocal_bind=1` lets a socket be bound to every address, as some load balancers need it.
+#[test]
+fn an_address_of_another_machine_is_no_relay_to_itself_although_it_can_be_bound() {
+    in_a_network_of_its_own(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").unwrap();
+        let upstream = Upstream::new();
+        let port = upstream.address.port();
+        drop(upstream);
+        // Nobody else is in this network.
+        let mut relay = relay_to(format!("192.0.2.1:{port}")).from(format!("0.0.0.0:{port}")).start();
+        assert_eq!(relay.stop(), 0);
+        let finished = relay_to(format!("127.0.0.2:{port}")).from(format!("0.0.0.0:{port}")).run();
+        assert_eq!(finished.code, 2, "{finished:?}");
+    });
 }
 
 #[test]
