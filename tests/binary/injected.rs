@@ -5,7 +5,9 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use crate::patience::timed;
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
 use crate::process::{Plan, Relay, relay_to};
 
@@ -193,6 +195,16 @@ fn a_fin_that_cannot_be_sent_is_a_reset() {
     assert_eq!([end_of(&far), end_of(&near)], [Ended::Reset, Ended::Reset]);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.sessions()[0].end, "no-resources");
+}
+
+/// The log has a second for each line at exit, and needs none of it once all lines are written.
+#[test]
+fn a_relay_ends_as_soon_as_its_last_line_is_written() {
+    let upstream = Upstream::new();
+    let Some(mut relay) = relay_with(&upstream, "write:delay_exit=20000") else { return };
+    let (code, took) = timed(|| relay.stop());
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_millis(900), "{took:?}");
 }
 
 #[test]
