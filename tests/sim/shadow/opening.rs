@@ -14,6 +14,9 @@ use crate::seam::inet;
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
 const PAUSE_MOST: Duration = Duration::from_secs(1);
 
+/// Between two attempts there is a pause, at least so long.
+const ATTEMPTS_PAUSE: Duration = Duration::from_millis(50);
+
 /// So many clients lost in a row are a shortage.
 const LOST_MAX: u32 = 16;
 
@@ -152,13 +155,17 @@ impl Shadow {
         let starved = tproxy::net::errno::is_shortage(&error.into());
         if word == "no-ports" {
             self.port_lacked = self.now;
+            self.portless_addresses.extend(self.dialling);
         }
         let mut diallers = self.diallers();
         diallers
             .retain(|session| self.route(&self.sessions[*session]).to.iter().any(|to| Some(inet(to)) == self.dialling));
         for session in &diallers {
+            let addresses = self.route(&self.sessions[*session]).to.len();
+            let now = self.now;
             let it = &mut self.sessions[*session];
             if diallers.len() == 1 {
+                it.refused_alone = (addresses == 1 && !starved && word != "no-ports").then_some(now);
                 it.tried.clear();
                 it.last_failure.clear();
             }
@@ -176,8 +183,15 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed.clear();
         self.progress |= result.is_ok();
-        if self.diallers().is_empty() {
-            self.violation(format!("{:?} is dialled, and no session may want it", self.dialling));
+        match self.diallers()[..] {
+            [] => self.violation(format!("{:?} is dialled, and no session may want it", self.dialling)),
+            [session] => {
+                let refused = self.sessions[session].refused_alone.take();
+                if let Some(at) = refused.filter(|at| self.now < *at + ATTEMPTS_PAUSE) {
+                    self.violation(format!("session {session} dials again {:?} after a failure", self.now.since(at)));
+                }
+            }
+            [..] => {}
         }
         let due = std::mem::take(&mut self.dial_due);
         if !due.is_empty() && !due.iter().any(|one| Some(*one) == self.dialling) {
@@ -255,7 +269,7 @@ impl Shadow {
                     let (addresses, place) = (route.to.len(), it.dials % route.to.len());
                     let early = it.failed_at.filter(|_| place == 0 && !it.failed_at_once).filter(|at| {
                         let round = u32::try_from(it.dials / addresses).unwrap() - 1;
-                        now < *at + Duration::from_millis(50) * 2_u32.pow(round)
+                        now < *at + ATTEMPTS_PAUSE * 2_u32.pow(round)
                     });
                     let deadline = it.began + route.connect_timeout;
                     let left = u32::try_from(addresses - place).unwrap();

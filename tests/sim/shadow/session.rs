@@ -184,6 +184,8 @@ pub(crate) struct Session {
     pub(crate) share: Time,
     /// When the last attempt failed.
     pub(crate) failed_at: Option<Time>,
+    /// When an attempt with the only address failed at once, while no other session may have made it.
+    pub(crate) refused_alone: Option<Time>,
     pub(crate) failed: Option<ConnId>,
     /// Was it half closed when a timeout may have struck?
     pub(crate) struck_half_closed: bool,
@@ -254,6 +256,7 @@ impl Session {
             dials: 0,
             share: now,
             failed_at: None,
+            refused_alone: None,
             failed: None,
             struck_half_closed: false,
             struck_told: false,
