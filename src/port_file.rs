@@ -79,7 +79,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -100,6 +100,26 @@ mod tests {
         }
         file.remove_old().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_in_its_place_is_not_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("port");
+        fs::create_dir(&path).unwrap();
+        PortFile::File(path.clone()).write(&addresses()).unwrap_err();
+        assert_eq!((fs::read_dir(folder.path()).unwrap().count(), path.is_dir()), (1, true));
+    }
+
+    #[test]
+    fn whoever_may_read_files_of_this_user_may_read_the_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("port"), folder.path().join("other"));
+        PortFile::File(path.clone()).write(&addresses()).unwrap();
+        // What the umask of the tests leaves.
+        fs::write(&other, "").unwrap();
+        let [mode, usual] = [path, other].map(|path| fs::metadata(path).unwrap().permissions().mode());
+        assert_eq!(mode & 0o777, usual & 0o644);
     }
 
     #[test]

@@ -34,9 +34,7 @@ pub struct Limits {
 /// The sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for.
 pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
     let limit = getrlimit(Resource::Nofile).current;
-    // The listeners are not open yet.
-    let open = open_descriptors() + config.routes.len() + spare_descriptors(config);
-    let limits = within(limit, open, config)?;
+    let limits = within(limit, open_descriptors(), config)?;
     // A number that was asked for was chosen on purpose.
     let memory = memory::available().filter(|_| config.max_sessions.is_none());
     let worst = worst_case(config, limits);
@@ -59,7 +57,9 @@ pub(crate) fn mebibytes(bytes: u64) -> u64 {
 
 /// The limits if the process may have this many descriptors and this many are open.
 fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Error> {
-    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(open);
+    // The listeners are not open yet.
+    let taken = open + config.routes.len() + spare_descriptors(config);
+    let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(taken);
     let pipes = match config.splice {
         Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),
         Splice::Off => 0,
@@ -101,11 +101,26 @@ mod tests {
     #[test]
     fn a_session_and_a_pipe_take_two_descriptors_each() {
         for (limit, sessions, pipes) in [(20_000, 9_963, 32), (1_040, 483, 32), (100, 43, 2), (20, 5, 0), (12, 1, 0)] {
-            let limits = within(Some(limit), 10, &config()).unwrap();
+            let limits = within(Some(limit), 1, &config()).unwrap();
             assert_eq!((limits.sessions, limits.pipes), (sessions, pipes), "{limit}");
             assert!(2 * (limits.sessions + limits.pipes) <= usize::try_from(limit).unwrap() - 10, "{limit}");
         }
-        assert!(matches!(within(Some(11), 10, &config()), Err(Error::Descriptors { limit: 11 })));
+        assert!(matches!(within(Some(11), 1, &config()), Err(Error::Descriptors { limit: 11 })));
+    }
+
+    #[test]
+    fn a_listener_takes_a_descriptor() {
+        let mut config = config();
+        config.routes = vec![config.routes[0].clone(); 101];
+        let sessions = |config: &Config| within(Some(1_110), 1, config).unwrap().sessions;
+        assert_eq!(sessions(&config), 1_000 / 2 - 31);
+        config.routes.truncate(1);
+        assert_eq!(sessions(&config), 1_100 / 2 - 32);
+    }
+
+    #[test]
+    fn the_worst_case_is_a_buffer_for_each_direction_of_each_session() {
+        assert_eq!(worst_case(&config(), Limits { sessions: 16, pipes: 3 }), 2 << 20);
     }
 
     #[test]
@@ -134,6 +149,6 @@ mod tests {
     #[test]
     fn pipes_take_nothing_where_bytes_are_copied() {
         let config = Config { splice: Splice::Off, ..config() };
-        assert_eq!(within(Some(1_010), 10, &config).unwrap(), Limits { sessions: 500, pipes: 0 });
+        assert_eq!(within(Some(1_010), 1, &config).unwrap(), Limits { sessions: 500, pipes: 0 });
     }
 }

@@ -30,3 +30,18 @@ impl Descriptors {
         std::mem::take(&mut self.is_short)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_batch_may_be_was_proven_since_the_last_shortage() {
+        let mut descriptors = Descriptors::default();
+        assert_eq!((descriptors.batch(0), descriptors.batch(10)), (1, 5));
+        assert_eq!((descriptors.batch(4), descriptors.batch(0)), (6, 10));
+        assert!(descriptors.note_shortage());
+        assert_eq!((descriptors.batch(0), descriptors.batch(4)), (1, 2));
+        assert!(!descriptors.note_shortage() && descriptors.note_enough() && !descriptors.note_enough());
+    }
+}

@@ -200,3 +200,19 @@ impl<S: Stream> IndexMut<u32> for Table<S> {
 fn slot(key: usize) -> u32 {
     key as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Owner;
+    use crate::net::mio::Socket;
+
+    #[test]
+    fn after_four_billion_sockets_no_session_gets_the_serial_of_listeners() {
+        let mut table = Table::<Socket> { serial: u32::MAX - 1, ..Table::new(1) };
+        let serials = [(); 3].map(|()| table.next_serial());
+        assert_eq!(serials, [u32::MAX, 1, 2]);
+        let owners = serials.map(|serial| Token::new(serial, 7, Peer::Client).owner());
+        assert_eq!(owners, [Owner::Session(7, Peer::Client); 3]);
+    }
+}

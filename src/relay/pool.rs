@@ -225,6 +225,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_for_a_pipe_does_not_outlive_the_last_session() {
+        let mut pool = pool(4);
+        assert!(pool.lend_pipe(after(2)).is_none());
+        pool.close_spare_pipes();
+        assert!(!pool.take_pipe_request());
+    }
+
+    #[test]
     fn without_pipes_nobody_wants_one() {
         let mut pool = Pool::<Pipe>::new(4, Splicing::OFF);
         assert!(pool.lend_pipe(after(u8::MAX)).is_none());

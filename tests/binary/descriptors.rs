@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::patience::{a_while, until};
+use crate::patience::{a_while, skipped, until};
 use crate::peers::{Ended, Upstream, answer, bytes, client, finish, hear, is_quiet, read_all, relayed, say};
 use crate::process::{Relay, relay_to};
 
@@ -66,6 +66,21 @@ fn accepting_resumes_by_itself_when_the_limit_is_raised() {
     }
 }
 
+/// The first clients may take all that is left, because there were enough before. Those who come later are served.
+#[test]
+fn descriptors_that_are_gone_for_good_are_not_counted_on_twice() {
+    const LEFT: usize = 5;
+    let upstream = Upstream::new();
+    let relay = relay_to(upstream.address).with(["--connect-timeout", "300ms"]).start();
+    let before: Vec<_> = (0..2 * LEFT).map(|_| upstream.session(&relay)).collect();
+    drop(before);
+    relay.log.wait_for_sessions(2 * LEFT);
+    relay.leave_descriptors(LEFT);
+    // All at once.
+    let _clients: Vec<_> = relay.while_it_stands_still(|| (0..3 * LEFT).map(|key| speaker(&relay, key)).collect());
+    answer(upstream.accept());
+}
+
 #[test]
 fn clients_beyond_max_sessions_wait_and_are_served_later() {
     let upstream = Upstream::new();
@@ -89,6 +104,36 @@ fn more_sessions_than_descriptors_allow_are_a_warning() {
     assert!(line.contains(&format!("room for {limit} sessions")), "{line}");
     assert!((20..50).contains(&limit), "{limit}");
     assert_eq!(relay.stop(), 0);
+}
+
+#[test]
+fn as_many_sessions_as_there_is_room_for_may_be_asked_for_without_a_warning() {
+    let default = relay_to("127.0.0.1:9").after_shell("ulimit -n 100").start();
+    let room = sessions_max(&default);
+    for (asked, warnings) in [(room, 0), (room + 1, 1)] {
+        let plan = relay_to("127.0.0.1:9").after_shell("ulimit -n 100");
+        let mut relay = plan.with(["--max-sessions", &asked.to_string()]).start();
+        assert_eq!((sessions_max(&relay), relay.stop()), (room, 0));
+        assert_eq!(relay.log.with("WARN").len(), warnings, "{:?}", relay.log.lines());
+    }
+}
+
+#[test]
+fn more_memory_than_there_is_is_a_warning_unless_the_sessions_were_asked_for() {
+    const LARGEST: [&str; 2] = ["--buffer-size", "16M"];
+    const WARNING: &str = " WARN  [tproxy] buffers may need ";
+    let mut default = relay_to("127.0.0.1:9").with(LARGEST).start();
+    let sessions = sessions_max(&default).to_string();
+    assert_eq!(default.stop(), 0);
+    if default.log.with(WARNING).is_empty() {
+        return skipped("there is memory for as many sessions as there may be");
+    }
+    let mut asked = relay_to("127.0.0.1:9").with(LARGEST).with(["--max-sessions", &sessions]).start();
+    assert_eq!(asked.stop(), 0);
+    assert_eq!(asked.log.with(WARNING), [""; 0]);
+    // What an operator compares with the machine: a buffer for each direction of each session.
+    let expected = format!("at most {} MiB in total", 2 * 16 * sessions.parse::<u64>().unwrap());
+    assert!(default.log.wait_for("buffers of 16384 KiB").ends_with(&expected), "{:?}", default.log.lines());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::patience::skipped;
 use crate::peers::{Ended, Nobody, Upstream, end_of, hear, say};
+use crate::ports::in_a_network_of_its_own;
 use crate::process::relay_to;
 
 #[test]
@@ -96,6 +97,22 @@ fn another_port_of_the_same_address_is_no_relay_to_itself() {
     assert_eq!(relay.stop(), 0);
 }
 
+/// `sysctl net.ipv4.ip_nonlocal_bind=1` lets a socket be bound to every address, as some load balancers need it.
+#[test]
+fn an_address_of_another_machine_is_no_relay_to_itself_although_it_can_be_bound() {
+    in_a_network_of_its_own(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").unwrap();
+        let upstream = Upstream::new();
+        let port = upstream.address.port();
+        drop(upstream);
+        // Nobody else is in this network.
+        let mut relay = relay_to(format!("192.0.2.1:{port}")).from(format!("0.0.0.0:{port}")).start();
+        assert_eq!(relay.stop(), 0);
+        let finished = relay_to(format!("127.0.0.2:{port}")).from(format!("0.0.0.0:{port}")).run();
+        assert_eq!(finished.code, 2, "{finished:?}");
+    });
+}
+
 #[test]
 fn an_address_that_is_taken_is_3() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -136,6 +153,9 @@ fn a_second_request_resets_what_is_left_with_4() {
 fn reset_when_stopping(drain_timeout: &str, requests: usize) {
     let upstream = Upstream::new();
     let mut relay = relay_to(upstream.address).with(["--drain-timeout", drain_timeout]).start();
+    // It is not counted among those that were reset.
+    upstream.brief_session(&relay);
+    relay.log.wait_for_session();
     let (client, server) = upstream.session(&relay);
     say(&client, b"hello");
     assert_eq!(hear(&server, 5), b"hello");
@@ -147,7 +167,7 @@ fn reset_when_stopping(drain_timeout: &str, requests: usize) {
     }
     assert_eq!((end_of(&client), end_of(&server)), (Ended::Reset, Ended::Reset));
     assert_eq!(relay.code(), 4);
-    let session = relay.log.wait_for_session();
+    let session = relay.log.wait_for_sessions(2).remove(1);
     assert_eq!((session.end.as_str(), session.up, session.down), ("drain", 5, 0));
     relay.log.wait_for(" WARN  [tproxy] 1 sessions had not finished and were reset");
 }

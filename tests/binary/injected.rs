@@ -5,9 +5,13 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::Signal;
+
+use crate::patience::{timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
-use crate::process::{Plan, Relay, relay_to};
+use crate::process::{Newborn, Plan, Relay, relay_to};
 
 /// A relay whose system calls fail like this, or none where that cannot be had.
 fn relay_with(upstream: &Upstream, fault: &'static str) -> Option<Relay> {
@@ -193,6 +197,28 @@ fn a_fin_that_cannot_be_sent_is_a_reset() {
     assert_eq!([end_of(&far), end_of(&near)], [Ended::Reset, Ended::Reset]);
     assert_eq!(relay.stop(), 0);
     assert_eq!(relay.log.sessions()[0].end, "no-resources");
+}
+
+/// It is held up behind listen(2), so that there is time to look.
+#[test]
+fn once_it_listens_it_can_be_asked_to_stop() {
+    let upstream = Upstream::new();
+    let Some(plan) = plan(&upstream, "listen:delay_exit=300000") else { return };
+    let mut relay = Newborn::of(plan);
+    until("it to listen", || relay.listens().then_some(()));
+    assert_eq!([Signal::INT, Signal::TERM].map(|signal| relay.catches(signal)), [true; 2]);
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.code(), 0);
+}
+
+/// The log has a second for each line at exit, and needs none of it once all lines are written.
+#[test]
+fn a_relay_ends_as_soon_as_its_last_line_is_written() {
+    let upstream = Upstream::new();
+    let Some(mut relay) = relay_with(&upstream, "write:delay_exit=20000") else { return };
+    let (code, took) = timed(|| relay.stop());
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_millis(900), "{took:?}");
 }
 
 #[test]

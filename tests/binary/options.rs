@@ -1,6 +1,6 @@
 //! Each option arrives where it has an effect.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::peers::{
     BlackHole, Ended, Nobody, Upstream, answer, bytes, client, clog, end_of, fate_of_a_client, finish, has_ipv6, hear,
     read_all, relayed, reset, say,
 };
+use crate::ports::in_a_network_of_its_own;
 use crate::process::relay_to;
 
 #[test]
@@ -94,6 +95,21 @@ fn an_ipv6_wildcard_takes_clients_of_both_families() {
         relay.log.wait_for(&format!("session client={}", client.local_addr().unwrap()));
     }
     relay.log.wait_for_sessions(2);
+}
+
+/// `sysctl net.ipv6.bindv6only=1` makes a wildcard one of IPv6 only, unless a program says otherwise.
+#[test]
+fn an_ipv6_wildcard_takes_ipv4_clients_whatever_the_sysctl_says() {
+    if !has_ipv6() {
+        return skipped("this machine has no IPv6");
+    }
+    in_a_network_of_its_own(|| {
+        std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+        let upstream = Upstream::new();
+        let mut relay = relay_to(upstream.address).from("[::]:0").start();
+        relay.address.set_ip(Ipv4Addr::LOCALHOST.into());
+        upstream.brief_session(&relay);
+    });
 }
 
 #[test]

@@ -30,6 +30,17 @@ fn a_quiet_relay_on_a_port_of_the_kernels_choice_can_be_found() {
 }
 
 #[test]
+fn a_relay_that_cannot_listen_leaves_no_port_of_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("port");
+    fs::write(&path, "127.0.0.1:1\n").unwrap();
+    let taken = Upstream::new();
+    let finished =
+        tproxy(["-f", &taken.address.to_string(), "-t", "127.0.0.1:9", "--port-file", path.to_str().unwrap()]);
+    assert_eq!((finished.code, path.exists()), (3, false), "{finished:?}");
+}
+
+#[test]
 fn what_is_no_regular_file_is_an_error_and_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

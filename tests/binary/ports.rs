@@ -45,7 +45,7 @@ impl Drop for Network {
 }
 
 /// Runs a test in a namespace of its own.
-fn in_a_network_of_its_own(test: fn()) {
+pub(crate) fn in_a_network_of_its_own(test: fn()) {
     let Some(network) = Network::new() else {
         return skipped("only root can have a network of its own, with unshare and ip");
     };

@@ -156,8 +156,18 @@ fn lines_that_a_failing_stderr_did_not_take_are_counted_exactly() {
     relay.limit_file_size(None);
     sessions(1);
     assert_eq!((with(" session client=").len(), counted()), (6, vec!["7".to_owned(), "12".to_owned()]));
+    // The next time there is room for one line, and none for the count behind it, which stands for the five.
+    relay.limit_file_size(Some(0));
+    sessions(5);
+    let room = with(" session client=").last().unwrap().len() + 1;
+    relay.limit_file_size(Some(file.path().metadata().unwrap().len() + room as u64));
+    sessions(1);
+    relay.limit_file_size(None);
+    sessions(1);
+    let expected = ["7", "12", "5"].map(str::to_owned).to_vec();
+    assert_eq!((with(" session client=").len(), counted()), (8, expected));
     assert_eq!(relay.stop(), 0);
-    assert_eq!(counted().len(), 2);
+    assert_eq!(counted().len(), 3);
 }
 
 /// What arrived and what was counted make up all there was, and the end is as it should be.

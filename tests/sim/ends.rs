@@ -199,6 +199,9 @@ impl World {
             if given != expected || !(least..=most).contains(&totals.cut_short) {
                 self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
             }
+            if totals.spliced != self.kernel.spliced {
+                self.violation(format!("{totals:?}, and {} bytes went into pipes", self.kernel.spliced));
+            }
         }
         for index in 0..self.peers.len() {
             if let Some(what) = self.judge(index) {

@@ -65,6 +65,7 @@ mod faults;
 mod invariants;
 mod kernel;
 mod keyed;
+mod lines;
 mod listening;
 mod peers;
 mod plan;

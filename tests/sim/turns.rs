@@ -80,9 +80,7 @@ impl World {
                 None => self.check_line(line),
             }
         }
-        if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
-            self.violation("the limit was met, and no line says so");
-        }
+        self.check_silence();
         let served = self.shadow.served;
         if served > self.shadow.announced + ALARMS_PER_TURN {
             self.violation(format!(
@@ -134,43 +132,6 @@ impl World {
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
             self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
         }
-    }
-
-    /// A shortage is told when it begins and when it is over, and not each time it is met. So is the limit, when it
-    /// begins.
-    fn check_line(&mut self, line: &str) {
-        self.trace.note(self.kernel.now, || format!("log: {line}"));
-        let (about, line) = match line.strip_prefix("route=").and_then(|line| line.split_once(": ")) {
-            Some((name, line)) => (Some(name), line),
-            None => (None, line),
-        };
-        if line.starts_with("at the limit") && !self.is_limit_news(about) {
-            self.violation(format!("that is no news: {line}"));
-        }
-        if self.shadow.check_health_line(line) || self.shadow.check_name_line(line) {
-            return;
-        }
-        if line.starts_with("connect: ") && line.contains("source port") {
-            let begins = line.contains("is left");
-            let wrong = begins == self.shadow.ports_short || (!begins && self.shadow.portless().next().is_some());
-            self.shadow.ports_short = begins;
-            if begins && about.is_some() != self.plan.names_routes() {
-                self.violation(format!("its route should be named, or should not be: {line}"));
-            }
-            if wrong || (begins && !self.shadow.sessions.iter().any(|it| it.lacked_port)) {
-                self.violation(format!("said twice, or not true: {line}"));
-            }
-            return;
-        }
-        let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
-        let over = line.contains("resumed");
-        if line.contains("pausing") && !self.shadow.short_now {
-            self.violation(format!("nothing is short: {line}"));
-        }
-        if (begins || over) && self.shadow.short == begins {
-            self.violation(format!("said twice: {line}"));
-        }
-        self.shadow.short = self.shadow.short && !over || begins;
     }
 
     fn check_tables(&mut self, gauges: Gauges) {

@@ -247,6 +247,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_nothing_ends_lasts_as_long_as_was_asked() {
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let (mut ready, mut messages) = (Vec::new(), Vec::new());
+        for micros in [1, 999, 1001, 1500, 2999] {
+            let now = net.wait(Sleep::Not, &mut ready, &mut messages).unwrap();
+            let until = now + Duration::from_micros(micros);
+            let woken = net.wait(Sleep::Until(until), &mut ready, &mut messages).unwrap();
+            assert!(woken >= until, "{:?} too early", until.since(woken));
+        }
+        assert!(ready.is_empty() && messages.is_empty());
+    }
+
+    #[test]
     fn a_wildcard_listener_takes_both_families() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let (mut listener, bound) = listen(&mut net, "[::]:0");

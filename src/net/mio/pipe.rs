@@ -40,9 +40,13 @@ mod linux {
 
     impl Pipe {
         pub(in crate::net::mio) fn new() -> io::Result<Self> {
+            Self::of_size(SIZE)
+        }
+
+        fn of_size(size: usize) -> io::Result<Self> {
             let (exit, entry) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             // Not being allowed to enlarge it (EPERM) leaves it as it is.
-            let size = worthwhile(fcntl_setpipe_size(&entry, SIZE).or_else(|_| fcntl_getpipe_size(&entry))?)?;
+            let size = worthwhile(fcntl_setpipe_size(&entry, size).or_else(|_| fcntl_getpipe_size(&entry))?)?;
             Ok(Self { exit, entry, size })
         }
 
@@ -76,6 +80,14 @@ mod linux {
         fn a_pipe_says_what_it_holds() {
             let pipe = Pipe::new().unwrap();
             assert_eq!(pipe.size, fcntl_getpipe_size(&pipe.entry).unwrap());
+        }
+
+        /// EPERM, as a user gets who may not have more.
+        #[test]
+        fn a_pipe_that_may_not_be_enlarged_is_used_as_it_is() {
+            let pipe = Pipe::of_size(usize::MAX).unwrap();
+            assert_eq!(pipe.size, fcntl_getpipe_size(&pipe.entry).unwrap());
+            assert!((WORTHWHILE..SIZE).contains(&pipe.size), "{}", pipe.size);
         }
     }
 }

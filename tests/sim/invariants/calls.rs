@@ -147,6 +147,9 @@ impl World {
             Ok(0) | Err(_) => {
                 self.caller(conn, "splice_in");
                 self.shadow.vain_calls += 1;
+                let failed = result.is_err_and(|error| ![Errno::INTR, Errno::AGAIN].contains(&error));
+                self.shadow.splice_failed |= failed;
+                self.shadow.splice_news |= failed;
             }
         }
     }
@@ -166,6 +169,7 @@ impl World {
                 it.in_doubt[peer as usize] |= short && !it.saw_fin[peer as usize] && it.told[peer as usize].is_none();
             }
             self.shadow.vain_calls += 1;
+            self.shadow.splice_failed = true;
             return;
         }
         self.did_write(conn, result);

@@ -290,6 +290,7 @@ impl Shadow {
             "no-resources" => {}
             "no-ports" => {
                 (it.lacked_port, self.port_lacked) = (true, self.now);
+                self.portless_addresses.push(to);
                 it.attempt.mark(to, Mark::Portless);
             }
             _ => self.address_failed(session, token, to, Mark::Failed),

@@ -106,10 +106,18 @@ pub(crate) struct Shadow {
     pipe_failures: u32,
     /// Turns in which a flow could have used a pipe, since one was last asked for.
     pub(crate) pipe_missed: usize,
+    /// Splice gave an error that is not its connection's own.
+    pub(crate) splice_failed: bool,
+    /// And nothing came of it, so a line is to say so. Out of a pipe, a part may have been sent before.
+    pub(crate) splice_news: bool,
+    /// A line has said so.
+    pub(crate) splice_told: bool,
     /// Routes of sessions that ended, and nobody has dialled since.
     pub(crate) freed: Vec<usize>,
     /// The last line about source ports said that they are short.
     pub(crate) ports_short: bool,
+    /// Addresses to which there was no source port once.
+    pub(crate) portless_addresses: Vec<SocketAddr>,
     /// When a session may last have lacked one.
     pub(crate) port_lacked: Time,
     /// Reads and writes of this turn that brought nothing.
@@ -179,7 +187,11 @@ impl Shadow {
             pipe_failures: 0,
             pipe_missed: 0,
             freed: Vec::new(),
+            splice_failed: false,
+            splice_news: false,
+            splice_told: false,
             ports_short: false,
+            portless_addresses: Vec::new(),
             port_lacked: Time::START,
             vain_calls: 0,
             served: 0,

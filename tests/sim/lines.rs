@@ -1,0 +1,65 @@
+//! What the log says beside the sessions' records: each thing once, and only what is true.
+
+use std::net::SocketAddr;
+
+use crate::world::World;
+
+impl World {
+    /// A shortage is told when it begins and when it is over, and not each time it is met. So is the limit, when it
+    /// begins.
+    pub(crate) fn check_line(&mut self, line: &str) {
+        self.trace.note(self.kernel.now, || format!("log: {line}"));
+        let (about, line) = match line.strip_prefix("route=").and_then(|line| line.split_once(": ")) {
+            Some((name, line)) => (Some(name), line),
+            None => (None, line),
+        };
+        if line.starts_with("at the limit") && !self.is_limit_news(about) {
+            self.violation(format!("that is no news: {line}"));
+        }
+        if self.shadow.check_health_line(line) || self.shadow.check_name_line(line) {
+            return;
+        }
+        if line.starts_with("splice does not work here") {
+            // Once in the life of a relay.
+            if !self.shadow.splice_failed || std::mem::replace(&mut self.shadow.splice_told, true) {
+                self.violation(format!("said twice, or not true: {line}"));
+            }
+            return;
+        }
+        if line.starts_with("connect: ") && line.contains("source port") {
+            let begins = line.contains("is left");
+            let wrong = begins == self.shadow.ports_short || (!begins && self.shadow.portless().next().is_some());
+            self.shadow.ports_short = begins;
+            let named = |address: &SocketAddr| line.contains(&format!(" left to {address}; "));
+            if begins && about.is_some() != self.plan.names_routes() {
+                self.violation(format!("its route should be named, or should not be: {line}"));
+            }
+            if begins && !self.shadow.portless_addresses.iter().any(named) {
+                self.violation(format!("there was a port to that address: {line}"));
+            }
+            if wrong || (begins && !self.shadow.sessions.iter().any(|it| it.lacked_port)) {
+                self.violation(format!("said twice, or not true: {line}"));
+            }
+            return;
+        }
+        let begins = line.contains("ulimit") || line.contains("pausing") || line.starts_with("connect: ");
+        let over = line.contains("resumed");
+        if line.contains("pausing") && !self.shadow.short_now {
+            self.violation(format!("nothing is short: {line}"));
+        }
+        if (begins || over) && self.shadow.short == begins {
+            self.violation(format!("said twice: {line}"));
+        }
+        self.shadow.short = self.shadow.short && !over || begins;
+    }
+
+    /// All lines of this turn are read. Is one missing?
+    pub(crate) fn check_silence(&mut self) {
+        if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
+            self.violation("the limit was met, and no line says so");
+        }
+        if self.shadow.splice_news && !self.shadow.splice_told {
+            self.violation("splice does not work here, and no line says so");
+        }
+    }
+}
