@@ -75,6 +75,7 @@ impl<N: Net> Reactor<N> {
     /// A new session. Its client is watched at once, and dialled for in the next turn: by then an event has told if the
     /// client was reset while it waited in the queue (K26).
     fn admit(&mut self, stream: N::Stream, client: Client, route: u16) {
+        self.has_started();
         let now = self.now;
         let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
         match self.table[key].register_client(key, &mut self.net) {

@@ -1,4 +1,4 @@
-//! Serving, then draining: what a stop request does.
+//! Starting, serving, draining: what a stop request does.
 //!
 //! ```text
 //!   first request        each listener: 32 clients a turn, as room comes free     sessions finish      the deadline
@@ -19,6 +19,8 @@ const SAME_REQUEST: Duration = Duration::from_millis(300);
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
+    /// It listens, and has served no client yet.
+    Starting,
     /// It accepts clients.
     Serving,
     /// It was asked to stop: clients that had connected are served, and the sessions finish.
@@ -31,7 +33,14 @@ pub(super) enum Lifecycle {
 impl<N: Net> Reactor<N> {
     /// Was it asked to stop?
     pub(super) fn is_draining(&self) -> bool {
-        self.lifecycle != Lifecycle::Serving
+        matches!(self.lifecycle, Lifecycle::Draining { .. })
+    }
+
+    /// A client was accepted, or the routes were replaced: it has started.
+    pub(super) fn has_started(&mut self) {
+        if self.lifecycle == Lifecycle::Starting {
+            self.lifecycle = Lifecycle::Serving;
+        }
     }
 
     /// A stop request. The first begins the drain, a later one changes nothing.
@@ -63,7 +72,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn signal(&mut self) {
         match self.lifecycle {
             Lifecycle::Draining { since } if self.now >= since + SAME_REQUEST => self.stop_now(),
-            Lifecycle::Serving | Lifecycle::Draining { .. } => self.stop(),
+            Lifecycle::Starting | Lifecycle::Serving | Lifecycle::Draining { .. } => self.stop(),
         }
     }
 

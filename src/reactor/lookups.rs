@@ -4,6 +4,7 @@
 
 use log::{debug, info, warn};
 
+use super::lifecycle::Lifecycle;
 use super::waiters::Want;
 use super::{Net, Reactor};
 use crate::config::Host;
@@ -61,7 +62,7 @@ impl<N: Net> Reactor<N> {
     /// The resolver has answered. An answer to a name that no route lists any more changes nothing.
     ///
     /// # Errors
-    /// [`Error::Loop`] when at start an address of the name is the relay itself.
+    /// [`Error::Loop`] when an address of the name is the relay itself, and no client was served yet.
     pub(super) fn resolved(&mut self, name: NameId, answer: Answer) -> Result<(), Error> {
         let Some(host) = self.upstreams.names.host(name).cloned() else {
             return Ok(());
@@ -79,7 +80,7 @@ impl<N: Net> Reactor<N> {
             info!("{host} can be looked up again");
         }
         if news.changed {
-            self.refresh(name, news.at_start)?;
+            self.refresh(name, self.lifecycle == Lifecycle::Starting)?;
         }
         for route in self.routes.listing(name).collect::<Vec<_>>() {
             self.wake_named(route);

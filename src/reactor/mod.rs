@@ -135,7 +135,7 @@ impl<N: Net> Reactor<N> {
             net,
             routes: Routes::default(),
             upstreams: Upstreams::default(),
-            lifecycle: Lifecycle::Serving,
+            lifecycle: Lifecycle::Starting,
             names_routes: config.name_routes || routes.len() > 1,
             listeners: Listeners::default(),
             gate: Gate::default(),

@@ -40,7 +40,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn obey_reload(&mut self, config: Config, reply: Reply) {
         let answer = self.reload(config);
         match &answer {
-            Ok(reloaded) => info!("{reloaded}"),
+            Ok(reloaded) => {
+                self.has_started();
+                info!("{reloaded}");
+            }
             Err(error) => warn!("not reloaded, nothing has changed: {error}"),
         }
         reply.send(answer);

@@ -57,8 +57,6 @@ pub(in crate::reactor) struct News {
     pub(in crate::reactor) fails: bool,
     /// The lookup succeeded, and the one before had failed.
     pub(in crate::reactor) succeeds: bool,
-    /// It is the answer to the question that was asked at start.
-    pub(in crate::reactor) at_start: bool,
 }
 
 impl Names {
@@ -139,7 +137,7 @@ impl Names {
         now: Time,
     ) -> Option<News> {
         let name = self.table.get_mut(&id)?;
-        let at_start = name.asked.take() == Some(Time::START);
+        name.asked = None;
         match answer {
             Ok(mut addresses) => {
                 // One too many, so that the upstream can say so.
@@ -148,13 +146,13 @@ impl Names {
                 let succeeds = std::mem::take(&mut name.failures) > 0;
                 let changed = name.addresses != addresses;
                 name.addresses = addresses;
-                Some(News { changed, fails: false, succeeds, at_start })
+                Some(News { changed, fails: false, succeeds })
             }
             Err(_) => {
                 let pause = PAUSE.saturating_mul(1_u32.checked_shl(name.failures).unwrap_or(u32::MAX));
                 name.expires = now + pause.min(ttl.max(PAUSE));
                 name.failures = name.failures.saturating_add(1);
-                Some(News { changed: false, fails: name.failures == 1, succeeds: false, at_start })
+                Some(News { changed: false, fails: name.failures == 1, succeeds: false })
             }
         }
     }
@@ -200,7 +198,7 @@ mod tests {
         assert!(names.want(id, at(0)) && !names.want(id, at(1)), "one question at a time");
         assert_eq!([false, true].map(|known| names.awaited(id, known)), [Some(Time::NEVER), Some(at(250))]);
         let news = names.answered(id, answer(1), TTL, at(5_000)).unwrap();
-        assert_eq!(news, News { changed: true, fails: false, succeeds: false, at_start: true });
+        assert_eq!(news, News { changed: true, fails: false, succeeds: false });
         assert_eq!((names.want(id, at(9_999)), names.awaited(id, true)), (false, None));
         assert_eq!((names.want(id, at(10_000)), names.awaited(id, true)), (true, Some(at(10_250))));
         assert_eq!(names.addresses(id), answer(1).unwrap());
@@ -215,7 +213,7 @@ mod tests {
         for failure in 0..5 {
             assert!(names.want(id, at(now)));
             let news = names.answered(id, error(), TTL, at(now)).unwrap();
-            assert_eq!(news, News { changed: false, fails: failure == 0, succeeds: false, at_start: false });
+            assert_eq!(news, News { changed: false, fails: failure == 0, succeeds: false });
             assert_eq!((names.awaited(id, true), names.addresses(id).len()), (None, 1));
             let pause = (1..=60).find(|seconds| names.table[&id].expires == at(now + seconds * 1000)).unwrap();
             pauses.push(pause);
@@ -224,7 +222,7 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 5, 5]);
         names.want(id, at(now));
         let news = names.answered(id, answer(1), TTL, at(now)).unwrap();
-        assert_eq!(news, News { changed: false, fails: false, succeeds: true, at_start: false });
+        assert_eq!(news, News { changed: false, fails: false, succeeds: true });
     }
 
     #[test]

@@ -179,7 +179,10 @@ impl Shadow {
                         self.violation(format!("a listener that was bound for a failed reload stays open ({why})"));
                     }
                 }
-                None => self.carry_out(&mut reload),
+                None => {
+                    self.has_reloaded = true;
+                    self.carry_out(&mut reload);
+                }
             }
         }
         self.reloading = Some(reload);

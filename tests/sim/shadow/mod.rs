@@ -70,6 +70,8 @@ pub(crate) struct Shadow {
     /// Where `Balance::Source` led a client while all addresses were up.
     by_source: BTreeMap<(IpAddr, Vec<SocketAddr>), SocketAddr>,
     names: BTreeMap<String, Name>,
+    /// A reload was carried out.
+    has_reloaded: bool,
     /// The addresses of each route, and how often they have changed.
     lists: BTreeMap<usize, (Vec<SocketAddr>, u32)>,
     /// Connections that the network ended, at the relay's end or at both.
@@ -167,6 +169,7 @@ impl Shadow {
             cursors: vec![0; plan.config.routes.len()],
             by_source: BTreeMap::new(),
             names: BTreeMap::new(),
+            has_reloaded: false,
             lists: BTreeMap::new(),
             cut_off: Vec::new(),
             fatal: false,

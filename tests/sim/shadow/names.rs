@@ -94,11 +94,11 @@ impl Shadow {
         }
     }
 
-    /// An answer is delivered. Does it end the relay? That of a question at start does if it is the relay itself.
+    /// An answer is delivered. Does it end the relay? It does if it is the relay itself, and nobody was served yet.
     pub(crate) fn answered(&mut self, id: NameId, answer: &Answer) -> bool {
         let (now, ttl) = (self.now, self.config.resolve_ttl);
         let Some((host, known)) = self.names.iter_mut().find(|(_, name)| name.id == Some(id)) else { return false };
-        let at_start = known.asked.take() == Some(Time::START);
+        known.asked = None;
         known.vague = false;
         let host = host.clone();
         match answer {
@@ -119,7 +119,12 @@ impl Shadow {
             Host::Name { name, port } if **name == *host => Some(*port),
             _ => None,
         });
-        at_start && to.any(|port| found.clone().any(|ip| own(SocketAddr::new(ip, port))))
+        self.is_starting() && to.any(|port| found.clone().any(|ip| own(SocketAddr::new(ip, port))))
+    }
+
+    /// Was nobody served yet, under the routes that it began with?
+    fn is_starting(&self) -> bool {
+        self.sessions.is_empty() && !self.has_reloaded && self.stop_turn.is_none()
     }
 
     /// All addresses of this route failed: its names count as old. Or perhaps they did.
