@@ -7,6 +7,7 @@
 //!   Open           Closed                      a FIN (K16)                  alive
 //!   Open           Reset, Timeout, Resources   a reset (K1)                 dead
 //!   Doubtful       none                        a FIN                        alive
+//!   Doubtful       Reset, Timeout, Resources   a reset                      dead
 //!   Doubtful       Closed                      what the kernel's count      alive
 //!                                              says (K19)
 //!   FinSeen        any                         a FIN                        alive
@@ -110,7 +111,7 @@ impl Input {
     /// What a read of 0 means.
     pub(super) fn at_zero(self, first_error: Option<Fault>) -> AtZero {
         match self {
-            Self::Open if first_error.is_some_and(Fault::is_fatal) => AtZero::Is(End::Reset),
+            Self::Open | Self::Doubtful if first_error.is_some_and(Fault::is_fatal) => AtZero::Is(End::Reset),
             Self::Open | Self::FinSeen => AtZero::Is(End::Fin),
             Self::Doubtful if first_error.is_none() => AtZero::Is(End::Fin),
             Self::Doubtful => AtZero::AskTheCount,
@@ -158,6 +159,9 @@ mod tests {
             (Input::Open, RESOURCES, CUT, true),
             (Input::Doubtful, NONE, FIN, false),
             (Input::Doubtful, CLOSED, AtZero::AskTheCount, false),
+            (Input::Doubtful, RESET, CUT, true),
+            (Input::Doubtful, TIMEOUT, CUT, true),
+            (Input::Doubtful, RESOURCES, CUT, true),
             (Input::FinSeen, NONE, FIN, false),
             (Input::FinSeen, CLOSED, FIN, false),
             (Input::FinSeen, RESET, FIN, false),
