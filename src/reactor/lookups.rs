@@ -31,9 +31,12 @@ impl<N: Net> Reactor<N> {
         let route = self.table[key].route();
         // Half of the time is for connecting, if there is an address to connect to.
         let patient = self.table[key].began() + self.routes.get(route).settings.connect_timeout / 2;
-        for index in 0..self.routes.get(route).upstream.names().len() {
-            let name = self.routes.get(route).upstream.names()[index];
-            self.ask(name);
+        // Once an attempt: of two names, one may be old again when the other's answer comes.
+        if !self.table[key].awaits_name() {
+            for index in 0..self.routes.get(route).upstream.names().len() {
+                let name = self.routes.get(route).upstream.names()[index];
+                self.ask(name);
+            }
         }
         let upstream = &self.routes.get(route).upstream;
         let known = upstream.len() > 0;

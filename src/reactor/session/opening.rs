@@ -56,6 +56,14 @@ impl<S: Stream> Opening<S> {
 }
 
 impl<S: Stream> Session<S> {
+    /// Does it wait for an answer of the resolver?
+    pub(in crate::reactor) fn awaits_name(&self) -> bool {
+        match &self.stage {
+            Stage::Opening(opening) => opening.place.is_some_and(|place| place.want().is_name()),
+            Stage::Relaying(..) | Stage::Moving => false,
+        }
+    }
+
     /// Asks for the events of the client's socket.
     pub(in crate::reactor) fn register_client(&mut self, key: u32, net: &mut impl Net<Stream = S>) -> io::Result<()> {
         let token = self.token(key, Peer::Client);

@@ -323,7 +323,9 @@ impl Shadow {
         let now = self.now;
         let may_be_cut = self.may_have_thrown_enough(&self.sessions[session]);
         let it = &mut self.sessions[session];
-        if !std::mem::take(&mut it.in_doubt[peer as usize]) || heard {
+        // Any other error than EPIPE says itself that the stream was cut.
+        let doubt = std::mem::take(&mut it.in_doubt[peer as usize]) && it.told[peer as usize] == Some(Errno::PIPE);
+        if !doubt || heard {
             return;
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);

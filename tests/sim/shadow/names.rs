@@ -156,7 +156,10 @@ impl Shadow {
         let route = self.sessions[session].route;
         for host in self.hosts(route) {
             let known = self.names.get(&host).cloned().unwrap_or_default();
-            if known.asked.is_none() && self.now >= known.expires && !known.vague {
+            // Once an attempt.
+            let it = &self.sessions[session];
+            let before = known.last_asked < it.began.max(it.failed_at.unwrap_or_default());
+            if known.asked.is_none() && self.now >= known.expires && before && !known.vague {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
             }
         }
