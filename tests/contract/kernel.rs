@@ -11,10 +11,20 @@ pub(crate) fn delivered(stream: &TcpStream) {
     until("all is acknowledged", || unacked(stream) == 0);
 }
 
-/// Bytes this end wrote that were not acknowledged; none once the connection was reset, and the kernel does not list it.
+/// Bytes this end wrote that were not acknowledged; none once the connection was reset.
 pub(crate) fn unacked(stream: &TcpStream) -> u64 {
-    let queues = stream.peer_addr().ok().and_then(|peer| socket_table(stream.local_addr().unwrap(), &hex(peer), 4));
-    queues.map_or(0, |queues| u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap())
+    let mut count = None;
+    // While other connections come and go, the kernel may leave one out of a long table.
+    until("the socket is listed, or its connection is over", || {
+        let Ok(peer) = stream.peer_addr() else {
+            count = Some(0);
+            return true;
+        };
+        let queues = socket_table(stream.local_addr().unwrap(), &hex(peer), 4);
+        count = queues.map(|queues| u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap());
+        count.is_some()
+    });
+    count.unwrap()
 }
 
 /// Does anybody listen there? Asking by connecting would make a session of the question.
