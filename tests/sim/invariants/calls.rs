@@ -302,7 +302,7 @@ impl World {
                 // One whose session ends is no failure. Then the client's stream goes first.
                 if it.failed != Some(conn) && it.ended.is_none() {
                     let early = now < it.share && !it.attempt.is_vague();
-                    self.shadow.attempt_failed(conn, "connect-timeout");
+                    self.shadow.attempt_failed(conn, "connect-timeout", true);
                     if early {
                         self.violation(format!("session {session}: an address had not had its time"));
                     }

@@ -340,8 +340,8 @@ impl Shadow {
                     it.connected = Some(now);
                     self.told(conn, errno);
                 }
-                Some(errno) => self.attempt_failed(conn, connect_word(errno)),
-                None => self.attempt_failed(conn, "refused"),
+                Some(errno) => self.attempt_failed(conn, connect_word(errno), false),
+                None => self.attempt_failed(conn, "refused", false),
             },
         }
         let it = &mut self.sessions[session];
@@ -353,13 +353,13 @@ impl Shadow {
     }
 
     /// This connection did not come about: it failed, or the relay waits for it no longer.
-    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str) {
+    pub(crate) fn attempt_failed(&mut self, conn: ConnId, why: &'static str, gave_up: bool) {
         let Some((session, _)) = self.owner(conn) else { return };
         let it = &mut self.sessions[session];
         (it.failed, it.last_failure) = (Some(conn), Some(why));
         if let (Some(to), Some(token)) = (it.tried, it.tokens[Peer::Upstream as usize]) {
             // Only its own time can have been short: an error is an error.
-            let slow = it.attempt.quick && why == "connect-timeout" && self.now >= it.share;
+            let slow = it.attempt.quick && gave_up;
             self.address_failed(session, token, to, if slow { Mark::Slow } else { Mark::Failed });
         }
     }

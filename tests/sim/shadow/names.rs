@@ -25,6 +25,7 @@ pub(crate) struct Name {
     good: Vec<SocketAddr>,
     asked: Option<Time>,
     last_asked: Time,
+    last_answered: Time,
     /// It is asked for again at this time, if anybody wants it.
     expires: Time,
     failures: u32,
@@ -98,7 +99,7 @@ impl Shadow {
     pub(crate) fn answered(&mut self, id: NameId, answer: &Answer) -> bool {
         let (now, ttl) = (self.now, self.config.resolve_ttl);
         let Some((host, known)) = self.names.iter_mut().find(|(_, name)| name.id == Some(id)) else { return false };
-        known.asked = None;
+        (known.asked, known.last_answered) = (None, now);
         known.vague = false;
         let host = host.clone();
         match answer {
@@ -158,8 +159,9 @@ impl Shadow {
             let known = self.names.get(&host).cloned().unwrap_or_default();
             // Once an attempt.
             let it = &self.sessions[session];
-            let before = known.last_asked < it.began.max(it.failed_at.unwrap_or_default());
-            if known.asked.is_none() && self.now >= known.expires && before && !known.vague {
+            let attempt = it.began.max(it.failed_at.unwrap_or_default());
+            let before = known.last_asked < attempt && known.last_answered < attempt;
+            if known.asked.is_none() && known.expires <= attempt && before && !known.vague {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
             }
         }

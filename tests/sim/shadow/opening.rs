@@ -162,7 +162,8 @@ impl Shadow {
                 if result.is_ok() {
                     // Ports are given in the order of coming, where no attempt has failed for another reason.
                     let route = self.sessions[session].route;
-                    let alone = self.candidates(route).len() == 1;
+                    // Who waits for a name comes to the queue later.
+                    let alone = self.candidates(route).len() == 1 && !self.has_names(route);
                     let first = self.portless().find(|first| {
                         let it = &self.sessions[*first];
                         it.route == route && alone && it.attempt.before == 0 && !it.was_starved
