@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
+use control::Reloader;
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tproxy::{Control, Error, Relay, Totals};
@@ -96,7 +97,8 @@ impl From<Error> for Failure {
 /// Handlers first, then the names of listeners, then the listeners: it can be asked to stop at any time.
 fn serve(options: &Options) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
-    let interrupt = control::install(&control).map_err(Error::Start)?;
+    let reloader = |file| Reloader { file, port_file: options.port_file.clone() };
+    let interrupt = control::install(&control, options.file.clone().map(reloader)).map_err(Error::Start)?;
     let config = options.plan.config(&interrupt).map_err(Failure::Plan)?;
     drop(interrupt);
     let port_file = options.port_file.as_ref();

@@ -42,6 +42,17 @@ impl PortFile {
         .map_err(|error| named(path, &error))
     }
 
+    /// Writes the addresses after a reload. What was printed cannot be taken back, so on stdout the first ones stay alone.
+    ///
+    /// # Errors
+    /// When one of the calls fails.
+    pub(crate) fn update(&self, listeners: &[SocketAddr]) -> io::Result<()> {
+        match self {
+            Self::Stdout => Ok(()),
+            Self::File(_) => self.write(listeners),
+        }
+    }
+
     /// Writes the addresses: to a new file beside the path, which then takes its name.
     ///
     /// # Errors

@@ -41,7 +41,6 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads the file again, for a reload: its configuration, or in one line why there is none. Looks up the names of
     /// listeners, for at most 5 s.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a reload"))]
     pub(crate) fn load(&self) -> Result<Config, String> {
         let found = self.read()?;
         if let Some(complaint) = found.complaints.first() {

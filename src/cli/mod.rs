@@ -33,7 +33,6 @@ use settings::Settings;
 pub(crate) struct Options {
     pub(crate) plan: Plan,
     /// The file it comes from, to be read again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a reload"))]
     pub(crate) file: Option<ConfigFile>,
     pub(crate) port_file: Option<PortFile>,
     pub(crate) level: LevelFilter,

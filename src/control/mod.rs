@@ -1,9 +1,10 @@
-//! What lives outside the loop: signals.
+//! What lives outside the loop: signals, and what a reload reads.
 //!
 //! SIGINT and SIGTERM go from their handler straight to the loop. The others have a thread of their own. SIGPIPE needs
 //! nothing: Rust's runtime ignores it in every binary.
 
 mod interrupt;
+mod reload;
 
 use std::collections::HashSet;
 use std::io;
@@ -17,25 +18,32 @@ use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
 pub(crate) use interrupt::{Interrupt, Waited};
+pub(crate) use reload::Reloader;
 
 /// Handles the signals from now on. What this returns ends waits before the loop begins.
-pub(crate) fn install(control: &Control) -> io::Result<Interrupt> {
+pub(crate) fn install(control: &Control, reloader: Option<Reloader>) -> io::Result<Interrupt> {
     let interrupt = Interrupt::by(&[SIGINT, SIGTERM])?;
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // By default they would end the process.
-    let ignored = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
-    thread::Builder::new().name("control".into()).spawn(move || note_ignored(ignored))?;
+    let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
+    let control = control.clone();
+    thread::Builder::new().name("control".into()).spawn(move || obey(signals, &control, reloader.as_ref()))?;
     Ok(interrupt)
 }
 
-/// The thread: says once of each signal that it is ignored.
-fn note_ignored(mut signals: Signals) {
+/// The thread: SIGHUP reloads the file, if there is one. Several of them during a reload are one more. Of each other signal
+/// it says once that it is ignored.
+fn obey(mut signals: Signals, control: &Control, reloader: Option<&Reloader>) {
     let mut told = HashSet::new();
     for signal in signals.forever() {
-        if told.insert(signal) {
-            info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
+        match reloader {
+            Some(reloader) if signal == SIGHUP => reloader.reload(control),
+            Some(_) | None if told.insert(signal) => {
+                info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
+            }
+            Some(_) | None => {}
         }
     }
 }
