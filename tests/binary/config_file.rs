@@ -127,6 +127,6 @@ fn the_file_sets_the_level_of_the_log_above_rust_log_and_below_the_command_line(
     let mut relay = Served::with(&["-c", &path, "-v"]);
     assert_eq!(relay.stop(), 0);
     let finished = tproxy(["-c", &path, "--port-file", "/no/such/folder/port"]);
-    assert_eq!(finished.code, 1);
+    assert_eq!(finished.code, 2);
     assert!(finished.stderr.iter().all(|line| line.contains(" ERROR ")), "{finished:?}");
 }
