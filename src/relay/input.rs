@@ -24,7 +24,7 @@ use std::io;
 
 use crate::net::errno::{StreamError, on_stream};
 
-/// What is known of the end of a peer's input. It only moves down this list.
+/// What is known of the end of a peer's input. It only moves down this list, except that a doubt may prove to be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     /// Nothing is known.

@@ -200,6 +200,7 @@ impl<S: Stream> Side<S> {
                 // No kernel does this to a stream. If it were believed, the loop would spin.
                 Ok(0) => self.latch(Fault::Reset),
                 Ok(count) => {
+                    self.trust();
                     if count < data.len() && self.short_is_dry() {
                         self.hints.remove(Hints::WRITABLE);
                     }
@@ -207,7 +208,10 @@ impl<S: Stream> Side<S> {
                 }
                 Err(error) => match on_stream(&error) {
                     StreamError::Interrupted => continue,
-                    StreamError::WouldBlock => self.hints.remove(Hints::WRITABLE),
+                    StreamError::WouldBlock => {
+                        self.trust();
+                        self.hints.remove(Hints::WRITABLE);
+                    }
                     StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
                         self.fail(&error);
                     }
@@ -266,12 +270,16 @@ impl<S: Stream> Side<S> {
                 // The kernel sends a pipe piece by piece and does not tell what stopped it, even if that was an error
                 // it tells only once. The next call tells what is left.
                 Ok(more) => {
+                    self.trust();
                     done += more;
                     continue;
                 }
                 Err(error) => match on_splice(&error) {
                     SpliceError::Interrupted => continue,
-                    SpliceError::WouldBlock => self.hints.remove(Hints::WRITABLE),
+                    SpliceError::WouldBlock => {
+                        self.trust();
+                        self.hints.remove(Hints::WRITABLE);
+                    }
                     SpliceError::Stream => {
                         if done > 0 && on_stream(&error) == StreamError::Closed {
                             self.doubt();
@@ -286,6 +294,13 @@ impl<S: Stream> Side<S> {
             break;
         }
         Ok(done)
+    }
+
+    /// The socket takes bytes, or will: nothing was consumed.
+    fn trust(&mut self) {
+        if self.input == Input::Doubtful && self.first_error.is_none() {
+            self.input = Input::Open;
+        }
     }
 
     /// A partial splice may have consumed a reset, so an EPIPE proves no FIN from now on (K16).

@@ -54,9 +54,6 @@ impl World {
         let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
         let enough = self.shadow.may_have_thrown_enough(&self.shadow.sessions[session]);
         let arrived = self.kernel.conns[conn].from_peer.fin_arrived;
-        let it = &mut self.shadow.sessions[session];
-        // A reset that a splice has swallowed is EPIPE to the write behind it. No EPIPE: nothing was swallowed.
-        it.in_doubt[peer as usize] &= it.told[peer as usize].is_some();
         if result == Ok(0) {
             self.shadow.settle_doubt(session, peer, arrived && self.plan.laws.counts_unacked);
         }
@@ -64,7 +61,10 @@ impl World {
         match result {
             Ok(0) => {
                 // Behind an error it cannot be known to be true; but EPIPE is the sign of a FIN (K16).
-                let sure = !it.in_doubt[peer as usize] && matches!(it.told[peer as usize], None | Some(Errno::PIPE));
+                let sure = match it.told[peer as usize] {
+                    None => true,
+                    Some(error) => error == Errno::PIPE && !it.in_doubt[peer as usize],
+                };
                 let trusted = sure || it.saw_fin[peer as usize];
                 let end = if arrived && trusted { End::Eof } else { End::Cut };
                 it.saw_fin[peer as usize] |= end == End::Eof;
@@ -190,6 +190,10 @@ impl World {
         let alarm = self.shadow.alarm;
         let it = &mut self.shadow.sessions[session];
         it.blocked[peer as usize] = false;
+        if result.is_ok() || result == Err(Errno::AGAIN) {
+            // A reset that a splice has swallowed is EPIPE to the write behind it. No EPIPE: nothing was swallowed.
+            it.in_doubt[peer as usize] &= it.told[peer as usize].is_some();
+        }
         let flow = it.flow(peer.other());
         let finished = flow.finished;
         match result {
