@@ -142,7 +142,6 @@ impl<N: Net> Reactor<N> {
     /// Begins a connection to the next address that takes one.
     pub(in crate::reactor) fn dial(&mut self, key: u32) {
         let number = self.table[key].route;
-        let client = self.table[key].client.address().ip();
         let deadline = self.table[key].began + self.routes.get(number).settings.connect_timeout;
         let queue = Want::Port { route: number };
         loop {
@@ -157,11 +156,11 @@ impl<N: Net> Reactor<N> {
             if begins && self.now < deadline && !self.upstream_is_known(key, deadline) {
                 return;
             }
-            let route = self.routes.get_mut(number);
-            let bounds = Bounds { places: route.upstream.len(), attempts: route.settings.connect_attempts, deadline };
             let Stage::Opening(opening) = &mut self.table[key].stage else {
                 return;
             };
+            let route = self.routes.get(number);
+            let bounds = Bounds { places: route.upstream.len(), attempts: route.settings.connect_attempts, deadline };
             let (share, may_be_quick) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
                 Step::Dial { until, may_be_quick } => (until, may_be_quick),
                 Step::Pause { until } => {
@@ -183,39 +182,45 @@ impl<N: Net> Reactor<N> {
             if bounds.places == 1 && opening.place.is_none() && self.waiters.first(queue).is_some() {
                 return self.wait_for(key, queue, deadline);
             }
-            let tried = |place| opening.attempts.is_tried(place);
-            let balance = route.settings.balance;
-            let Some(place) = self.upstreams.choose(&mut route.upstream, balance, tried, client, self.now) else {
-                return self.end(key, None);
-            };
-            let endpoint = route.upstream.endpoint(place);
-            let quick = self.upstreams.endpoints[endpoint].health.quick().filter(|_| may_be_quick);
-            let until = quick.map_or(share, |quick| share.min(self.now + quick));
-            opening.attempts.dials(place, until < share);
-            let token = self.table.renumber_upstream(key);
-            self.upstreams.endpoints.switch(&mut self.table[key].endpoint, endpoint);
-            let begun = self.net.connect(self.upstreams.address(endpoint), token);
-            match begun {
-                Ok(stream) => {
-                    self.upstreams.endpoints[endpoint].health.begins(token.serial(), until, self.now);
-                    let Stage::Opening(opening) = &mut self.table[key].stage else {
-                        self.table[key].stage.unexpected("dialling");
-                        return;
-                    };
-                    opening.upstream = Some(Side::new(stream));
-                    opening.until = until;
+            match self.connect_next(key, share, may_be_quick) {
+                Ok(until) => {
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
-                Err(error) if on_connect(&error) == ConnectError::Shortage => {
-                    return self.wait_for_descriptor(key, &error, deadline);
-                }
-                Err(error) if on_connect(&error) == ConnectError::NoPorts => {
-                    self.connect_failed(key, Failure::NoPort, &error);
-                }
-                Err(error) => self.connect_failed(key, Failure::Other, &error),
+                Err(error) => match on_connect(&error) {
+                    ConnectError::Shortage => return self.wait_for_descriptor(key, &error, deadline),
+                    ConnectError::NoPorts => self.connect_failed(key, Failure::NoPort, &error),
+                    ConnectError::Refused
+                    | ConnectError::Timeout
+                    | ConnectError::Unreachable
+                    | ConnectError::WasEstablished => self.connect_failed(key, Failure::Other, &error),
+                },
             }
         }
+    }
+
+    /// Begins a connection to the address whose turn it is, and returns until when that may take: its share of the time, or
+    /// less.
+    fn connect_next(&mut self, key: u32, share: Time, may_be_quick: bool) -> io::Result<Time> {
+        let token = self.table.renumber_upstream(key);
+        let session = &mut self.table[key];
+        let Stage::Opening(opening) = &mut session.stage else {
+            session.stage.unexpected("connected");
+            return Err(ErrorKind::NotConnected.into());
+        };
+        let route = self.routes.get_mut(session.route);
+        let (tried, client) = (|place| opening.attempts.is_tried(place), session.client.address().ip());
+        let place = self.upstreams.choose(&mut route.upstream, route.settings.balance, tried, client, self.now);
+        let place = place.ok_or(ErrorKind::AddrNotAvailable)?;
+        let endpoint = route.upstream.endpoint(place);
+        let quick = self.upstreams.endpoints[endpoint].health.quick().filter(|_| may_be_quick);
+        let until = quick.map_or(share, |quick| share.min(self.now + quick));
+        opening.attempts.dials(place, until < share);
+        self.upstreams.endpoints.switch(&mut session.endpoint, endpoint);
+        let stream = self.net.connect(self.upstreams.address(endpoint), token)?;
+        self.upstreams.endpoints[endpoint].health.begins(token.serial(), until, self.now);
+        (opening.upstream, opening.until) = (Some(Side::new(stream)), until);
+        Ok(until)
     }
 
     /// The address that was dialled last cannot be connected to.
