@@ -78,7 +78,9 @@
 //! | where an option is added | `cli/settings.rs`, for the command line and the file, and `cli/example.toml`; its field in `config/`, its range in `config/ranges.rs` |
 //! | where a list or a range becomes routes | `cli/routes.rs` |
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
-//! | what a reload does | `reactor/reload.rs` |
+//! | what a reload does | `reactor/reload.rs`; SIGHUP and the file in `control/reload.rs` |
+//! | which address of an upstream is next | `reactor/upstreams/choose.rs`, `health.rs`; how long it may take in `reactor/session/attempts.rs` |
+//! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | how many sessions there may be | `config/limits.rs` |
 //!
