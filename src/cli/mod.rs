@@ -1,6 +1,7 @@
 //! The command line: parsing, and errors in one line.
 
 mod address;
+mod check;
 mod complaint;
 mod file;
 mod line;
@@ -23,7 +24,8 @@ use log::LevelFilter;
 use tproxy::Config;
 
 use crate::port_file::PortFile;
-use complaint::Source;
+use check::LookUp;
+use complaint::{Complaint, Source};
 pub(crate) use file::ConfigFile;
 pub(crate) use plan::{Plan, Problem};
 use settings::Settings;
@@ -64,7 +66,7 @@ struct Args {
     #[arg(short, long, value_name = "FILE", help_heading = FILE)]
     config: Option<PathBuf>,
 
-    /// Check the command line or the file, and exit with 0 or 2. Nothing is looked up and nothing is listened on
+    /// Check the command line or the file, and exit with 0 or 2. Names are looked up, for at most 5 s. Nothing is listened on
     #[arg(long, help_heading = FILE)]
     check: bool,
 
@@ -93,10 +95,15 @@ Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot lis
 /// Reads the command line, the file it names, and RUST_LOG.
 pub(crate) fn parse() -> Result<Options, Answer> {
     let rust_log = std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned());
-    parse_from(std::env::args_os(), rust_log.as_deref())
+    parse_from(std::env::args_os(), rust_log.as_deref(), check::look_up)
 }
 
-fn parse_from(line: impl IntoIterator<Item = OsString>, rust_log: Option<&str>) -> Result<Options, Answer> {
+/// The names of a check are looked up by the third.
+fn parse_from(
+    line: impl IntoIterator<Item = OsString>,
+    rust_log: Option<&str>,
+    look_up: LookUp,
+) -> Result<Options, Answer> {
     let wrong = |error: clap::Error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Answer::Text(error.to_string()),
         _ => usage(&one_line(&error.to_string())),
@@ -107,15 +114,16 @@ fn parse_from(line: impl IntoIterator<Item = OsString>, rust_log: Option<&str>) 
         return Err(Answer::Text(what.text().to_owned()));
     }
     let Args { settings, config, check, print: _ } = args;
+    let look_up = check.then_some(look_up);
     let Some(path) = config else {
-        let plan = plan_of_line(&settings, &matches, check)?;
+        let plan = plan_of_line(&settings, &matches, look_up)?;
         return answer(check, "the command line", Options::new(plan, None, &settings, &Settings::default(), rust_log));
     };
     line::only_process_wide(&matches).map_err(|line| usage(&see_help(&line)))?;
     let name = path.display().to_string();
     let file = ConfigFile { path, overrides: settings.clone() };
     let found = file.read().map_err(|line| usage(&line))?;
-    let plan = checked(found.plan, &found.complaints, check)?;
+    let plan = checked(found.plan, found.complaints, look_up)?;
     answer(check, &name, Options::new(plan, Some(file), &settings, &found.settings, rust_log))
 }
 
@@ -136,17 +144,18 @@ impl Options {
     }
 }
 
-fn plan_of_line(settings: &Settings, matches: &ArgMatches, all: bool) -> Result<Plan, Answer> {
+fn plan_of_line(settings: &Settings, matches: &ArgMatches, look_up: Option<LookUp>) -> Result<Plan, Answer> {
     let written = line::routes(settings, matches).map_err(|line| usage(&see_help(&line)))?;
     let (routes, complaints) = routes::drafts(&written);
     let mut config = Config::of([]);
     settings.change_process(&mut config);
-    checked(Plan { config, routes, source: Source::CommandLine }, &complaints, all)
+    checked(Plan { config, routes, source: Source::CommandLine }, complaints, look_up)
 }
 
-/// The plan, if nothing is wrong with it. Otherwise the first complaint, or all of them.
-fn checked(plan: Plan, complaints: &[complaint::Complaint], all: bool) -> Result<Plan, Answer> {
-    let shown = if all { complaints.len() } else { 1 };
+/// The plan, if nothing is wrong with it. Otherwise the first complaint; for a check all of them, also those about names.
+fn checked(plan: Plan, mut complaints: Vec<Complaint>, look_up: Option<LookUp>) -> Result<Plan, Answer> {
+    complaints.extend(look_up.into_iter().flat_map(|look_up| check::unresolved(&plan.routes, look_up)));
+    let shown = if look_up.is_some() { complaints.len() } else { 1 };
     let lines: Vec<_> = complaints.iter().take(shown).map(|complaint| plan.source.with_excerpt(complaint)).collect();
     if lines.is_empty() { Ok(plan) } else { Err(Answer::Usage(lines.join("\n"))) }
 }

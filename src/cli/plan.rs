@@ -90,7 +90,7 @@ impl Plan {
             return Err(Problem::Usage(self.source.line(&complaint)));
         }
         let mut config = self.config.clone();
-        if drafts.iter().any(|draft| draft.to.contains(&Target::Echo)) {
+        if drafts.iter().any(|draft| draft.to.iter().any(|(target, _)| *target == Target::Echo)) {
             echo::limit(&mut config);
         }
         config.routes = drafts.into_iter().map(route).collect::<Result<_, _>>().map_err(Problem::Start)?;
@@ -128,7 +128,7 @@ fn route(draft: Draft) -> io::Result<Route> {
     if let Listen::Address(address) = draft.from {
         route.from = address.into();
     }
-    for target in draft.to {
+    for (target, _) in draft.to {
         route.to.push(match target {
             Target::Address(address) => address.into(),
             Target::Name(name, port) => Host::name(&name, port),

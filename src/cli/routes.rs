@@ -28,7 +28,8 @@ pub(super) struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
     pub(super) from: Listen,
-    pub(super) to: Vec<Target>,
+    /// Each with the place where it was written.
+    pub(super) to: Vec<(Target, Place)>,
     /// Its name and its settings.
     pub(super) route: Route,
     /// Which of the routes that were written it comes from.
@@ -91,7 +92,7 @@ impl Written {
                     Some((name, _)) => name.0.clone(),
                     None => written.clone(),
                 };
-                let to = to().map(|(host, _)| host.with_port(host.nth_port(nth))).collect();
+                let to = to().map(|(host, place)| (host.with_port(host.nth_port(nth)), place)).collect();
                 drafts.push(Draft { from: listener.with_port(port), to, route, table, place, written });
             }
         }
@@ -195,7 +196,7 @@ mod tests {
     fn led(rows: &[(&str, &str, &str)]) -> Vec<(String, String)> {
         let (drafts, complaints) = of(rows);
         assert_eq!(complaints, [""; 0]);
-        let to = |target: &Target| match target {
+        let to = |(target, _): &(Target, Place)| match target {
             Target::Address(address) => address.to_string(),
             Target::Name(name, port) => format!("{name}:{port}"),
             Target::Echo => "echo:".to_owned(),

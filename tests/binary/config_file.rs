@@ -70,22 +70,43 @@ fn a_wrong_file_is_2_with_the_place_and_the_line() {
 }
 
 #[test]
-fn a_check_of_what_is_correct_is_0_and_looks_up_and_binds_nothing() {
-    // Taken, and a name that nobody may ever own (RFC 6761): neither matters.
+fn a_check_of_what_is_correct_is_0_and_binds_nothing() {
+    // Taken, which does not matter. localhost is known without a name server.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     let text = format!(
-        "[[route]]\nfrom = \"no-such-host.invalid:80\"\nto = \"no-such-host.invalid:1\"\n[[route]]\nfrom = \"{taken}\"\nto = \"a:1\"\n"
+        "[[route]]\nfrom = \"localhost:1\"\nto = \"localhost:1\"\n[[route]]\nfrom = \"{taken}\"\nto = \"127.0.0.1:1\"\n"
     );
     let (_folder, path) = file(&text);
     let finished = tproxy(["--config", &path, "--check"]);
     assert_eq!((finished.code, finished.stderr.len()), (0, 0), "{finished:?}");
     assert_eq!(finished.stdout, format!("{path} is correct: 2 listeners\n"));
-    let finished = tproxy(["--check", "-f", &taken.to_string(), "-t", "no-such-host.invalid:1"]);
+    let finished = tproxy(["--check", "-f", &taken.to_string(), "-t", "localhost:1"]);
     assert_eq!((finished.code, finished.stdout.as_str()), (0, "the command line is correct: 1 listener\n"));
-    let finished = tproxy(["--check", "-f", ":80", "-t", "a:1", "-f", "127.0.0.1:80", "-t", "a:1"]);
+    let finished = tproxy(["--check", "-f", ":80", "-t", "127.0.0.1:1", "-f", "127.0.0.1:80", "-t", "127.0.0.1:1"]);
     assert_eq!(finished.code, 2, "{finished:?}");
     assert!(finished.stderr[0].contains("--from 127.0.0.1:80 is taken by :80"), "{finished:?}");
+}
+
+/// Nobody may ever own that domain (RFC 6761). Offline, a name server that does not answer is said instead.
+#[test]
+fn a_check_of_a_name_that_does_not_resolve_is_2_with_its_place() {
+    let is_told = |line: &str, place: &str| {
+        let why = line.strip_prefix(place).unwrap_or_else(|| panic!("{place}: {line}"));
+        assert!(why.starts_with("the name does not resolve: ") || why.starts_with("no answer within 5s"), "{line}");
+    };
+    let text = "[[route]]\nfrom = \"no-such-host.invalid:80\"\nto = \"127.0.0.1:1\"\n[[route]]\nfrom = \"127.0.0.1:0\"\n\
+                to = [\"localhost:1\", \"no-such-host.invalid:1\"]\n";
+    let (_folder, path) = file(text);
+    let finished = tproxy(["--config", &path, "--check"]);
+    assert_eq!((finished.code, finished.stdout.as_str()), (2, ""), "{finished:?}");
+    let [first, _, second, excerpt] = &finished.stderr[..] else { panic!("{finished:?}") };
+    is_told(first, &format!("{path}:2:8: from: no-such-host.invalid: "));
+    is_told(second, &format!("{path}:6:22: to: no-such-host.invalid: "));
+    assert_eq!(excerpt, "    to = [\"localhost:1\", \"no-such-host.invalid:1\"]");
+    let finished = tproxy(["--check", "-f", "127.0.0.1:0", "-t", "localhost:1,no-such-host.invalid:1"]);
+    assert_eq!((finished.code, finished.stderr.len()), (2, 1), "{finished:?}");
+    is_told(&finished.stderr[0], "tproxy: --to no-such-host.invalid: ");
 }
 
 #[test]
@@ -112,6 +133,7 @@ fn the_example_that_is_printed_is_correct() {
     let printed = tproxy(["--print", "example-config"]);
     assert_eq!((printed.code, printed.stderr.len()), (0, 0));
     let (_folder, path) = file(&printed.stdout);
+    // Its names are not commented in.
     assert_eq!(tproxy(["-c", &path, "--check"]).code, 0);
     let finished = tproxy(["--print", "nonsense"]);
     assert_eq!(finished.code, 2);

@@ -174,7 +174,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn status(&mut self) -> ExitStatus {
+    pub(crate) fn status(&mut self) -> ExitStatus {
         until("the process to end", || self.child.try_wait().unwrap())
     }
 
@@ -336,7 +336,7 @@ impl Relay {
 
 /// A relay that may not listen yet.
 pub(crate) struct Newborn {
-    process: Process,
+    pub(crate) process: Process,
 }
 
 impl Newborn {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -104,12 +105,9 @@ fn a_name_that_is_none_of_ours_is_3() {
     }
 }
 
-/// A name server that gets a question and never answers.
-#[test]
-fn a_stop_signal_ends_a_relay_that_waits_for_the_name_of_its_listener() {
-    let Ok(server) = UdpSocket::bind("127.53.53.53:53") else {
-        return skipped("only root can listen on port 53");
-    };
+/// A relay whose name server gets a question and never answers. The lookup would be given up after 5 s. None where that is
+/// not possible.
+fn asking(server: &UdpSocket, name: &str, check: &[&'static str]) -> Option<Newborn> {
     server.set_read_timeout(Some(LIMIT)).unwrap();
     let mut settings = tempfile::NamedTempFile::new().unwrap();
     settings.write_all(b"nameserver 127.53.53.53\n").unwrap();
@@ -117,29 +115,47 @@ fn a_stop_signal_ends_a_relay_that_waits_for_the_name_of_its_listener() {
     let mount = format!("mount --bind {settings} /etc/resolv.conf");
     let probe = Command::new("unshare").args(["-m", "sh", "-c", &mount]).stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
-        return skipped("only root can have name servers of its own, with unshare and mount");
+        skipped("only root can have name servers of its own, with unshare and mount");
+        return None;
     }
     let shell =
         format!("export RES_OPTIONS=timeout:30; exec unshare -m sh -c '{mount} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    let plan = relay_to("127.0.0.1:9").from(format!("{name}.invalid:0")).after_shell(&shell);
+    let plan = check.iter().fold(plan, |plan, argument| plan.with([*argument]));
+    let relay = Newborn::of(plan);
+    // Other programs of this machine, and the relay before, may ask for other names.
+    let is_asked = || {
+        let mut question = [0; 512];
+        let length = server.recv(&mut question).expect("the name should be looked up");
+        question[..length].windows(name.len()).any(|part| part == name.as_bytes()).then_some(())
+    };
+    until("the name to be looked up", is_asked);
+    Some(relay)
+}
+
+#[test]
+fn a_stop_signal_ends_a_relay_or_a_check_that_waits_for_the_name_of_its_listener() {
+    let Ok(server) = UdpSocket::bind("127.53.53.53:53") else {
+        return skipped("only root can listen on port 53");
+    };
     for (signal, name) in [(Signal::TERM, "terminated"), (Signal::INT, "interrupted")] {
-        let plan = relay_to("127.0.0.1:9").from(format!("{name}.invalid:0")).after_shell(&shell);
-        let mut relay = Newborn::of(plan);
-        // Other programs of this machine, and the relay before, may ask for other names.
-        let is_asked = || {
-            let mut question = [0; 512];
-            let length = server.recv(&mut question).expect("the name should be looked up");
-            question[..length].windows(name.len()).any(|part| part == name.as_bytes()).then_some(())
-        };
-        until("the name to be looked up", is_asked);
+        let Some(mut relay) = asking(&server, name, &[]) else { return };
         assert!(!relay.listens());
         let (code, took) = timed(|| {
             relay.signal(signal);
             relay.code()
         });
-        // The lookup would be given up after 5 s, with exit code 3.
         assert_eq!(code, 0, "{signal:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
     }
+    // A check that was not finished has not found that all is well.
+    let Some(mut check) = asking(&server, "checked", &["--check"]) else { return };
+    let (status, took) = timed(|| {
+        check.signal(Signal::TERM);
+        check.process.status()
+    });
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]

@@ -120,6 +120,26 @@ fn a_check_tells_the_first_error_of_each_table_and_then_all_of_meaning() {
     assert_eq!(parsed_with(ROUTE, "--check").unwrap_err(), "FILE is correct: 1 listener\n");
 }
 
+#[test]
+fn a_check_names_each_place_of_a_name_that_does_not_resolve() {
+    let text = "[[route]]\nfrom = \":7000-7001\"\nto = [\"good.test:1\", \"bad.invalid:2\"]\n\
+                [[route]]\nfrom = \"worse.invalid:80\"\nto = \"echo:\"\n\
+                [[route]]\nfrom = \":7000\"\nto = \"10.0.0.1:1,bad.invalid:3\"\n";
+    let said = parsed_with(text, "--check").unwrap_err();
+    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("FILE")).collect();
+    let expected = [
+        "FILE:8:8: from: :7000 is written twice; leave one out",
+        "FILE:3:22: to: bad.invalid: the name does not resolve: never",
+        "FILE:5:8: from: worse.invalid: the name does not resolve: never",
+        "FILE:9:6: to: bad.invalid: the name does not resolve: never",
+    ];
+    assert_eq!(lines, expected);
+    // A relay that starts looks nothing up here: the name may be found later.
+    assert!(parsed_with("[[route]]\nfrom = \":80\"\nto = \"bad.invalid:1\"\n", "").is_ok());
+    let said = parsed("--check -f :80 -t good.test:1,bad.invalid:2 -t bad.invalid:3").unwrap_err();
+    assert_eq!(said, "tproxy: --to bad.invalid: the name does not resolve: never");
+}
+
 /// A megabyte of routes is read in no time: what is too much is not looked at.
 #[test]
 fn a_file_has_at_most_1024_listeners() {

@@ -17,7 +17,12 @@ use crate::control::Interrupt;
 /// What `tproxy` makes of these words.
 fn parsed(words: &str) -> Result<Options, String> {
     let line = ["tproxy"].into_iter().chain(words.split_whitespace()).map(OsString::from);
-    parse_from(line, None).map_err(|answer| match answer {
+    // No name server is asked. RFC 6761 says who owns these names: nobody.
+    let look_up = |names: &[String]| {
+        let wrong = |name: &String| name.ends_with(".invalid").then(|| "the name does not resolve: never".to_owned());
+        names.iter().map(wrong).collect()
+    };
+    parse_from(line, None, look_up).map_err(|answer| match answer {
         Answer::Text(text) | Answer::Usage(text) => text,
     })
 }

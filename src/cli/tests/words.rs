@@ -64,7 +64,7 @@ fn a_complaint_is_one_line_that_names_the_argument() {
         ("-t a:1 --balance random", vec!["--balance", "first", "round-robin", "least-sessions", "source"]),
     ] {
         let line = ["tproxy"].into_iter().chain(line.split_whitespace()).map(OsString::from);
-        let Err(Answer::Usage(complaint)) = parse_from(line, None) else { panic!("{words:?}") };
+        let Err(Answer::Usage(complaint)) = parse_from(line, None, |_| Vec::new()) else { panic!("{words:?}") };
         assert!(!complaint.contains('\n') && complaint.ends_with("(see --help)"), "{complaint}");
         words.iter().for_each(|word| assert!(complaint.contains(word), "{complaint}"));
     }
