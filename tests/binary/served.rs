@@ -1,5 +1,6 @@
 //! A relay with any number of listeners, started with exactly the arguments of the test.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
@@ -32,9 +33,26 @@ impl Served {
         Self { process, addresses, log }
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.child.id())).unwrap();
+        // One may have ended meanwhile.
+        let names = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+        names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Asks for a stop and waits for the end.
     pub(crate) fn stop(&mut self) -> i32 {
-        rustix::process::kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+        self.code()
+    }
+
+    /// Waits until it has ended, and for all it said.
+    pub(crate) fn code(&mut self) -> i32 {
         let code = self.process.code();
         self.log.finish();
         code
