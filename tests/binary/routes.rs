@@ -43,7 +43,7 @@ fn each_listener_leads_to_the_upstream_behind_it() {
 #[test]
 fn a_range_leads_there_port_by_port() {
     let (low, high) = neighbours();
-    let to = format!("127.0.0.1:{}-{}", low.address.port(), high.address.port());
+    let to = format!("127.0.0.3:{}-{}", low.address.port(), high.address.port());
     let from = format!("127.0.0.2:{}-{}", low.address.port(), high.address.port());
     let mut relay = Served::with(&["-f", &from, "-t", &to]);
     let [first, second] = relay.addresses[..] else { panic!("{:?}", relay.addresses) };
@@ -53,11 +53,11 @@ fn a_range_leads_there_port_by_port() {
     assert_eq!(relay.stop(), 0);
 }
 
-/// Two upstreams on ports that follow each other.
+/// Two upstreams on ports that follow each other. At 127.0.0.1 nearly every port may be that of a connection in TIME_WAIT.
 fn neighbours() -> (Upstream, Upstream) {
     for _ in 0..100 {
-        let low = Upstream::new();
-        let next = SocketAddr::from(([127, 0, 0, 1], low.address.port().saturating_add(1)));
+        let low = Upstream::on(([127, 0, 0, 3], 0).into());
+        let next = SocketAddr::from(([127, 0, 0, 3], low.address.port().saturating_add(1)));
         // Whether it is free can only be tried.
         if let Ok(free) = std::net::TcpListener::bind(next) {
             drop(free);
