@@ -89,7 +89,7 @@ With one --from, every --to belongs to it. With several, each --to belongs to th
   tproxy -f :7000-7009 -t media.internal:7000-7009        # port by port
 
 SIGINT and SIGTERM: clients that have connected are served, no new ones, the sessions finish. A second signal, 300ms later
-or more, resets what is left.
+or more, resets what is left. SIGHUP with --config: the file is read again.
 Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
 
 /// Reads the command line, the file it names, and RUST_LOG.
