@@ -81,7 +81,7 @@
 //! | what a reload does | `reactor/reload.rs`; SIGHUP and the file in `control/reload.rs` |
 //! | which address of an upstream is next | `reactor/upstreams/choose.rs`, `health.rs`; how long it may take in `reactor/session/attempts.rs` |
 //! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
-//! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
+//! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | how many sessions there may be | `config/limits.rs` |
 //!
 //! # Descriptors and memory

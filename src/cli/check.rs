@@ -61,7 +61,12 @@ fn resolve(name: &str) -> Option<String> {
     match (name, 0).to_socket_addrs().map(|mut addresses| addresses.next()) {
         Ok(Some(_)) => None,
         Ok(None) => Some("the name has no address".to_owned()),
-        Err(error) => Some(format!("the name does not resolve: {error}")),
+        Err(error) => {
+            let text = error.to_string();
+            // As every other program says it.
+            let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+            Some(format!("the name does not resolve: {why}"))
+        }
     }
 }
 
