@@ -132,9 +132,9 @@ fn ports<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Port
         (Some(from), Some(to)) if 0 < from && from <= to => {
             Ok(Ports { first: read(&format!("{host}:{from}"))?, ports: from..=to, host: host.to_owned() })
         }
-        (Some(_), Some(_)) | (None, _) | (_, None) => {
-            Err(format!("{port:?} is not a range of ports; write the lower one first, such as 7000-7009"))
-        }
+        (Some(_), Some(_)) | (None, _) | (_, None) => Err(format!(
+            "{port:?} is not a range of ports; write two of 1 to 65535, the lower one first, such as 7000-7009"
+        )),
     }
 }
 
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(hosts[0].with_port(7001), Target::Name("my-host".into(), 7001));
         for text in [":7009-7000", ":0-3", ":70-", ":70-80-90", ":70-65536", ":7000 - 7009", ":70-http"] {
             let complaint = listeners(text).unwrap_err();
-            assert!(complaint.contains("such as 7000-7009"), "{text}: {complaint}");
+            assert!(complaint.contains("1 to 65535, the lower one first, such as 7000-7009"), "{text}: {complaint}");
         }
         for text in ["", ",", "127.0.0.1:80,", ",127.0.0.1:80"] {
             assert!(listeners(text).unwrap_err().contains("the port is missing"), "{text}");
