@@ -36,18 +36,41 @@ pub(super) struct Found {
 pub(crate) struct ConfigFile {
     pub(super) path: PathBuf,
     pub(super) overrides: Settings,
+    /// The file's own settings when the relay started.
+    pub(super) at_start: Settings,
+}
+
+/// What a file asks for that was read again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) config: Config,
+    /// The keys of the log and the port file that are not as they were at start. The loop knows nothing of them.
+    pub(crate) needs_restart: Vec<&'static str>,
 }
 
 impl ConfigFile {
     /// Reads the file again, for a reload: its configuration, or in one line why there is none. Looks up the names of
     /// listeners, for at most 5 s.
-    pub(crate) fn load(&self) -> Result<Config, String> {
+    pub(crate) fn load(&self) -> Result<Again, String> {
         let found = self.read()?;
         if let Some(complaint) = found.complaints.first() {
             return Err(found.plan.source.line(complaint));
         }
         let interrupt = Interrupt::by(&[]).map_err(|error| error.to_string())?;
-        found.plan.config(&interrupt).map_err(|problem| problem.to_string())
+        let config = found.plan.config(&interrupt).map_err(|problem| problem.to_string())?;
+        Ok(Again { config, needs_restart: self.needs_restart(&found.settings) })
+    }
+
+    /// Which of the settings that only this process has differ now, and count: those of the command line win.
+    fn needs_restart(&self, now: &Settings) -> Vec<&'static str> {
+        let (given, before) = (&self.overrides, &self.at_start);
+        let level_is_given = (given.verbose, given.quiet) != (0, 0);
+        let differs = [
+            ("port-file", given.port_file.is_none() && now.port_file != before.port_file),
+            ("verbose", !level_is_given && now.verbose != before.verbose),
+            ("quiet", !level_is_given && now.quiet != before.quiet),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
     /// Reads the file. An error is one line, about the file as a whole.

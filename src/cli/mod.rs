@@ -26,7 +26,7 @@ use tproxy::Config;
 use crate::port_file::PortFile;
 use check::LookUp;
 use complaint::{Complaint, Source};
-pub(crate) use file::ConfigFile;
+pub(crate) use file::{Again, ConfigFile};
 pub(crate) use plan::{Plan, Problem};
 use settings::Settings;
 
@@ -121,8 +121,9 @@ fn parse_from(
     };
     line::only_process_wide(&matches).map_err(|line| usage(&see_help(&line)))?;
     let name = path.display().to_string();
-    let file = ConfigFile { path, overrides: settings.clone() };
+    let mut file = ConfigFile { path, overrides: settings.clone(), at_start: Settings::default() };
     let found = file.read().map_err(|line| usage(&line))?;
+    file.at_start = found.settings.clone();
     let plan = checked(found.plan, found.complaints, look_up)?;
     answer(check, &name, Options::new(plan, Some(file), &settings, &found.settings, rust_log))
 }

@@ -1,9 +1,9 @@
 //! A reload: the file is read again, and the loop is told.
 
-use log::warn;
+use log::{info, warn};
 use tproxy::Control;
 
-use crate::cli::ConfigFile;
+use crate::cli::{Again, ConfigFile};
 use crate::port_file::PortFile;
 
 /// What is read and written at a reload.
@@ -16,12 +16,16 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Reads the file and hands it to the loop, which says what came of it. A file with an error changes nothing.
     pub(super) fn reload(&self, control: &Control) {
-        let config = match self.file.load() {
-            Ok(config) => config,
+        let Again { config, needs_restart } = match self.file.load() {
+            Ok(again) => again,
             Err(error) => return warn!("not reloaded, nothing has changed: {error}"),
         };
         // The loop has said why, if it was not.
         let Ok(reloaded) = control.reload(config) else { return };
+        if !needs_restart.is_empty() {
+            let verb = if needs_restart.len() == 1 { "needs" } else { "need" };
+            info!("{} {verb} a restart", needs_restart.join(", "));
+        }
         if let Some(file) = &self.port_file
             && let Err(error) = file.update(&reloaded.local_addrs)
         {
