@@ -50,7 +50,8 @@ pub trait Net {
     /// in the resolver's order otherwise. There may be more than an upstream may have, but not many more.
     fn resolve(&mut self, name: NameId, host: &str);
 
-    /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias?
+    /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias? They have
+    /// the same port.
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool;
 
     /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).

@@ -6,7 +6,7 @@
 //! ```
 //! A turn costs the same with one listener and with a thousand: only those where a client may wait are looked at.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
@@ -55,6 +55,22 @@ pub(super) struct Listening<'a> {
     pub(super) bound: &'a Address,
     /// The route that it leads to.
     pub(super) route: u16,
+}
+
+/// Where the relay listens, by port.
+#[derive(Debug, Default)]
+pub(super) struct ByPort(HashMap<u16, Vec<Address>>);
+
+impl ByPort {
+    /// Those with the port of this upstream. It leads to none of the others.
+    pub(super) fn same_port(&self, upstream: &Address) -> impl Iterator<Item = &Address> {
+        self.0.get(&port(upstream)).into_iter().flatten()
+    }
+}
+
+fn port(address: &Address) -> u16 {
+    let Address::Inet(address) = address;
+    address.port()
 }
 
 impl<L> Entry<L> {
@@ -107,6 +123,15 @@ impl<L> Listeners<L> {
     /// The open listeners.
     pub(super) fn iter(&self) -> impl Iterator<Item = Listening<'_>> {
         self.entries.iter().map(|(index, entry)| entry.listening(index))
+    }
+
+    /// Where they listen. A turn cannot compare a thousand listeners with all addresses of a thousand routes.
+    pub(super) fn by_port(&self) -> ByPort {
+        let mut by_port = ByPort::default();
+        for listening in self.iter() {
+            by_port.0.entry(port(listening.bound)).or_default().push(listening.bound.clone());
+        }
+        by_port
     }
 
     /// This listener, if it is open.

@@ -7,9 +7,8 @@ use log::{debug, info, warn};
 use super::lifecycle::Lifecycle;
 use super::waiters::Want;
 use super::{Net, Reactor};
-use crate::config::Host;
 use crate::error::Error;
-use crate::net::{Answer, NameId, Time};
+use crate::net::{Address, Answer, NameId, Time};
 use crate::reactor::cause::Cause;
 
 /// Sessions that wait for a name and are woken at a time, so that thousands do not connect in one turn.
@@ -82,36 +81,37 @@ impl<N: Net> Reactor<N> {
         if news.succeeds {
             info!("{host} can be looked up again");
         }
+        let routes: Vec<_> = self.routes.listing(name).collect();
         if news.changed {
-            self.refresh(name, self.lifecycle == Lifecycle::Starting)?;
+            self.refresh(&routes, self.lifecycle == Lifecycle::Starting)?;
         }
-        for route in self.routes.listing(name).collect::<Vec<_>>() {
+        for route in routes {
             self.wake_named(route);
         }
         Ok(())
     }
 
-    /// A name has other addresses than before: so have the upstreams that list it.
-    fn refresh(&mut self, name: NameId, at_start: bool) -> Result<(), Error> {
-        let listening = self.local_addrs();
-        let (net, upstreams) = (&mut self.net, &mut self.upstreams);
-        for route in self.routes.iter_mut().filter(|route| route.upstream.names().contains(&name)) {
-            let listens = |address: &_| listening.iter().any(|at| net.leads_back(at, address));
-            let refreshed = upstreams.refresh(&mut route.upstream, listens);
-            debug!("{} leads to {}", route.settings.name, upstreams.show(&route.upstream));
+    /// The names of these routes may have other addresses than before, or the listeners are others.
+    ///
+    /// # Errors
+    /// [`Error::Loop`] when an address of a name is the relay itself, at start.
+    fn refresh(&mut self, routes: &[u16], at_start: bool) -> Result<(), Error> {
+        let listening = self.listeners.by_port();
+        for route in routes {
+            let about = self.about(*route);
+            let entry = self.routes.get_mut(*route);
+            let mut own = |address: &Address| listening.same_port(address).find(|at| self.net.leads_back(at, address));
+            let refreshed = self.upstreams.refresh(&mut entry.upstream, |address| own(address).is_some());
+            debug!("{} leads to {}", entry.settings.name, self.upstreams.show(&entry.upstream));
             if refreshed.too_many {
-                warn!("{}: there are more than 256 upstream addresses; the first 256 are used", route.settings.name);
+                warn!("{about}there are more than 256 upstream addresses; the first 256 are used");
             }
-            // Those of other names were told when those changed.
-            let (changed, left_out) = (upstreams.names.host(name), refreshed.left_out.into_iter());
-            let of_name = |host: &Host| matches!(host, Host::Name { name, .. } if Some(name) == changed);
-            for (host, address) in left_out.filter(|(host, _)| of_name(host)) {
+            for (host, address) in refreshed.left_out {
                 if at_start {
-                    let listens = |at: &&_| net.leads_back(at, &address);
-                    let listening = listening.iter().find(listens).unwrap_or(&address).clone();
+                    let listening = own(&address).unwrap_or(&address).clone();
                     return Err(Error::Loop { listening, upstream: address });
                 }
-                warn!("{host} leads to {address}, where this relay listens itself; that address is left out");
+                warn!("{about}{host} leads to {address}, where this relay listens itself; that address is left out");
             }
         }
         Ok(())
@@ -119,10 +119,8 @@ impl<N: Net> Reactor<N> {
 
     /// The listeners or the routes have changed: where a name leads to may be a listener now, or not any more.
     pub(super) fn refresh_all(&mut self) {
-        for name in self.routes.upstream_names() {
-            let refreshed = self.refresh(name, false);
-            debug_assert!(refreshed.is_ok(), "only a name at start may end the relay: {refreshed:?}");
-        }
+        let refreshed = self.refresh(&self.routes.with_names(), false);
+        debug_assert!(refreshed.is_ok(), "only a name at start may end the relay: {refreshed:?}");
     }
 
     /// The first of those that wait for the addresses of this route's upstream try. Each that leaves wakes the next.

@@ -181,11 +181,11 @@ impl<N: Net> Reactor<N> {
 
     /// Does an upstream of the plan lead back to an open listener?
     fn leads_back(&mut self, plan: &Plan) -> Option<Error> {
+        let listening = self.listeners.by_port();
         for host in plan.routes.iter().flat_map(|wanted| &wanted.settings.to) {
             let Host::Address(upstream) = host else { continue };
-            let net = &mut self.net;
-            if let Some(own) = self.listeners.iter().find(|own| net.leads_back(own.bound, upstream)) {
-                return Some(Error::Loop { listening: own.bound.clone(), upstream: upstream.clone() });
+            if let Some(own) = listening.same_port(upstream).find(|own| self.net.leads_back(own, upstream)) {
+                return Some(Error::Loop { listening: own.clone(), upstream: upstream.clone() });
             }
         }
         None

@@ -4,7 +4,6 @@
 //! removed that route. An entry goes when the configuration does not list it any more, no listener leads to it and no
 //! session names it.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,14 +74,10 @@ impl Routes {
         self.0.iter().filter(lists).map(|(route, _)| number(route))
     }
 
-    /// All routes.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ActiveRoute> {
-        self.0.iter_mut().map(|(_, route)| route)
-    }
-
-    /// The names of all upstreams, each once.
-    pub(super) fn upstream_names(&self) -> BTreeSet<NameId> {
-        self.0.iter().flat_map(|(_, route)| route.upstream.names()).copied().collect()
+    /// The numbers of those that list a name.
+    pub(super) fn with_names(&self) -> Vec<u16> {
+        let has_names = |(_, route): &(usize, &ActiveRoute)| !route.upstream.names().is_empty();
+        self.0.iter().filter(has_names).map(|(route, _)| number(route)).collect()
     }
 
     /// The listener that its sessions came from, if it is open.

@@ -41,6 +41,8 @@ pub(super) struct Upstream {
     cursor: usize,
     /// It was said that there are too many addresses.
     told_too_many: bool,
+    /// Addresses of the last answers that are the relay itself, each with the place of its host. They were told.
+    left_out: Vec<(u16, Address)>,
 }
 
 /// A host of an upstream.
@@ -54,7 +56,7 @@ struct Listed {
 /// What of a new list of candidates is to be said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refreshed {
-    /// An address that is the relay itself, and the name that it came with.
+    /// An address that is the relay itself and was not before, and the name that it came with.
     pub(super) left_out: Vec<(Host, Address)>,
     /// There are more addresses than are used, for the first time.
     pub(super) too_many: bool,
@@ -79,7 +81,8 @@ impl Upstreams {
         names.sort_unstable();
         names.dedup();
         let (names, candidates) = (names.into(), Vec::new());
-        let mut upstream = Upstream { hosts, names, candidates, version: 0, cursor: 0, told_too_many: false };
+        let mut upstream =
+            Upstream { hosts, names, candidates, version: 0, cursor: 0, told_too_many: false, left_out: Vec::new() };
         self.refresh(&mut upstream, |_| false);
         upstream
     }
@@ -102,7 +105,7 @@ impl Upstreams {
         mut leads_back: impl FnMut(&Address) -> bool,
     ) -> Refreshed {
         let mut refreshed = Refreshed::default();
-        let mut candidates: Vec<(EndpointId, u16)> = Vec::new();
+        let (mut candidates, mut left_out): (Vec<(EndpointId, u16)>, Vec<_>) = (Vec::new(), Vec::new());
         for (listed, index) in upstream.hosts.iter().zip(0..) {
             let found = match (&listed.host, listed.name) {
                 (Host::Name { port, .. }, Some(name)) => {
@@ -118,7 +121,10 @@ impl Upstreams {
             };
             for address in found {
                 if listed.name.is_some() && leads_back(&address) {
-                    refreshed.left_out.push((listed.host.clone(), address));
+                    if !upstream.left_out.contains(&(index, address.clone())) {
+                        refreshed.left_out.push((listed.host.clone(), address.clone()));
+                    }
+                    left_out.push((index, address));
                     continue;
                 }
                 let id = self.endpoints.list(&address);
@@ -131,6 +137,7 @@ impl Upstreams {
                 }
             }
         }
+        upstream.left_out = left_out;
         // The new ones first, so that an address of both lists keeps its entry.
         let before = std::mem::replace(&mut upstream.candidates, candidates);
         let ids = |list: &[(EndpointId, u16)]| list.iter().map(|(id, _)| *id).collect::<Vec<_>>();
@@ -246,6 +253,10 @@ mod tests {
         assert_eq!(shown(&upstreams, &upstream), ["db:80 (10.0.0.1:80)", "db:80 (10.0.0.7:80)"]);
         assert_eq!(refreshed.left_out, [(Host::name("db", 80), address(9, 80).into())]);
         assert_ne!(upstream.version(), version);
+        // What leads back is told when it turns up, and not again while it stays.
+        for (addresses, told) in [(&[9, 1, 7][..], 0), (&[1], 0), (&[1, 9], 1)] {
+            assert_eq!(answer(&mut upstreams, &mut upstream, addresses).left_out.len(), told, "{addresses:?}");
+        }
         upstreams.unlist(upstream);
         assert_eq!((upstreams.endpoints.len(), upstreams.names.len()), (0, 0));
     }
