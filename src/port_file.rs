@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_read_files_of_this_user_may_read_the_port() {
+    fn readers_of_this_users_files_may_read_the_port() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("port"), folder.path().join("other"));
         PortFile::File(path.clone()).write(&addresses()).unwrap();

@@ -53,10 +53,10 @@ impl Interrupt {
     ) -> io::Result<Waited<T>> {
         let begun = Instant::now();
         let (result, results) = mpsc::channel();
-        let bell = self.tx.try_clone()?;
+        let end_of_work = self.tx.try_clone()?;
         let run = move || {
             let _ = result.send(work());
-            let _ = (&bell).write(&[DONE]);
+            let _ = (&end_of_work).write(&[DONE]);
         };
         thread::Builder::new().name("lookup".into()).spawn(run)?;
         loop {

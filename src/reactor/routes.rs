@@ -39,7 +39,7 @@ pub(super) struct ActiveRoute {
 }
 
 impl Routes {
-    /// Is there room for so many more routes?
+    /// Is there room for this many more routes?
     pub(super) fn has_room(&self, more: usize) -> bool {
         self.0.len() + more <= ROUTES_MAX
     }

@@ -90,7 +90,7 @@ impl Waiters {
         self.first_place(want).map(|(_, key)| key)
     }
 
-    /// The first sessions that wait for this, at most so many.
+    /// The first sessions that wait for this, at most this many.
     pub(super) fn first_of(&self, want: Want, most: usize) -> impl Iterator<Item = u32> {
         self.queue(want).map(|(_, key)| key).take(most)
     }
@@ -139,7 +139,7 @@ impl Waiters {
         }
     }
 
-    /// No session waits for such a thing any more, or the alarm went off.
+    /// No session waits for it any more, or the alarm went off.
     pub(super) fn disarm(&mut self, alarms: &mut Alarms) {
         if let Some(at) = self.retry_at.take() {
             alarms.cancel(at, Alarm::Retry);

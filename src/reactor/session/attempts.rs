@@ -167,7 +167,7 @@ impl Attempts {
         self.version == version && !self.is_fresh() && self.marks.iter().all(|mark| *mark == Mark::Failed)
     }
 
-    /// Addresses with this mark, of so many. No marks are all untried.
+    /// Addresses with this mark, of this many places. No marks are all untried.
     fn count(&self, mark: Mark, places: usize) -> usize {
         match mark {
             Mark::Untried if self.marks.is_empty() => places,
