@@ -24,6 +24,7 @@ mod log;
 mod options;
 mod port_file;
 mod ports;
+mod reload;
 mod routes;
 mod signals;
 mod stderr;

@@ -32,9 +32,13 @@ impl Served {
         Self { process, addresses, log }
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
     /// Asks for a stop and waits for the end.
     pub(crate) fn stop(&mut self) -> i32 {
-        rustix::process::kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let code = self.process.code();
         self.log.finish();
         code
