@@ -152,6 +152,11 @@ impl Shadow {
         until.filter(|_| self.stop_turn.is_none())
     }
 
+    /// A name that a route lists and that was never looked up. Each is, once, when the relay begins or a reload brings it.
+    pub(crate) fn unasked(&self) -> Option<String> {
+        self.routes_alive().into_iter().flat_map(|route| self.hosts(route)).find(|host| !self.names.contains_key(host))
+    }
+
     /// A session begins to dial. Are the addresses as new as they should be?
     pub(super) fn check_names(&mut self, session: usize) {
         let route = self.sessions[session].route;
