@@ -299,6 +299,8 @@ mod tests {
             let [complaint] = &complaints[..] else { panic!("{complaints:?}") };
             assert!(complaint.starts_with("from@1 :2") && complaint.contains("1024"), "{complaint}");
         }
+        let (_, complaints) = of(&[("", ":1-1000,:2000-2024", "a:1")]);
+        assert!(complaints[0].starts_with("from@0 :2000-2024 makes more than 1024"), "{complaints:?}");
         let hosts = |count| vec!["a:1"; count].join(",");
         assert_eq!(of(&[("", ":1", &hosts(256))]).1, [""; 0]);
         let (_, complaints) = of(&[("", ":1", &hosts(257))]);

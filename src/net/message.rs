@@ -142,9 +142,13 @@ impl Control {
         if queue.has_ended {
             return;
         }
+        // The first wakes the loop, which takes all of them. So they cannot fill the buffer, and a stop request has room.
+        let wake = queue.messages.is_empty();
         queue.messages.push(message);
         drop(queue);
-        self.write(WAKE);
+        if wake {
+            self.write(WAKE);
+        }
     }
 
     /// The loop has ended. What was said and not taken is dropped, and so is what will be said.
@@ -221,6 +225,34 @@ mod tests {
         }
         assert_eq!(taken(&control), ["Stop"]);
         assert!(taken(&control).is_empty());
+    }
+
+    #[test]
+    fn a_stop_request_is_kept_whatever_is_said_before_and_behind_it() {
+        for said in [0, 1, 63, 64, 65, 200] {
+            let control = Control::new().unwrap();
+            let handler = UnixStream::from(control.as_fd().try_clone_to_owned().unwrap());
+            control.stop();
+            (&handler).write_all(b"X").unwrap();
+            (0..said).for_each(|_| control.write(WAKE));
+            assert_eq!(taken(&control), ["Stop", "Signal"], "{said}");
+        }
+    }
+
+    #[test]
+    fn answers_that_nobody_has_taken_yet_leave_room_for_a_stop_request() {
+        let control = Control::new().unwrap();
+        let handler = UnixStream::from(control.as_fd().try_clone_to_owned().unwrap());
+        // More than the buffer has room for.
+        for number in 0..100_000 {
+            control.say(Message::Resolved { name: NameId(number), answer: Err("no such host".to_owned()) });
+        }
+        control.stop();
+        (&handler).write_all(b"X").unwrap();
+        let said = taken(&control);
+        assert_eq!((&said[..2], said.len()), (&["Stop".to_owned(), "Signal".to_owned()][..], 100_002));
+        control.stop_now();
+        assert_eq!((&control.shared.rx).read(&mut [0; 9]).ok(), Some(1), "the next message wakes the loop again");
     }
 
     #[test]

@@ -152,3 +152,13 @@ fn the_file_sets_the_level_of_the_log_above_rust_log_and_below_the_command_line(
     assert_eq!(finished.code, 2);
     assert!(finished.stderr.iter().all(|line| line.contains(" ERROR ")), "{finished:?}");
 }
+
+#[test]
+fn a_route_serves_no_more_sessions_than_it_may_and_no_more_than_the_process_may() {
+    let route = |most| format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"127.0.0.1:9\"\nmax-sessions = {most}\n");
+    let (_folder, path) = file(&format!("max-sessions = 5\n{}{}", route(3), route(9)));
+    let mut relay = Served::with(&["-c", &path]);
+    let lines = relay.log.with("listening on ");
+    assert!(lines[0].ends_with("up to 3 sessions") && lines[1].ends_with("up to 5 sessions"), "{lines:?}");
+    assert_eq!(relay.stop(), 0);
+}

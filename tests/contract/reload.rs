@@ -157,8 +157,11 @@ fn a_failed_reload_changes_nothing() {
     let out_of_range = |config: &mut Config| config.routes[0].connect_timeout = Duration::ZERO;
     assert!(matches!(routes.reload(out_of_range), Err(Error::Config(_))));
     let itself = routes.from[1];
-    let leads_back = |config: &mut Config| config.routes[0].to = vec![itself.into()];
-    assert!(matches!(routes.reload(leads_back), Err(Error::Loop { .. })));
+    for spares in [&[][..], &[to]] {
+        let hosts = spares.iter().chain([&itself]);
+        let leads_back = |config: &mut Config| config.routes[0].to = hosts.map(|host| (*host).into()).collect();
+        assert!(matches!(routes.reload(leads_back), Err(Error::Loop { .. })));
+    }
     talk(&client, &upstream);
     for number in 0..2 {
         talk(&connect(routes.from[number]), &accept(&routes.to[number]));

@@ -108,6 +108,7 @@ impl World {
                 if reloaded.needs_restart != reload.restart {
                     wrong.push(format!("{:?} should need a restart", reload.restart));
                 }
+                wrong.extend(self.shadow.unasked().map(|host| format!("{host} should be looked up")));
                 if told != [reloaded.to_string()] {
                     wrong.push(format!("the line should be {reloaded}"));
                 }

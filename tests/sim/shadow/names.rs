@@ -152,6 +152,11 @@ impl Shadow {
         until.filter(|_| self.stop_turn.is_none())
     }
 
+    /// A name that a route lists and that was never looked up. Each is, once, when the relay begins or a reload brings it.
+    pub(crate) fn unasked(&self) -> Option<String> {
+        self.routes_alive().into_iter().flat_map(|route| self.hosts(route)).find(|host| !self.names.contains_key(host))
+    }
+
     /// A session begins to dial. Are the addresses as new as they should be?
     pub(super) fn check_names(&mut self, session: usize) {
         let route = self.sessions[session].route;
@@ -211,8 +216,17 @@ impl Shadow {
         (addresses.len(), hosts.len())
     }
 
-    /// A line says that a name cannot be looked up, or can be again: once each.
+    /// A line says that a name cannot be looked up, or can be again: once each, and what becomes of its sessions. Or that an
+    /// address of it is left out: when its answer has changed, a reload was carried out or a listener has closed.
     pub(crate) fn check_name_line(&mut self, line: &str) -> bool {
+        if let Some((host, _)) = line.split_once(" leads to ").filter(|_| line.ends_with("that address is left out")) {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            let is_news = self.names.get(name).is_some_and(|known| known.last_answered == self.now);
+            if !is_news && !self.has_reloaded && self.stop_turn.is_none() {
+                self.violation(format!("that is no news: {line}"));
+            }
+            return true;
+        }
         let fails = line.strip_prefix("cannot look up ").and_then(|rest| rest.split_once(':')).map(|(host, _)| host);
         let again = line.strip_suffix(" can be looked up again");
         let Some(host) = fails.or(again) else { return false };
@@ -220,6 +234,12 @@ impl Shadow {
             self.violation(format!("nobody looks that up: {line}"));
             return true;
         };
+        let expected = if known.good.is_empty() { "are reset (end=unresolved)" } else { "its last addresses are used" };
+        if fails.is_some() && !line.ends_with(expected) {
+            let wrong = format!("{} addresses of it are known: {line}", known.good.len());
+            self.violation(wrong);
+            return true;
+        }
         if std::mem::replace(&mut known.told, fails.is_some()) == fails.is_some() {
             self.violation(format!("said twice: {line}"));
         }
