@@ -7,7 +7,6 @@ use log::{debug, info, warn};
 use super::lifecycle::Lifecycle;
 use super::waiters::Want;
 use super::{Net, Reactor};
-use crate::config::Host;
 use crate::error::Error;
 use crate::net::{Address, Answer, NameId, Time};
 use crate::reactor::cause::Cause;
@@ -84,7 +83,7 @@ impl<N: Net> Reactor<N> {
         }
         let routes: Vec<_> = self.routes.listing(name).collect();
         if news.changed {
-            self.refresh(&routes, Some(&host), self.lifecycle == Lifecycle::Starting)?;
+            self.refresh(&routes, self.lifecycle == Lifecycle::Starting)?;
         }
         for route in routes {
             self.wake_named(route);
@@ -92,12 +91,11 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// The names of these routes may have other addresses than before, or the listeners are others. If only one name has
-    /// changed, what is left out of the others was told before.
+    /// The names of these routes may have other addresses than before, or the listeners are others.
     ///
     /// # Errors
     /// [`Error::Loop`] when an address of a name is the relay itself, at start.
-    fn refresh(&mut self, routes: &[u16], changed: Option<&str>, at_start: bool) -> Result<(), Error> {
+    fn refresh(&mut self, routes: &[u16], at_start: bool) -> Result<(), Error> {
         let listening = self.listeners.by_port();
         for route in routes {
             let about = self.about(*route);
@@ -108,10 +106,7 @@ impl<N: Net> Reactor<N> {
             if refreshed.too_many {
                 warn!("{about}there are more than 256 upstream addresses; the first 256 are used");
             }
-            let is_new = |host: &Host| {
-                changed.is_none_or(|changed| matches!(host, Host::Name { name, .. } if **name == *changed))
-            };
-            for (host, address) in refreshed.left_out.into_iter().filter(|(host, _)| is_new(host)) {
+            for (host, address) in refreshed.left_out {
                 if at_start {
                     let listening = own(&address).unwrap_or(&address).clone();
                     return Err(Error::Loop { listening, upstream: address });
@@ -124,7 +119,7 @@ impl<N: Net> Reactor<N> {
 
     /// The listeners or the routes have changed: where a name leads to may be a listener now, or not any more.
     pub(super) fn refresh_all(&mut self) {
-        let refreshed = self.refresh(&self.routes.with_names(), None, false);
+        let refreshed = self.refresh(&self.routes.with_names(), false);
         debug_assert!(refreshed.is_ok(), "only a name at start may end the relay: {refreshed:?}");
     }
 
