@@ -242,7 +242,10 @@ impl<N: Net> Reactor<N> {
             && let Some(pause) = health.fails(serial, self.now, &mut self.rng)
         {
             let upstream = self.upstreams.describe(&route.upstream, endpoint);
-            warn!("{upstream} is down: {error}; others come first for {:.1}s", pause.as_secs_f64());
+            match route.upstream.len() {
+                1 => warn!("{upstream} is down: {error}; each session tries it all the same"),
+                _ => warn!("{upstream} is down: {error}; others come first for {:.1}s", pause.as_secs_f64()),
+            }
         }
     }
 
