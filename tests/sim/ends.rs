@@ -164,7 +164,8 @@ impl World {
             "unresolved" => {
                 // The answer may have come when it was too late.
                 let late = now >= it.began + route.connect_timeout && shadow.has_names(it.route);
-                it.connected.is_none() && (late || shadow.candidates(it.route).is_empty())
+                it.connected.is_none()
+                    && (late && !shadow.was_known_in_time(it) || shadow.candidates(it.route).is_empty())
             }
             // Connecting ends for the reason that the last attempt failed for.
             cause if it.connected.is_none() => {

@@ -307,6 +307,12 @@ mod tests {
         assert_eq!(rig.untried(), [1]);
         rig.attempts.set_version(8);
         assert!(rig.attempts.is_fresh() && rig.untried() == [0, 1]);
+        // Also in the second pass: what is new has its short time.
+        rig.fail(0, true, Failure::TooSlow);
+        rig.fail(1, false, Failure::Other);
+        assert_eq!(rig.next(0), dial(900, false));
+        rig.attempts.set_version(9);
+        assert_eq!(rig.next(0), dial(450, true));
     }
 
     #[test]

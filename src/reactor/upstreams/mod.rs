@@ -263,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_two_ports_is_one_question_and_is_forgotten_with_its_route() {
+        let mut upstreams = Upstreams::default();
+        let mut new = Vec::new();
+        let mut upstream = upstreams.list(&[Host::name("db", 80), Host::name("db", 81)], &mut new);
+        answer(&mut upstreams, &mut upstream, &[1]);
+        assert_eq!((new.as_slice(), upstream.names().len()), (upstream.names(), 1));
+        assert_eq!(shown(&upstreams, &upstream), ["db:80 (10.0.0.1:80)", "db:81 (10.0.0.1:81)"]);
+        upstreams.unlist(upstream);
+        assert_eq!((upstreams.endpoints.len(), upstreams.names.len()), (0, 0));
+    }
+
+    #[test]
     fn an_address_of_the_old_and_the_new_answer_keeps_its_health() {
         let mut upstreams = Upstreams::default();
         let mut upstream = upstreams.list(&[Host::name("db", 80)], &mut Vec::new());

@@ -57,6 +57,14 @@ impl World {
         if self.shadow.ports_short && (until.is_none() || self.shadow.now >= self.shadow.port_lacked + PORTS_CALM) {
             self.violation("nobody lacks a source port any more, and no line says so");
         }
+        let idle = self.shadow.live.is_empty() && self.shadow.stop_turn.is_none() && self.shadow.shortage.is_none();
+        // A session that has ended may have left the alarm that was to keep its upstream's connection alive.
+        let now = self.shadow.now;
+        let lately = |it: &Session| it.connected.is_some_and(|at| now <= at + YOUNG + SOON);
+        let idle = idle && !self.shadow.sessions.iter().any(lately);
+        if let Some(until) = until.filter(|_| idle && !self.shadow.ports_short) {
+            self.violation(format!("there is nothing to wait for, and the relay sleeps until {until:?}"));
+        }
         let full = self.shadow.live.len() >= self.plan.limit;
         // Someone waits for a descriptor: then nobody else is let in.
         let starved = self.shadow.waits_for_descriptor();

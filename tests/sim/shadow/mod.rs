@@ -74,6 +74,8 @@ pub(crate) struct Shadow {
     has_reloaded: bool,
     /// The addresses of each route, and how often they have changed.
     lists: BTreeMap<usize, (Vec<SocketAddr>, u32)>,
+    /// When the first address of each route was known, if none was before.
+    known_since: BTreeMap<usize, Time>,
     /// Connections that the network ended, at the relay's end or at both.
     pub(crate) cut_off: Vec<ConnId>,
     /// The loop ended with an error, as it should.
@@ -171,6 +173,7 @@ impl Shadow {
             names: BTreeMap::new(),
             has_reloaded: false,
             lists: BTreeMap::new(),
+            known_since: BTreeMap::new(),
             cut_off: Vec::new(),
             fatal: false,
             ended_this_turn: 0,

@@ -180,6 +180,12 @@ impl Shadow {
         self.candidates(it.route).is_empty() && self.awaits_name(it).is_none()
     }
 
+    /// Was an address of its upstream known before this session's time was up?
+    pub(crate) fn was_known_in_time(&self, it: &Session) -> bool {
+        let until = it.began + self.route(it).connect_timeout;
+        !self.candidates(it.route).is_empty() && self.known_since.get(&it.route).is_none_or(|since| *since < until)
+    }
+
     /// How often the addresses of this route have changed: a list that was as it is now may have been another meanwhile.
     pub(super) fn version(&self, route: usize) -> u32 {
         self.lists.get(&route).map_or(0, |(_, version)| *version)
@@ -194,6 +200,9 @@ impl Shadow {
             let now = self.candidates(route);
             let (known, version) = self.lists.entry(route).or_insert_with(|| (now.clone(), 0));
             *version += u32::from(*known != now);
+            if known.is_empty() && !now.is_empty() {
+                self.known_since.insert(route, self.now);
+            }
             *known = now;
         }
         let mut kept: Vec<_> = self.routes_alive().into_iter().flat_map(|route| self.candidates(route)).collect();
