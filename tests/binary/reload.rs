@@ -183,6 +183,11 @@ fn a_file_with_an_error_changes_nothing_and_is_told_in_one_line_with_its_place()
         (format!("{text}idle-timeout = \"soon\"\n"), ":5:16: idle-timeout = \"soon\": write a time"),
         (format!("{text}[[route]]\nfrom = \":1\"\n"), ":5:1: this route has no to; write to = "),
         (format!("buffer = 1\n{text}"), ":1:1: there is no key \"buffer\""),
+        // The first of two.
+        (
+            format!("{text}[[route]]\nfrom = \":1\"\n[[route]]\nto = \"a:1\"\n"),
+            ":5:1: this route has no to; write to = ",
+        ),
         ("[[route\n".to_owned(), ":1:8: this is not TOML: "),
         (String::new(), ":1:1: there is no route"),
     ] {
@@ -312,5 +317,20 @@ fn a_reload_starts_no_second_built_in_server() {
     assert_eq!(servers(), 1);
     finish(&near);
     assert_eq!(end_of(&near), Ended::Fin);
+    setup.stop();
+}
+
+#[test]
+fn a_port_file_that_cannot_be_written_is_told_and_the_relay_goes_on() {
+    let upstream = Upstream::new();
+    let text = route("one", upstream.address);
+    let setup = Setup::new(&text);
+    let [listener] = setup.listens_at();
+    fs::remove_file(ports(&setup.folder)).unwrap();
+    fs::create_dir(ports(&setup.folder)).unwrap();
+    setup.reload(&text);
+    let line = setup.relay.log.wait_for("--port-file");
+    assert!(line.contains(" WARN ") && line.contains("Is a directory"), "{line}");
+    leads_to(&upstream, listener);
     setup.stop();
 }
