@@ -1,7 +1,6 @@
 //! `--check`: do the names resolve?
 
 use std::collections::{HashMap, HashSet};
-use std::net::ToSocketAddrs as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -58,16 +57,7 @@ pub(super) fn look_up(names: &[String]) -> Vec<Option<String>> {
 }
 
 fn resolve(name: &str) -> Option<String> {
-    match (name, 0).to_socket_addrs().map(|mut addresses| addresses.next()) {
-        Ok(Some(_)) => None,
-        Ok(None) => Some("the name has no address".to_owned()),
-        Err(error) => {
-            let text = error.to_string();
-            // As every other program says it.
-            let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-            Some(format!("the name does not resolve: {why}"))
-        }
-    }
+    tproxy::net::mio::look_up(name).err().map(|why| format!("the name does not resolve: {why}"))
 }
 
 /// Several at a time. A thread that hangs is left behind.

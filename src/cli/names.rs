@@ -1,9 +1,9 @@
 //! The names of listeners.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 
-use tproxy::net::mio::is_ours;
+use tproxy::net::mio;
 
 /// For each of these names: those of its addresses that are this machine's, each once. Asks the system's resolver, once for
 /// each name, and takes as long as that does.
@@ -13,18 +13,13 @@ pub(super) fn ours(names: &[String]) -> Vec<Result<Vec<SocketAddr>, String>> {
 }
 
 fn look_up(name: &str) -> Result<Vec<SocketAddr>, String> {
-    let found = (name, 0).to_socket_addrs().map_err(|error| format!("the name does not resolve: {error}"))?;
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
-    for address in found {
-        let list = if is_ours(address) { &mut ours } else { &mut others };
-        if !list.contains(&address) {
-            list.push(address);
-        }
-    }
+    let found = mio::look_up(name).map_err(|why| format!("the name does not resolve: {why}"))?;
+    let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| mio::is_ours(*address));
     match others.first() {
-        _ if !ours.is_empty() => Ok(ours),
-        Some(other) => Err(format!("none of its addresses, such as {}, is this machine's", other.ip())),
-        None => Err("the name has no address".to_owned()),
+        Some(other) if ours.is_empty() => {
+            Err(format!("none of its addresses, such as {}, is this machine's", other.ip()))
+        }
+        Some(_) | None => Ok(ours),
     }
 }
 

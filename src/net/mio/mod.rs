@@ -24,6 +24,7 @@ pub use loopback::{is_ours, leads_to_itself};
 use options::{set_options, stream_socket};
 pub use pipe::Pipe;
 use resolver::Resolver;
+pub use resolver::look_up;
 pub use socket::Socket;
 
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
