@@ -1,9 +1,10 @@
 //! From what was written to routes: each listener of a list and each port of a range becomes one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use tproxy::Route;
+use tproxy::net::Address;
+use tproxy::{Config, Route};
 
 use super::address::{Listen, Listeners, Ports, Target, Upstream};
 use super::complaint::{Complaint, Place};
@@ -41,10 +42,10 @@ pub(super) struct Draft {
 }
 
 /// The most listeners.
-pub(super) const LISTENERS_MAX: usize = 1024;
+pub(super) const LISTENERS_MAX: usize = *Config::ROUTES.end();
 
 /// The most hosts of an upstream.
-const HOSTS_MAX: usize = 256;
+const HOSTS_MAX: usize = *Route::HOSTS.end();
 
 /// A route with nothing but the library's default settings.
 pub(super) fn blank() -> Route {
@@ -140,28 +141,14 @@ fn doubled_names(written: &[Written], drafts: &[Draft]) -> Vec<Complaint> {
     complaints.into_values().collect()
 }
 
-/// Can these two not be listened on at once? Names are compared as they were written. The kernel chooses another port 0 for
-/// each.
+/// Can these two not be listened on at once? Names are compared as they were written.
 fn overlap(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
-        (Listen::Address(one), Listen::Address(other)) => {
-            let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
-            // [::] takes IPv4 too.
-            let takes = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
-            let same = ip == other_ip && scope(one) == scope(other);
-            one.port() != 0 && one.port() == other.port() && (same || takes(ip, other_ip) || takes(other_ip, ip))
-        }
+        (Listen::Address(one), Listen::Address(other)) => Address::from(*one).overlaps(&Address::from(*other)),
         (Listen::Name(one, port), Listen::Name(other, other_port)) => {
             *port != 0 && port == other_port && one.eq_ignore_ascii_case(other)
         }
         (Listen::Address(_), Listen::Name(..)) | (Listen::Name(..), Listen::Address(_)) => false,
-    }
-}
-
-fn scope(address: &SocketAddr) -> u32 {
-    match address {
-        SocketAddr::V4(_) => 0,
-        SocketAddr::V6(address) => address.scope_id(),
     }
 }
 

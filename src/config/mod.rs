@@ -63,6 +63,9 @@ impl Config {
     /// What [`buffer_size`](Self::buffer_size) may be, in bytes.
     pub const BUFFER_SIZES: RangeInclusive<usize> = BUFFER_SIZES;
 
+    /// How many [`routes`](Self::routes) there may be.
+    pub const ROUTES: RangeInclusive<usize> = ROUTES;
+
     /// One route: relay what connects to `from` to the first of `to` that answers.
     pub fn new(from: SocketAddr, to: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self::of([Route::new(from, to)])

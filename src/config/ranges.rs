@@ -10,8 +10,11 @@ pub(crate) const DURATIONS: RangeInclusive<Duration> =
 /// Bytes in a buffer: 4 KiB to 16 MiB.
 pub(crate) const BUFFER_SIZES: RangeInclusive<usize> = 4 << 10..=16 << 20;
 
+/// Addresses of an upstream that are used, at most.
+pub(crate) const ADDRESSES_MAX: usize = 256;
+
 /// Hosts of an upstream.
-pub(crate) const HOSTS: RangeInclusive<usize> = 1..=256;
+pub(crate) const HOSTS: RangeInclusive<usize> = 1..=ADDRESSES_MAX;
 
 /// Routes of a relay.
 pub(crate) const ROUTES: RangeInclusive<usize> = 1..=1024;

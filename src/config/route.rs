@@ -1,5 +1,6 @@
 //! One listener, the upstream it leads to, and the settings of its sessions.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::ranges::{DURATIONS, HOSTS};
@@ -46,6 +47,9 @@ pub enum ResetGrace {
 }
 
 impl Route {
+    /// How many hosts [`to`](Self::to) may have.
+    pub const HOSTS: RangeInclusive<usize> = HOSTS;
+
     /// Relay what connects to `from` to the first of `to` that answers.
     pub fn new(from: impl Into<Address>, to: impl IntoIterator<Item = impl Into<Host>>) -> Self {
         let from = from.into();

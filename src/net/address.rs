@@ -12,6 +12,22 @@ pub enum Address {
     Inet(SocketAddr),
 }
 
+impl Address {
+    /// Can these two not be listened on at once? A wildcard takes every address of its family, and `[::]` those of IPv4 too.
+    /// The kernel chooses another port 0 for each.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Self::Inet(one), Self::Inet(other)) = (self, other);
+        let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+        let takes = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
+        let scope = |address: &SocketAddr| match address {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(address) => address.scope_id(),
+        };
+        let same = ip == other_ip && scope(one) == scope(other);
+        one.port() != 0 && one.port() == other.port() && (same || takes(ip, other_ip) || takes(other_ip, ip))
+    }
+}
+
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Self::Inet(address)
@@ -80,6 +96,27 @@ impl fmt::Debug for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_overlaps_every_address_of_its_family_with_its_port() {
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("[::]:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("0.0.0.0:80", "0.0.0.0:81", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("[fe80::1%1]:80", "[fe80::1%2]:80", false),
+        ] {
+            let [one, other]: [Address; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (expected, expected), "{one} {other}");
+        }
+    }
 
     #[test]
     fn a_client_is_shown_as_it_came_and_takes_22_bytes() {

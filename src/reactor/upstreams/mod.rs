@@ -13,12 +13,13 @@ mod names;
 
 use std::net::IpAddr;
 
+use crate::config::ranges::ADDRESSES_MAX;
 use crate::config::{Balance, Host};
 use crate::net::{Address, NameId, Time};
 use choose::{Candidate, choose};
 pub(super) use endpoints::EndpointId;
 use endpoints::Endpoints;
-use names::{ADDRESSES_MAX, Names};
+use names::Names;
 
 /// What the upstreams of all routes share.
 #[derive(Debug, Default)]

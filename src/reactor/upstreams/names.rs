@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::ranges::ADDRESSES_MAX;
 use crate::net::{Answer, NameId, Time};
 
 /// So long after a question, sessions wait for its answer although an older one is known.
@@ -20,9 +21,6 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// A name whose addresses all failed to connect is asked for again, but not more often than this. It is also the first
 /// pause after a failed lookup.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Addresses that an upstream uses, at most.
-pub(super) const ADDRESSES_MAX: usize = 256;
 
 /// The names that routes list.
 #[derive(Debug, Default)]
