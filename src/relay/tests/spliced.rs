@@ -267,6 +267,34 @@ fn what_cannot_be_spliced_out_of_a_pipe_is_copied_and_nothing_is_spliced_again()
     }
 }
 
+/// A splice is stopped in the middle by an error that is not the connection's. A later EPIPE could be what is left of a reset,
+/// unless bytes were taken in between (seed 0x2a29d). Any other error says itself what it is (seed 0xb841).
+#[test]
+fn a_splice_that_failed_in_the_middle_leaves_a_doubt_until_bytes_are_taken() {
+    for (takes_more, error, fault, finished) in [
+        (true, ErrorKind::BrokenPipe, Fault::Closed, true),
+        (false, ErrorKind::BrokenPipe, Fault::Reset, false),
+        (false, ErrorKind::TimedOut, Fault::Timeout, false),
+    ] {
+        let mut rig = Rig::new();
+        rig.source.reads(&LARGE_READ);
+        rig.target.takes(5).refuses(ErrorKind::PermissionDenied);
+        if takes_more {
+            rig.target.takes(7).blocks();
+        }
+        rig.target.refuses(error);
+        rig.event(Hints::READABLE);
+        rig.to.mark(Hints::WRITABLE);
+        rig.event(Hints::READABLE);
+        assert!(rig.to.first_error().is_some(), "{error}");
+        // The kernel has counted no FIN.
+        rig.target.reads(b"answer").ends().received(6);
+        let mut answer = Flow::new(None);
+        answer.run(&mut rig.to, &mut rig.from, &mut rig.pool, 100);
+        assert_eq!((rig.to.first_error(), rig.source.is_finished()), (Some(fault), finished), "{takes_more} {error}");
+    }
+}
+
 #[test]
 fn a_pipe_that_gives_nothing_back_is_a_shortage_and_no_fault_of_the_peer() {
     let mut rig = Rig::new();
