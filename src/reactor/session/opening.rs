@@ -243,7 +243,7 @@ impl<N: Net> Reactor<N> {
         {
             let upstream = self.upstreams.describe(&route.upstream, endpoint);
             match route.upstream.len() {
-                1 => warn!("{upstream} is down: {error}; it is tried all the same"),
+                1 => warn!("{upstream} is down: {error}; there is no other address"),
                 _ => warn!("{upstream} is down: {error}; others come first for {:.1}s", pause.as_secs_f64()),
             }
         }
