@@ -88,7 +88,8 @@
 //!
 //! A session takes two descriptors and 152 bytes. A pipe takes two descriptors; there are at most 32, one for every 32
 //! descriptors, and they are closed when the last session ends. So the most sessions are (limit − open at start − 8) ÷ 2
-//! − pipes. Where a route leads to a name, 24 more descriptors are left free for lookups. Each direction that holds bytes
+//! − pipes. Where a route leads to a name, 24 more descriptors are left free for lookups. What a reload adds, a listener or
+//! the first name, is taken from the sessions there are descriptors for. Each direction that holds bytes
 //! has one buffer, or one pipe of up to 1 MiB of the kernel's memory. A reader that stalls while its bytes are in a pipe
 //! keeps that pipe; when 32 readers are stalled this way, all other bulk is copied until one of them reads on or
 //! disconnects.

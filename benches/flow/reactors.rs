@@ -66,7 +66,7 @@ impl House {
     fn of(sessions: usize) -> Self {
         let kernel = Rc::<Kernel>::default();
         let config = Config::new(address(1), [address(2)]);
-        let limits = Limits { sessions: sessions + 1, pipes: 1 };
+        let limits = Limits { sessions: sessions + 1, room: sessions + 1, pipes: 1 };
         let reactor = Reactor::bind(FakeNet(Rc::clone(&kernel)), config, limits, Rng::with_seed(1));
         let Ok(reactor) = reactor else { unreachable!("it listens everywhere") };
         let mut house = Self { kernel, reactor, sessions: Vec::new() };

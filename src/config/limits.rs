@@ -3,7 +3,7 @@
 use log::warn;
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Host, Splice, memory};
+use super::{Config, Host, Route, Splice, memory};
 use crate::error::Error;
 
 /// Descriptors left free beside those that are open at start and two for each session: for the rest of the process.
@@ -27,8 +27,18 @@ const SESSIONS_MAX: usize = 1 << 20;
 pub struct Limits {
     /// Sessions at a time, two descriptors each; no more than [`Token::KEY_MAX`](crate::net::Token::KEY_MAX).
     pub sessions: usize,
+    /// Sessions at a time that there are descriptors for, also if fewer were asked for.
+    pub room: usize,
     /// Pipes at a time, two descriptors each.
     pub pipes: usize,
+}
+
+impl Limits {
+    /// Sessions at a time when this many descriptors are not there for sessions any more: a reload has added listeners, or the
+    /// first name. At least one.
+    pub(crate) fn sessions_without(&self, descriptors: usize) -> usize {
+        self.sessions.min(self.room.saturating_sub(descriptors.div_ceil(2))).max(1)
+    }
 }
 
 /// The sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for.
@@ -58,7 +68,7 @@ pub(crate) fn mebibytes(bytes: u64) -> u64 {
 /// The limits if the process may have this many descriptors and this many are open.
 fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Error> {
     // The listeners are not open yet.
-    let taken = open + config.routes.len() + spare_descriptors(config);
+    let taken = open + reserved(&config.routes);
     let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(taken);
     let pipes = match config.splice {
         Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),
@@ -74,14 +84,15 @@ fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Er
         Some(asked) => asked,
         None => room,
     };
-    Ok(Limits { sessions, pipes })
+    Ok(Limits { sessions, room, pipes })
 }
 
-/// Descriptors that no session gets.
-fn spare_descriptors(config: &Config) -> usize {
-    let mut hosts = config.routes.iter().flat_map(|route| &route.to);
+/// Descriptors that no session gets: a listener for each of these routes, lookups if a route leads to a name, and the rest of
+/// the process.
+pub(crate) fn reserved(routes: &[Route]) -> usize {
+    let mut hosts = routes.iter().flat_map(|route| &route.to);
     let has_names = hosts.any(|host| matches!(host, Host::Name { .. }));
-    SPARE_DESCRIPTORS + if has_names { LOOKUP_DESCRIPTORS } else { 0 }
+    routes.len() + SPARE_DESCRIPTORS + if has_names { LOOKUP_DESCRIPTORS } else { 0 }
 }
 
 /// Descriptors that are open now, or a guess where the kernel does not list them.
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_worst_case_is_a_buffer_for_each_direction_of_each_session() {
-        assert_eq!(worst_case(&config(), Limits { sessions: 16, pipes: 3 }), 2 << 20);
+        assert_eq!(worst_case(&config(), Limits { sessions: 16, room: 16, pipes: 3 }), 2 << 20);
     }
 
     #[test]
@@ -133,15 +144,23 @@ mod tests {
     #[test]
     fn descriptors_are_left_for_lookups_only_where_there_is_a_name() {
         let mut config = config();
-        assert_eq!(spare_descriptors(&config), 8);
+        assert_eq!(reserved(&config.routes), 1 + 8);
         config.routes.push(config.routes[0].clone());
         config.routes[1].to.push(Host::name("db.internal", 5432));
-        assert_eq!(spare_descriptors(&config), 32);
+        assert_eq!(reserved(&config.routes), 2 + 32);
+    }
+
+    #[test]
+    fn what_a_reload_takes_is_taken_from_the_sessions_there_is_room_for() {
+        let limits = Limits { sessions: 90, room: 100, pipes: 0 };
+        for (taken, sessions) in [(0, 90), (20, 90), (21, 89), (22, 89), (198, 1), (1_000, 1)] {
+            assert_eq!(limits.sessions_without(taken), sessions, "{taken}");
+        }
     }
 
     #[test]
     fn the_worst_case_of_one_session_is_not_said_to_be_nothing() {
-        let worst = worst_case(&config(), Limits { sessions: 1, pipes: 0 });
+        let worst = worst_case(&config(), Limits { sessions: 1, room: 1, pipes: 0 });
         assert_eq!((worst, mebibytes(worst)), (128 << 10, 1));
         assert_eq!([0, 1 << 20, (1 << 20) + 1].map(mebibytes), [0, 1, 2]);
     }
@@ -149,6 +168,6 @@ mod tests {
     #[test]
     fn pipes_take_nothing_where_bytes_are_copied() {
         let config = Config { splice: Splice::Off, ..config() };
-        assert_eq!(within(Some(1_010), 1, &config).unwrap(), Limits { sessions: 500, pipes: 0 });
+        assert_eq!(within(Some(1_010), 1, &config).unwrap(), Limits { sessions: 500, room: 500, pipes: 0 });
     }
 }

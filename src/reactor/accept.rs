@@ -65,11 +65,16 @@ impl<N: Net> Reactor<N> {
                 },
             }
         }
+        self.note_limit();
+        Ok(())
+    }
+
+    /// Says it if there are as many sessions as there may be.
+    pub(super) fn note_limit(&mut self) {
         if self.admission.note_sessions(self.table.len(), self.now) {
             let limit = self.admission.limit();
             warn!("at the limit of {limit} sessions; new clients wait in the kernel's queue");
         }
-        Ok(())
     }
 
     /// A new session. Its client is watched at once, and dialled for in the next turn: by then an event has told if the

@@ -56,6 +56,7 @@ use fastrand::Rng;
 use log::{info, trace};
 
 pub use crate::config::limits::Limits;
+use crate::config::limits::reserved;
 use crate::config::{Config, Splice};
 use crate::error::Error;
 use crate::net::{Address, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
@@ -99,6 +100,10 @@ pub struct Reactor<N: Net> {
     lifecycle: Lifecycle,
     /// What all routes share, as it was at start. Its list of routes is empty.
     shared: Config,
+    /// What there are descriptors for, as it was at start.
+    limits: Limits,
+    /// Descriptors that no session got then.
+    reserved: usize,
     /// Log lines name the route they are about.
     names_routes: bool,
     listeners: Listeners<N::Listener>,
@@ -126,6 +131,7 @@ impl<N: Net> Reactor<N> {
     /// [`Error::Listen`] when an address cannot be listened on, [`Error::Loop`] when an upstream is the relay itself.
     pub fn bind(net: N, mut config: Config, limits: Limits, rng: Rng) -> Result<Self, Error> {
         let routes = std::mem::take(&mut config.routes);
+        let limits = Limits { sessions: limits.sessions.min(Token::KEY_MAX as usize), ..limits };
         let splicing = match config.splice {
             Splice::Auto => Splicing { after: Bulk::AFTER, pipes_max: limits.pipes },
             Splice::On => Splicing { after: 0, pipes_max: limits.pipes },
@@ -136,10 +142,12 @@ impl<N: Net> Reactor<N> {
             routes: Routes::default(),
             upstreams: Upstreams::default(),
             lifecycle: Lifecycle::Starting,
+            limits,
+            reserved: reserved(&routes),
             names_routes: config.name_routes || routes.len() > 1,
             listeners: Listeners::default(),
             gate: Gate::default(),
-            admission: Admission::new(limits.sessions.min(Token::KEY_MAX as usize)),
+            admission: Admission::new(limits.sessions),
             table: Table::new(limits.sessions),
             waiters: Waiters::default(),
             descriptors: Descriptors::default(),

@@ -14,6 +14,7 @@ use log::{info, warn};
 
 use super::listeners::Listening;
 use super::{Net, Reactor};
+use crate::config::limits::reserved;
 use crate::config::{Config, Host, Route};
 use crate::error::Error;
 use crate::net::{Address, LISTEN_BACKLOG, ListenOptions, Reloaded, Reply, Token};
@@ -53,9 +54,13 @@ impl<N: Net> Reactor<N> {
         if self.is_draining() {
             return Err(Error::Draining);
         }
+        let taken = reserved(&config.routes).saturating_sub(self.reserved);
         config.check()?;
         let plan = self.prepare(std::mem::take(&mut config.routes))?;
         let (reloaded, told) = self.commit(plan);
+        // What new listeners and lookups take, sessions cannot have.
+        self.admission.set_limit(self.limits.sessions_without(taken));
+        self.note_limit();
         self.refresh_all();
         told.into_iter().for_each(|listener| self.say_listening(listener));
         Ok(Reloaded { needs_restart: differences(&self.shared, &config), ..reloaded })

@@ -43,7 +43,7 @@ impl Crowd {
         let mut config = scenarios::quiet().config;
         config.splice = Splice::Off;
         change(&mut config);
-        let (net, limits) = (Counting(Rc::clone(&state)), Limits { sessions: count, pipes: 0 });
+        let (net, limits) = (Counting(Rc::clone(&state)), Limits { sessions: count, room: count, pipes: 0 });
         let reactor = Reactor::bind(net, config, limits, Rng::with_seed(1)).unwrap();
         Self { state, reactor, turns: 0, most: 0 }
     }

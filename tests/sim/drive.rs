@@ -86,7 +86,7 @@ fn run_with(plan: &Plan, traced: bool, counted: bool) -> Outcome {
 fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
     let net = SimNet::<LINUX>(Rc::clone(world));
     let rng = Rng::with_seed(plan.seed);
-    let limits = Limits { sessions: plan.limit, pipes: plan.pipes };
+    let limits = Limits { sessions: plan.limit, room: plan.limit, pipes: plan.pipes };
     let mut reactor = Reactor::bind(net, plan.config.clone(), limits, rng).expect("the simulated address is free");
     let mut rests = 0;
     loop {

@@ -43,7 +43,7 @@ impl World {
         (shadow.accepts, shadow.short_now) = (0, false);
         // An event each, what was left to be done, and one flow of the backlog.
         (shadow.served, shadow.announced) = (0, events + shadow.ready + 1);
-        shadow.hindered = self.plan.limit <= shadow.live.len() || shadow.waits_for_descriptor();
+        shadow.hindered = shadow.limit <= shadow.live.len() || shadow.waits_for_descriptor();
         shadow.doors.iter_mut().for_each(|door| door.asked = false);
         let live = shadow.live.iter().map(|live| &shadow.sessions[*live]);
         if live.clone().any(|it| it.connected.is_none() && shadow.may_lack_port(it)) {

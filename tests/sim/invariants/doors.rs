@@ -34,7 +34,7 @@ impl World {
     /// A storm on one listener holds up no other: each is asked in its turn.
     pub(crate) fn check_doors(&mut self) {
         let shadow = &self.shadow;
-        let full = shadow.live.len() >= self.plan.limit || shadow.ended_this_turn > 0;
+        let full = shadow.live.len() >= shadow.limit || shadow.ended_this_turn > 0;
         let hindered = shadow.hindered || full || shadow.shortage.is_some() || shadow.waits_for_descriptor();
         let due: Vec<_> = (0..shadow.doors.len()).map(|door| shadow.is_due(door)).collect();
         let shadow = &mut self.shadow;

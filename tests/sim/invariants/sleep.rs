@@ -65,7 +65,7 @@ impl World {
         if let Some(until) = until.filter(|_| idle && !self.shadow.ports_short) {
             self.violation(format!("there is nothing to wait for, and the relay sleeps until {until:?}"));
         }
-        let full = self.shadow.live.len() >= self.plan.limit;
+        let full = self.shadow.live.len() >= self.shadow.limit;
         // Someone waits for a descriptor: then nobody else is let in.
         let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));

@@ -232,8 +232,32 @@ impl Shadow {
             }
         }
         self.listed = listed;
+        self.limit_again(&reload.plan.config.routes);
         let old = self.live.iter().filter(|live| !self.listed.contains(&self.sessions[**live].route)).count();
         reload.counts = [kept, changed, added, removed, old];
+    }
+
+    /// Rule 11: who is admitted can be served. A session takes two descriptors; a listener more than at start takes one, and
+    /// the first name takes those of eight lookups, three each.
+    fn limit_again(&mut self, routes: &[Route]) {
+        let taken = |routes: &[Route]| {
+            let has_names = routes.iter().any(|route| route.to.iter().any(|host| literal(host).is_none()));
+            routes.len() + if has_names { 8 * 3 } else { 0 }
+        };
+        let more = taken(routes).saturating_sub(taken(&self.config.routes));
+        let limit = self.limit_at_start.saturating_sub(more.div_ceil(2)).max(1);
+        if limit != self.limit {
+            // It is another limit: that it is met is news.
+            (self.limit, self.full, self.full_until) = (limit, false, None);
+        }
+        self.note_process_full();
+    }
+
+    /// There may be as many sessions as there may be.
+    pub(super) fn note_process_full(&mut self) {
+        if self.live.len() >= self.limit && !std::mem::replace(&mut self.full, true) {
+            self.full_news = self.full_until.is_none_or(|until| self.now >= until + FULL_QUIET);
+        }
     }
 
     /// A request to stop: all listeners close when those who had connected are served.

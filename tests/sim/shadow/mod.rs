@@ -41,7 +41,8 @@ pub(crate) struct Shadow {
     slots: Vec<Option<usize>>,
     pub(crate) config: Config,
     /// The most sessions at a time.
-    limit: usize,
+    pub(crate) limit: usize,
+    limit_at_start: usize,
     pub(crate) now: Time,
     pub(crate) asleep: bool,
     /// When the first request to stop was delivered.
@@ -154,6 +155,7 @@ impl Shadow {
             slots: Vec::new(),
             config: plan.config.clone(),
             limit: plan.limit,
+            limit_at_start: plan.limit,
             now: Time::START,
             asleep: false,
             stopped_at: None,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tproxy::net::{Peer, Token};
 
-use super::doors::FULL_QUIET;
 use super::{PAUSE_JITTER, Session, Shadow};
 use crate::kernel::ConnId;
 
@@ -31,6 +30,13 @@ impl Shadow {
         let no_time = self.stopped_at.is_some() && self.config.drain_timeout == Some(Duration::ZERO);
         if self.stop_now || self.impatient || no_time {
             self.violation("accept was called although everything is given up".to_owned());
+        }
+        if result.is_ok() && self.live.len() >= self.limit {
+            self.violation(format!(
+                "a client is let in beside {} others, the limit is {}",
+                self.live.len(),
+                self.limit
+            ));
         }
         if let Some((at, pause)) = self.shortage
             && self.now < at + pause.mul_f64(1.0 - PAUSE_JITTER)
@@ -67,9 +73,7 @@ impl Shadow {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
                 self.own(conn, self.sessions.len(), Peer::Client);
                 self.live.push(self.sessions.len());
-                if self.live.len() >= self.limit && !std::mem::replace(&mut self.full, true) {
-                    self.full_news = self.full_until.is_none_or(|until| self.now >= until + FULL_QUIET);
-                }
+                self.note_process_full();
                 let route = self.doors[door].route.unwrap();
                 self.sessions.push(Session::new(conn, (door, route), self.now, self.turn, is_reset));
                 self.doors[door].sessions += 1;
