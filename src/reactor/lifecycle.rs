@@ -104,7 +104,7 @@ impl<N: Net> Reactor<N> {
                 self.free_route(route);
             }
         }
-        self.refresh_all();
+        self.refresh_left_out();
     }
 
     /// No client is accepted from now on. Those that wait in a queue are reset.
@@ -113,10 +113,10 @@ impl<N: Net> Reactor<N> {
             self.net.unlisten(listener);
         }
         self.routes.forget_listeners(|_| true);
-        for route in self.routes.numbers() {
+        for route in self.routes.leading_to(|_| true) {
             self.free_route(route);
         }
-        self.refresh_all();
+        self.refresh_left_out();
         self.resume_accept();
     }
 }

@@ -5,6 +5,7 @@
 use log::{debug, info, warn};
 
 use super::lifecycle::Lifecycle;
+use super::upstreams::Upstream;
 use super::waiters::Want;
 use super::{Net, Reactor};
 use crate::error::Error;
@@ -81,7 +82,7 @@ impl<N: Net> Reactor<N> {
         if news.succeeds {
             info!("{host} can be looked up again");
         }
-        let routes: Vec<_> = self.routes.listing(name).collect();
+        let routes = self.routes.leading_to(|upstream| upstream.names().contains(&name));
         if news.changed {
             self.refresh(&routes, self.lifecycle == Lifecycle::Starting)?;
         }
@@ -117,9 +118,18 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// The listeners or the routes have changed: where a name leads to may be a listener now, or not any more.
+    /// There may be listeners or routes that were not there before: an address behind a name may be one of ours now.
     pub(super) fn refresh_all(&mut self) {
-        let refreshed = self.refresh(&self.routes.with_names(), false);
+        self.refresh_running(|upstream| !upstream.names().is_empty());
+    }
+
+    /// A listener has closed: an address that was left out may be another's now.
+    pub(super) fn refresh_left_out(&mut self) {
+        self.refresh_running(Upstream::leaves_out);
+    }
+
+    fn refresh_running(&mut self, is_meant: impl Fn(&Upstream) -> bool) {
+        let refreshed = self.refresh(&self.routes.leading_to(is_meant), false);
         debug_assert!(refreshed.is_ok(), "only a name at start may end the relay: {refreshed:?}");
     }
 

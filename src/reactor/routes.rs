@@ -68,16 +68,9 @@ impl Routes {
         &mut self.0[usize::from(route)]
     }
 
-    /// The numbers of those that list this name.
-    pub(super) fn listing(&self, name: NameId) -> impl Iterator<Item = u16> {
-        let lists = move |(_, route): &(usize, &ActiveRoute)| route.upstream.names().contains(&name);
-        self.0.iter().filter(lists).map(|(route, _)| number(route))
-    }
-
-    /// The numbers of those that list a name.
-    pub(super) fn with_names(&self) -> Vec<u16> {
-        let has_names = |(_, route): &(usize, &ActiveRoute)| !route.upstream.names().is_empty();
-        self.0.iter().filter(has_names).map(|(route, _)| number(route)).collect()
+    /// The numbers of those whose upstream is like this.
+    pub(super) fn leading_to(&self, is_meant: impl Fn(&Upstream) -> bool) -> Vec<u16> {
+        self.0.iter().filter(|(_, route)| is_meant(&route.upstream)).map(|(route, _)| number(route)).collect()
     }
 
     /// The listener that its sessions came from, if it is open.
@@ -123,11 +116,6 @@ impl Routes {
         for (_, route) in &mut self.0 {
             route.listener = route.listener.filter(|listener| !has_closed(*listener));
         }
-    }
-
-    /// The numbers of all routes.
-    pub(super) fn numbers(&self) -> Vec<u16> {
-        self.0.iter().map(|(route, _)| number(route)).collect()
     }
 
     /// Frees the entry, unless it is in the configuration or a session names it. No listener leads to it.
@@ -225,7 +213,7 @@ mod tests {
         }
         routes.set_listed(first, false);
         routes.free_unused(first, &mut upstreams);
-        assert_eq!((routes.numbers(), upstreams.endpoints.len()), (vec![second], 1));
+        assert_eq!((routes.leading_to(|_| true), upstreams.endpoints.len()), (vec![second], 1));
         assert_eq!(routes.insert(route(3), 0, &mut upstreams, &mut Vec::new()), first);
     }
 

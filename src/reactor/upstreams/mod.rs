@@ -204,6 +204,11 @@ impl Upstream {
         &self.names
     }
 
+    /// Is an address that leads back to the relay left out?
+    pub(super) fn leaves_out(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
     /// Addresses that are known.
     pub(super) fn len(&self) -> usize {
         self.candidates.len()
