@@ -2,6 +2,7 @@
 
 pub(crate) mod limits;
 mod memory;
+mod networks;
 pub(crate) mod ranges;
 mod route;
 mod upstream;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
+pub use networks::Networks;
 pub use route::{ResetGrace, Route};
 pub use upstream::{Balance, Host};
 

@@ -18,3 +18,6 @@ pub(crate) const HOSTS: RangeInclusive<usize> = 1..=ADDRESSES_MAX;
 
 /// Routes of a relay.
 pub(crate) const ROUTES: RangeInclusive<usize> = 1..=1024;
+
+/// Networks of one list.
+pub(crate) const NETWORKS_MAX: usize = 1024;
