@@ -119,7 +119,7 @@ use fastrand::Rng;
 use log::info;
 
 use config::limits::{limits, mebibytes, worst_case};
-pub use config::{Balance, Config, Host, Networks, ResetGrace, Route, Splice};
+pub use config::{AtLimit, Balance, Config, Host, Networks, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
 use net::mio::Mio;

@@ -44,14 +44,16 @@ fn main() -> ExitCode {
     let served = serve(&options);
     log.begin_exit();
     let code = match served {
-        Ok(Totals { sessions, up, down, spliced, cut_short, .. }) => {
+        Ok(Totals { sessions, up, down, spliced, cut_short, denied, limited, .. }) => {
             let code = if cut_short > 0 {
                 warn!("{cut_short} sessions had not finished and were reset");
                 NOT_DRAINED
             } else {
                 DRAINED
             };
-            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}");
+            let refused = [("denied", denied), ("limited", limited)].into_iter().filter(|(_, count)| *count > 0);
+            let refused: String = refused.map(|(word, count)| format!(" {word}={count}")).collect();
+            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}{refused}");
             code
         }
         Err(Failure::Plan(Problem::Stopped)) => {

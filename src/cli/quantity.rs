@@ -19,6 +19,10 @@ value! {
     DrainTimeout(Option<Duration>) = drain_timeout, "a time, such as \"5s\", or \"off\", or \"0\""
 }
 value! {
+    /// A time, or 0.
+    Delay(Duration) = delay, "a time, such as \"5s\", or \"0\""
+}
+value! {
     /// A time, or auto.
     Grace(ResetGrace) = reset_grace, "a time, such as \"5s\", or \"auto\""
 }
@@ -66,10 +70,17 @@ fn reset_grace(text: &str) -> Result<ResetGrace, String> {
 }
 
 fn drain_timeout(text: &str) -> Result<Option<Duration>, String> {
-    match text {
-        "0" | "0s" | "0ms" => Ok(Some(Duration::ZERO)),
-        _ => duration_or_off(text).map_err(|error| format!("{error}, or 0")),
-    }
+    let or_off = |text: &str| duration_or_off(text).map_err(|error| format!("{error}, or 0"));
+    if is_zero(text) { Ok(Some(Duration::ZERO)) } else { or_off(text) }
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let longer = |text: &str| duration(text).map_err(|error| format!("{error}, or 0"));
+    if is_zero(text) { Ok(Duration::ZERO) } else { longer(text) }
+}
+
+fn is_zero(text: &str) -> bool {
+    ["0", "0s", "0ms"].contains(&text)
 }
 
 /// Bytes, with k and M for 1024 and 1024².

@@ -7,12 +7,17 @@ use std::sync::LazyLock;
 
 use clap::CommandFactory as _;
 use serde::{Deserialize, Deserializer};
-use tproxy::{Balance, Config, Route, Splice};
+use tproxy::{AtLimit, Balance, Config, Networks, Route, Splice};
 
 use super::address::{Listeners, Upstream};
-use super::quantity::{Attempts, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
+use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
 use super::routes::RouteName;
-use super::value::{Word, one_or_several, words};
+use super::value::{Word, one_or_several, value, words};
+
+value! {
+    /// A list of networks.
+    Clients(Networks) = str::parse, "a network, such as \"10.0.0.0/8\""
+}
 
 /// The options that a file may have too. Its keys are their long names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
@@ -66,10 +71,47 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = ENDING)]
     reset_grace: Option<Grace>,
 
+    /// Reset a session that lasts this long, however busy it is; or off. Each ends after 90 to 100 % of it, so that sessions
+    /// that began together do not end together [default: off]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = ENDING)]
+    max_lifetime: Option<Timeout>,
+
+    /// The clients that may come: networks, separated by commas, or repeated. The longest prefix that contains the client's
+    /// address decides, in --allow and --deny together; of equal ones, --deny. Without a match: if there is an --allow, the
+    /// client is denied. A denied client is reset when it is accepted [default: all]
+    #[arg(long, value_name = "CIDR", allow_hyphen_values = true, help_heading = CLIENTS)]
+    #[serde(deserialize_with = "one_or_several")]
+    allow: Vec<Clients>,
+
+    /// The clients that may not come: see --allow [default: none]
+    #[arg(long, value_name = "CIDR", allow_hyphen_values = true, help_heading = CLIENTS)]
+    #[serde(deserialize_with = "one_or_several")]
+    deny: Vec<Clients>,
+
+    /// Sessions at a time of clients with one IP address (IPv6: with the same 64 bits in front). More of them are reset
+    /// [default: no such limit]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = CLIENTS)]
+    max_sessions_per_ip: Option<Sessions>,
+
+    /// What becomes of clients when there are --max-sessions. wait: they wait in the kernel's queue; reset: they are accepted
+    /// and reset [default: wait]
+    #[arg(long, value_name = "WHAT", value_parser = words::<AtLimit>(), help_heading = CLIENTS)]
+    at_limit: Option<Word<AtLimit>>,
+
     /// How long sessions may take to finish after SIGINT or SIGTERM; 0 resets them at once, off waits for ever
     /// [default: 15s]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
     drain_timeout: Option<DrainTimeout>,
+
+    /// After the first SIGINT or SIGTERM, go on accepting clients for this long before the drain begins, for load balancers
+    /// that learn of it late [default: 0]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
+    drain_delay: Option<Delay>,
+
+    /// While draining, reset a session in which no byte has moved for this long, also before the signal; or off. So idle
+    /// sessions do not use up the whole of --drain-timeout [default: off]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
+    drain_idle_timeout: Option<Timeout>,
 
     /// How long the answer of a name lookup is used before a session that wants the name has it looked up again
     /// [default: 5s]
@@ -109,6 +151,7 @@ pub(crate) struct Settings {
 const ADDRESSES: &str = "Addresses (of a route)";
 const CONNECTING: &str = "Connecting (of each route)";
 const ENDING: &str = "Ending (of each route)";
+const CLIENTS: &str = "Clients (of each route)";
 const PROCESS: &str = "Process-wide";
 const LOG: &str = "Log (process-wide)";
 
@@ -147,6 +190,8 @@ impl Settings {
     /// Changes what is one for the process.
     pub(super) fn change_process(&self, config: &mut Config) {
         set(&mut config.drain_timeout, self.drain_timeout.as_ref().map(|time| time.0));
+        set(&mut config.drain_delay, self.drain_delay.as_ref().map(|time| time.0));
+        set(&mut config.drain_idle_timeout, self.drain_idle_timeout.as_ref().map(|time| time.0));
         set(&mut config.resolve_ttl, self.resolve_ttl.as_ref().map(|time| time.0));
         set(&mut config.buffer_size, self.buffer_size.as_ref().map(|size| size.0));
         set(&mut config.splice, self.splice.map(|word| word.0));
@@ -161,6 +206,11 @@ impl Settings {
         set(&mut route.half_close_timeout, self.half_close_timeout.as_ref().map(|time| time.0));
         set(&mut route.idle_timeout, self.idle_timeout.as_ref().map(|time| time.0));
         set(&mut route.reset_grace, self.reset_grace.as_ref().map(|grace| grace.0));
+        set(&mut route.max_lifetime, self.max_lifetime.as_ref().map(|time| time.0));
+        set(&mut route.allow, networks(&self.allow));
+        set(&mut route.deny, networks(&self.deny));
+        set(&mut route.max_sessions_per_ip, self.max_sessions_per_ip.as_ref().map(|sessions| Some(sessions.0)));
+        set(&mut route.at_limit, self.at_limit.map(|word| word.0));
     }
 
     /// The most sessions of the route in whose table these settings are.
@@ -174,6 +224,11 @@ impl Settings {
 pub(super) struct Alone {
     #[command(flatten)]
     pub(super) settings: Settings,
+}
+
+/// All that were written, if any was.
+fn networks(lists: &[Clients]) -> Option<Networks> {
+    (!lists.is_empty()).then(|| Networks::all(lists.iter().map(|list| list.0.clone())))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

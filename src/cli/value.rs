@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Deserializer;
 use serde::de::{Deserialize, Error, SeqAccess, Visitor};
-use tproxy::{Balance, Splice};
+use tproxy::{AtLimit, Balance, Splice};
 
 /// A value that is read from text.
 pub(super) trait Value: FromStr<Err = String> {
@@ -131,6 +131,11 @@ impl Words for Balance {
         ("source", Self::Source),
     ];
     const WHAT: &'static str = "\"first\", \"round-robin\", \"least-sessions\" or \"source\"";
+}
+
+impl Words for AtLimit {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("reset", Self::Reset)];
+    const WHAT: &'static str = "\"wait\" or \"reset\"";
 }
 
 impl<T: Words> FromStr for Word<T> {

@@ -12,9 +12,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::Error;
-use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
 pub use networks::Networks;
-pub use route::{ResetGrace, Route};
+use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
+pub use route::{AtLimit, ResetGrace, Route};
 pub use upstream::{Balance, Host};
 
 /// What a relay is told to do: its routes, and what they share. [`Config::new`] gives the defaults for one route.
@@ -32,6 +32,12 @@ pub struct Config {
     /// How long sessions may take to finish after a stop request; zero resets them at once, None waits for ever.
     /// Default 15 s.
     pub drain_timeout: Option<Duration>,
+    /// How long clients are still accepted after the first stop request, for load balancers that learn of it late. Nothing
+    /// else happens until then. Zero, the default, is not at all.
+    pub drain_delay: Duration,
+    /// While draining, sessions in which nothing has moved for so long are reset, also if that was before the request. None,
+    /// the default, is none of them before [`drain_timeout`](Self::drain_timeout).
+    pub drain_idle_timeout: Option<Duration>,
     /// Bytes in a buffer, 4 KiB to 16 MiB. A direction has one while it holds bytes, unless they are in a pipe (see
     /// [`splice`](Self::splice)). Default 64 KiB.
     pub buffer_size: usize,
@@ -80,6 +86,8 @@ impl Config {
             name_routes: false,
             resolve_ttl: Duration::from_secs(5),
             drain_timeout: Some(Duration::from_secs(15)),
+            drain_delay: Duration::ZERO,
+            drain_idle_timeout: None,
             buffer_size: 64 << 10,
             splice: Splice::Auto,
             max_sessions: None,
@@ -93,8 +101,10 @@ impl Config {
             return Err(Error::Config(format!("{} routes; {least} to {most} are possible", self.routes.len())));
         }
         self.routes.iter().try_for_each(Route::check).map_err(Error::Config)?;
-        let drain = self.drain_timeout.filter(|timeout| !timeout.is_zero());
-        route::check_duration("drain", drain).map_err(Error::Config)?;
+        let or_zero = |time: Option<Duration>| time.filter(|time| !time.is_zero());
+        route::check_duration("drain", or_zero(self.drain_timeout)).map_err(Error::Config)?;
+        route::check_duration("drain-delay", or_zero(Some(self.drain_delay))).map_err(Error::Config)?;
+        route::check_duration("drain-idle", self.drain_idle_timeout).map_err(Error::Config)?;
         route::check_duration("resolve-ttl", Some(self.resolve_ttl)).map_err(Error::Config)?;
         if !BUFFER_SIZES.contains(&self.buffer_size) {
             let size = self.buffer_size;
@@ -121,6 +131,10 @@ mod tests {
         config.check().expect_err("this should be out of range").to_string()
     }
 
+    fn too_many() -> Networks {
+        vec!["10.0.0.1"; 1025].join(",").parse().unwrap()
+    }
+
     #[test]
     fn the_defaults_are_in_range() {
         config().check().unwrap();
@@ -142,6 +156,12 @@ mod tests {
             (complaint(|c| c.routes[0].idle_timeout = Some(Duration::from_micros(999))), "idle"),
             (complaint(|c| c.drain_timeout = Some(366 * day)), "drain"),
             (complaint(|c| c.routes[0].reset_grace = ResetGrace::Fixed(Duration::ZERO)), "reset-grace"),
+            (complaint(|c| c.routes[0].max_lifetime = Some(Duration::ZERO)), "max-lifetime"),
+            (complaint(|c| c.routes[0].max_sessions_per_ip = Some(0)), "max_sessions_per_ip"),
+            (complaint(|c| c.routes[0].deny = too_many()), "1025 networks to deny"),
+            (complaint(|c| c.routes[0].allow = too_many()), "1025 networks to allow"),
+            (complaint(|c| c.drain_delay = 366 * day), "drain-delay"),
+            (complaint(|c| c.drain_idle_timeout = Some(Duration::ZERO)), "drain-idle"),
             (complaint(|c| c.routes.clear()), "0 routes"),
             (complaint(|c| c.routes = vec![c.routes[0].clone(); 1025]), "1025 routes"),
             (complaint(|c| c.buffer_size = (4 << 10) - 1), "buffer"),

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::networks::Networks;
 use super::ranges::{DURATIONS, HOSTS};
 use super::upstream::{Balance, Host};
 use crate::net::Address;
@@ -33,6 +34,31 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
     /// Before a reset, how long a peer may take to acknowledge more of what it is owed. Default [`ResetGrace::Auto`].
     pub reset_grace: ResetGrace,
+    /// The clients that may come. Empty, the default, is all. See [`deny`](Self::deny).
+    pub allow: Networks,
+    /// The clients that may not come: they are reset when they are accepted. The longest prefix that contains the client's
+    /// address decides, whichever of the two lists it is in; of equal prefixes, this one. Where none contains it, the client
+    /// is denied if [`allow`](Self::allow) is not empty. Default: none.
+    pub deny: Networks,
+    /// The most sessions at a time of clients with one IP address, or of IPv6 clients with the same 64 bits in front. More are
+    /// reset. Sessions that began before a reload set the limit do not count. None, the default, is no such limit.
+    pub max_sessions_per_ip: Option<usize>,
+    /// What becomes of a client for which there is no room: see [`max_sessions`](Self::max_sessions) and
+    /// [`Config::max_sessions`](crate::Config::max_sessions). Default [`AtLimit::Wait`].
+    pub at_limit: AtLimit,
+    /// How long a session may last, from accept. Each is reset after 90 to 100 % of it, so that many that began together do
+    /// not end together. None, the default, is for ever.
+    pub max_lifetime: Option<Duration>,
+}
+
+/// What becomes of a client for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtLimit {
+    /// It waits in the kernel's queue.
+    #[default]
+    Wait,
+    /// It is accepted and reset.
+    Reset,
 }
 
 /// How long a peer may take to acknowledge more of what it is owed, before it is reset.
@@ -64,6 +90,11 @@ impl Route {
             half_close_timeout: Some(Duration::from_secs(300)),
             idle_timeout: None,
             reset_grace: ResetGrace::Auto,
+            allow: Networks::default(),
+            deny: Networks::default(),
+            max_sessions_per_ip: None,
+            at_limit: AtLimit::Wait,
+            max_lifetime: None,
         }
     }
 
@@ -88,9 +119,15 @@ impl Route {
             ("half-close", self.half_close_timeout),
             ("idle", self.idle_timeout),
             ("reset-grace", reset_grace),
+            ("max-lifetime", self.max_lifetime),
         ] {
             check_duration(name, duration)?;
         }
+        if self.max_sessions_per_ip == Some(0) {
+            return Err("max_sessions_per_ip must be at least 1".to_owned());
+        }
+        self.allow.check("allow")?;
+        self.deny.check("deny")?;
         if self.connect_attempts == 0 {
             return Err("at least one attempt to connect is needed".to_owned());
         }

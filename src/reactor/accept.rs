@@ -1,16 +1,25 @@
 //! Accepting clients: what the gate decides is carried out here, and logged.
 
+use std::net::IpAddr;
+
 use log::{info, warn};
 
 use super::alarms::Alarm;
 use super::cause::Cause;
 use super::gate::Decision;
+use super::refusals::Refusal;
 use super::session::Session;
 use super::waiters::Want;
 use super::{Net, Reactor};
+use crate::config::AtLimit;
 use crate::error::Error;
 use crate::net::Client;
 use crate::net::errno::shortage_message;
+
+/// What becomes of clients for which there is no room, and what keeps one client from taking it all.
+const WAIT: &str = "new clients wait in the kernel's queue";
+const RESET: &str = "new clients are reset";
+const REMEDY: &str = "--max-sessions-per-ip keeps one client from taking them all";
 
 /// Clients accepted in one turn, so that a storm of them does not hold up the sessions.
 const PER_TURN: usize = 32;
@@ -18,8 +27,12 @@ const PER_TURN: usize = 32;
 impl<N: Net> Reactor<N> {
     /// May a client wait, and is there room?
     pub(super) fn may_accept(&self) -> bool {
-        let room = self.admission.has_room(self.table.len()) && self.waiters.first(Want::Descriptor).is_none();
-        room && self.gate.is_open() && self.listeners.is_waiting()
+        let waits = if self.has_room() { self.listeners.is_waiting() } else { self.listeners.is_waiting_to_reset() };
+        waits && self.gate.is_open() && self.waiters.first(Want::Descriptor).is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        self.admission.has_room(self.table.len())
     }
 
     /// Accepts clients.
@@ -32,22 +45,19 @@ impl<N: Net> Reactor<N> {
             if !self.may_accept() || self.table.len() >= room {
                 break;
             }
-            let Some((index, listener)) = self.listeners.next_waiting() else {
+            let Some((index, listener)) = self.listeners.next_waiting(self.has_room()) else {
                 break;
             };
             match self.net.accept(listener) {
                 Ok((stream, client)) => {
                     self.gate.accepted();
-                    let route = self.listeners.note_accepted(index);
-                    self.routes.begin_session(route);
-                    self.admit(stream, client, route);
-                    self.note_route_limit(index);
+                    self.take(stream, client, index);
                 }
                 Err(error) => match self.gate.failed(&error, self.now, &mut self.rng) {
                     Decision::Skip => {}
                     Decision::Empty => {
                         self.listeners.set_empty(index, self.now);
-                        if !self.listeners.is_waiting() {
+                        if !self.listeners.is_waiting() && self.has_room() {
                             self.admission.note_empty(self.now);
                             if self.descriptors.note_enough() {
                                 info!("accept: resumed, no client waits");
@@ -73,13 +83,45 @@ impl<N: Net> Reactor<N> {
     pub(super) fn note_limit(&mut self) {
         if self.admission.note_sessions(self.table.len(), self.now) {
             let limit = self.admission.limit();
-            warn!("at the limit of {limit} sessions; new clients wait in the kernel's queue");
+            let fate = match self.listeners.with_reset() {
+                0 => WAIT,
+                all if all == self.listeners.len() => RESET,
+                _ => "new clients wait in the kernel's queue or are reset, as --at-limit says",
+            };
+            warn!("at the limit of {limit} sessions; {fate} ({REMEDY})");
+        }
+    }
+
+    /// A client was accepted at this listener: it is served, or reset.
+    fn take(&mut self, stream: N::Stream, client: Client, listener: u16) {
+        let Some(route) = self.listeners.route(listener) else {
+            return debug_assert!(false, "a client of a closed listener");
+        };
+        let no_room = || !self.has_room() || !self.listeners.has_room(listener);
+        if let Some(why) = self.refusal(route, &client).or_else(|| no_room().then_some(Refusal::NoRoom)) {
+            drop(stream);
+            self.listeners.note_refused(listener);
+            return self.note_refused(route, client, why);
+        }
+        self.listeners.note_accepted(listener);
+        self.routes.begin_session(route);
+        let key = self.admit(stream, client, route);
+        self.count_client(key, listener);
+        self.note_route_limit(listener);
+    }
+
+    /// The session's client counts among those of its address, if the route limits them.
+    fn count_client(&mut self, key: u32, listener: u16) {
+        let session = &mut self.table[key];
+        if self.routes.get(session.route()).settings.max_sessions_per_ip.is_some() {
+            let client = session.count_client();
+            self.listeners.count_client(listener, client);
         }
     }
 
     /// A new session. Its client is watched at once, and dialled for in the next turn: by then an event has told if the
     /// client was reset while it waited in the queue (K26).
-    fn admit(&mut self, stream: N::Stream, client: Client, route: u16) {
+    fn admit(&mut self, stream: N::Stream, client: Client, route: u16) -> u32 {
         self.has_started();
         let now = self.now;
         let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
@@ -87,6 +129,7 @@ impl<N: Net> Reactor<N> {
             Ok(()) => self.table.wake(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),
         }
+        key
     }
 
     /// Says it if the route of this listener has come to its own limit of sessions.
@@ -95,14 +138,19 @@ impl<N: Net> Reactor<N> {
             (self.listeners.route(listener), self.listeners.note_limit(listener, self.now))
         {
             let about = self.about(route);
-            warn!("{about}at the limit of {limit} sessions; new clients wait in the kernel's queue");
+            let fate = match self.routes.get(route).settings.at_limit {
+                AtLimit::Wait => WAIT,
+                AtLimit::Reset => RESET,
+            };
+            warn!("{about}at the limit of {limit} sessions; {fate} ({REMEDY})");
         }
     }
 
-    /// A session of this route is over: its listener may have room again, and an old route may not be needed any more.
-    pub(super) fn end_of_session(&mut self, route: u16) {
+    /// A session of this route is over: its listener may have room again, and an old route may not be needed any more. Its
+    /// client may have counted among those of its address.
+    pub(super) fn end_of_session(&mut self, route: u16, counted: Option<IpAddr>) {
         if let Some(listener) = self.routes.end_session(route) {
-            self.listeners.note_ended(listener);
+            self.listeners.note_ended(listener, counted);
         }
         self.free_route(route);
     }

@@ -45,6 +45,14 @@ pub enum Cause {
     NoPorts,
     /// The upstream's name could not be looked up, or has no address.
     Unresolved,
+    /// The client may not come by this route.
+    Denied,
+    /// Its address has as many sessions as it may have, or there is no room and clients do not wait.
+    Limit,
+    /// It has lasted as long as a session may.
+    Lifetime,
+    /// While draining, no byte moved for the idle timeout of the drain.
+    DrainIdle,
     /// Nothing explains the end. That is a fault of the relay, and no session of the simulation may end like this.
     Unknown,
 }
@@ -71,8 +79,17 @@ impl Cause {
             Self::NoResources => "no-resources",
             Self::NoPorts => "no-ports",
             Self::Unresolved => "unresolved",
+            Self::Denied => "denied",
+            Self::Limit => "limit",
+            Self::Lifetime => "lifetime",
+            Self::DrainIdle => "drain-idle",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// Was the client not served?
+    pub(super) const fn is_refusal(self) -> bool {
+        matches!(self, Self::Denied | Self::Limit)
     }
 
     /// This side failed first.

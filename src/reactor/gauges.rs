@@ -29,6 +29,8 @@ pub struct Gauges {
     pub endpoints: usize,
     /// Entries in the table of names.
     pub names: usize,
+    /// Client addresses whose sessions are counted.
+    pub client_addresses: usize,
 }
 
 impl<N: Net> Reactor<N> {
@@ -47,6 +49,7 @@ impl<N: Net> Reactor<N> {
             routes: self.routes.len(),
             endpoints: self.upstreams.endpoints.len(),
             names: self.upstreams.names.len(),
+            client_addresses: self.listeners.client_addresses(),
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   first request        each listener: 32 clients a turn, as room comes free     sessions finish      the deadline
-//!   ├────────────────────────────────── until its queue is empty ──────► closed ──────────────────► reset what is left
+//!   ├── delay ──► drain ─────────────── until its queue is empty ──────► closed ──────────────────► reset what is left
 //! ```
+//! During the delay nothing changes: clients are accepted and no session is reset. Without one, the first request begins the
+//! drain.
 
 use std::time::Duration;
 
@@ -23,6 +25,11 @@ pub(super) enum Lifecycle {
     Starting,
     /// It accepts clients.
     Serving,
+    /// It was asked to stop, and goes on for a while: load balancers may send clients yet.
+    Delaying {
+        /// When it was asked first.
+        since: Time,
+    },
     /// It was asked to stop: clients that had connected are served, and the sessions finish.
     Draining {
         /// When it was asked first.
@@ -30,10 +37,27 @@ pub(super) enum Lifecycle {
     },
 }
 
+/// What a drain means for a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    /// See [`Config::drain_idle_timeout`](crate::Config::drain_idle_timeout).
+    pub(super) idle_timeout: Option<Duration>,
+}
+
 impl<N: Net> Reactor<N> {
-    /// Was it asked to stop?
+    /// Has the drain begun?
     pub(super) fn is_draining(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Draining { .. })
+    }
+
+    /// Was it asked to stop?
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_draining() || matches!(self.lifecycle, Lifecycle::Delaying { .. })
+    }
+
+    /// What the drain means for sessions, if it has begun.
+    pub(super) fn drain(&self) -> Option<Drain> {
+        self.is_draining().then_some(Drain { idle_timeout: self.shared.drain_idle_timeout })
     }
 
     /// A client was accepted, or the routes were replaced: it has started.
@@ -43,15 +67,35 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// A stop request. The first begins the drain, a later one changes nothing.
+    /// A stop request. The first begins the delay or the drain, a later one changes nothing.
+    pub(super) fn stop(&mut self) {
+        match self.shared.drain_delay {
+            _ if self.is_stopping() => {}
+            Duration::ZERO => self.begin_drain(self.now),
+            delay => {
+                self.lifecycle = Lifecycle::Delaying { since: self.now };
+                self.alarms.set(self.now + delay, Alarm::Drain);
+                let (left, delay) = (self.table.live(), humantime::format_duration(delay));
+                info!("asked to stop with {left} sessions; clients are accepted for {delay}, then it drains");
+            }
+        }
+    }
+
+    /// The end of the delay, or of the drain.
+    pub(super) fn go_on_stopping(&mut self) {
+        match self.lifecycle {
+            Lifecycle::Delaying { since } => self.begin_drain(since),
+            Lifecycle::Draining { .. } => self.stop_now(),
+            Lifecycle::Starting | Lifecycle::Serving => debug_assert!(false, "nobody asked it to stop"),
+        }
+    }
+
+    /// The drain begins. It was asked for at `since`.
     ///
     /// Clients that had connected before are served: those in a listener's queue are accepted as always, 32 a turn and as
     /// room comes free, at most one backlog's length of them. Then the listener closes, and later clients are refused.
-    pub(super) fn stop(&mut self) {
-        if self.is_draining() {
-            return;
-        }
-        self.lifecycle = Lifecycle::Draining { since: self.now };
+    fn begin_drain(&mut self, since: Time) {
+        self.lifecycle = Lifecycle::Draining { since };
         let left = self.table.live();
         match self.shared.drain_timeout {
             Some(timeout) => {
@@ -66,13 +110,24 @@ impl<N: Net> Reactor<N> {
             self.listeners.accept_the_rest_of_all(LISTEN_BACKLOG);
         }
         self.wake_all_named();
+        if let Some(wait) = self.shared.drain_idle_timeout {
+            for key in self.table.keys() {
+                if let Some(at) = self.table[key].inactive_at(wait) {
+                    self.arm(key, at);
+                }
+            }
+        }
     }
 
     /// A stop signal: terminals and supervisors often send two.
     pub(super) fn signal(&mut self) {
         match self.lifecycle {
-            Lifecycle::Draining { since } if self.now >= since + SAME_REQUEST => self.stop_now(),
-            Lifecycle::Starting | Lifecycle::Serving | Lifecycle::Draining { .. } => self.stop(),
+            Lifecycle::Delaying { since } | Lifecycle::Draining { since } if self.now >= since + SAME_REQUEST => {
+                self.stop_now();
+            }
+            Lifecycle::Starting | Lifecycle::Serving | Lifecycle::Delaying { .. } | Lifecycle::Draining { .. } => {
+                self.stop();
+            }
         }
     }
 

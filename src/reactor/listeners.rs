@@ -7,10 +7,13 @@
 //! A turn costs the same with one listener and with a thousand: only those where a client may wait are looked at.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
 use slab::Slab;
 
 use super::admission::Admission;
+use super::per_ip::PerIp;
+use crate::config::{AtLimit, Route};
 use crate::net::{Address, Time};
 
 /// The listeners of the relay. Those at which clients wait are asked in rotation.
@@ -19,6 +22,8 @@ pub(super) struct Listeners<L> {
     entries: Slab<Entry<L>>,
     /// The entries at which a client may be accepted now, each once. The first is asked next.
     waiting: VecDeque<u16>,
+    /// How many of those reset clients for which there is no room.
+    waiting_to_reset: usize,
     /// Those at which no more clients are to be accepted. They close with this turn.
     finished: Vec<u16>,
 }
@@ -39,8 +44,11 @@ struct Entry<L> {
     is_asked: bool,
     /// Sessions that were accepted here.
     sessions: usize,
-    /// The route's own limit of them. At the limit the listener is paused.
+    /// The route's own limit of them. At the limit the listener is paused, or its clients are reset.
     admission: Admission,
+    at_limit: AtLimit,
+    /// Those sessions by client address, if the route limits that.
+    per_ip: PerIp,
     /// Clients that may still be accepted here; None while there is no end to them.
     left: Option<u16>,
 }
@@ -80,13 +88,26 @@ impl<L> Entry<L> {
 
     /// May a client be accepted here?
     fn is_due(&self) -> bool {
-        self.waiting && self.left != Some(0) && self.admission.has_room(self.sessions)
+        self.waiting && self.left != Some(0) && (self.resets() || self.admission.has_room(self.sessions))
+    }
+
+    /// Are clients reset for which there is no room?
+    fn resets(&self) -> bool {
+        self.at_limit == AtLimit::Reset
+    }
+
+    /// A client was taken off the queue. Is it the last that is accepted here?
+    fn count_down(&mut self) -> bool {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+        }
+        self.left == Some(0)
     }
 }
 
 impl<L> Default for Listeners<L> {
     fn default() -> Self {
-        Self { entries: Slab::new(), waiting: VecDeque::new(), finished: Vec::new() }
+        Self { entries: Slab::new(), waiting: VecDeque::new(), waiting_to_reset: 0, finished: Vec::new() }
     }
 }
 
@@ -107,16 +128,19 @@ impl<L> Listeners<L> {
             is_asked: false,
             sessions: 0,
             admission: Admission::new(usize::MAX),
+            at_limit: AtLimit::Wait,
+            per_ip: PerIp::default(),
             left: None,
         }))
     }
 
-    /// Clients that are accepted here belong to this route from now on, and at most `limit` at a time are served. A
-    /// listener that was about to close stays.
-    pub(super) fn lead(&mut self, index: u16, route: u16, limit: Option<usize>) {
+    /// Clients that are accepted here belong to this route, with these settings, from now on. A listener that was about to
+    /// close stays.
+    pub(super) fn lead(&mut self, index: u16, route: u16, settings: &Route) {
+        self.stop_asking(index);
         let entry = &mut self.entries[usize::from(index)];
-        (entry.route, entry.left) = (route, None);
-        entry.admission.set_limit(limit.unwrap_or(usize::MAX));
+        (entry.route, entry.left, entry.at_limit) = (route, None, settings.at_limit);
+        entry.admission.set_limit(settings.max_sessions.unwrap_or(usize::MAX));
         self.update(index);
     }
 
@@ -152,7 +176,9 @@ impl<L> Listeners<L> {
     pub(super) fn set_empty(&mut self, index: u16, now: Time) {
         let entry = &mut self.entries[usize::from(index)];
         entry.waiting = false;
-        entry.admission.note_empty(now);
+        if entry.admission.has_room(entry.sessions) {
+            entry.admission.note_empty(now);
+        }
         if entry.left.is_some() {
             self.finished.push(index);
         }
@@ -177,19 +203,43 @@ impl<L> Listeners<L> {
         }
     }
 
-    /// A client was accepted at this listener. Returns its route.
-    pub(super) fn note_accepted(&mut self, index: u16) -> u16 {
-        let entry = &mut self.entries[usize::from(index)];
-        entry.sessions += 1;
-        let route = entry.route;
-        if let Some(left) = &mut entry.left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.finished.push(index);
-            }
+    /// A client was accepted at this listener, and a session begins.
+    pub(super) fn note_accepted(&mut self, index: u16) {
+        self.entries[usize::from(index)].sessions += 1;
+        self.note_refused(index);
+    }
+
+    /// A client was accepted at this listener, and reset.
+    pub(super) fn note_refused(&mut self, index: u16) {
+        if self.entries[usize::from(index)].count_down() {
+            self.finished.push(index);
         }
         self.update(index);
-        route
+    }
+
+    /// May the route of this listener have another session?
+    pub(super) fn has_room(&self, index: u16) -> bool {
+        self.entries.get(usize::from(index)).is_some_and(|entry| entry.admission.has_room(entry.sessions))
+    }
+
+    /// Sessions of this client address that were accepted here and counted.
+    pub(super) fn sessions_of(&self, index: u16, client: IpAddr) -> usize {
+        self.entries.get(usize::from(index)).map_or(0, |entry| entry.per_ip.count(client))
+    }
+
+    /// A session of this client address that was accepted here counts.
+    pub(super) fn count_client(&mut self, index: u16, client: IpAddr) {
+        self.entries[usize::from(index)].per_ip.add(client);
+    }
+
+    /// Client addresses that are counted.
+    pub(super) fn client_addresses(&self) -> usize {
+        self.entries.iter().map(|(_, entry)| entry.per_ip.len()).sum()
+    }
+
+    /// How many reset clients for which there is no room.
+    pub(super) fn with_reset(&self) -> usize {
+        self.entries.iter().filter(|(_, entry)| entry.resets()).count()
     }
 
     /// Is it to be said that the route of this listener has as many sessions as it may have? Returns how many.
@@ -198,9 +248,11 @@ impl<L> Listeners<L> {
         entry.admission.note_sessions(entry.sessions, now).then(|| entry.admission.limit())
     }
 
-    /// A session that was accepted at this listener is over.
-    pub(super) fn note_ended(&mut self, index: u16) {
-        self.entries[usize::from(index)].sessions -= 1;
+    /// A session that was accepted at this listener is over. Its client may have been counted.
+    pub(super) fn note_ended(&mut self, index: u16, counted: Option<IpAddr>) {
+        let entry = &mut self.entries[usize::from(index)];
+        entry.sessions -= 1;
+        counted.into_iter().for_each(|client| entry.per_ip.remove(client));
         self.update(index);
     }
 
@@ -214,9 +266,17 @@ impl<L> Listeners<L> {
         !self.waiting.is_empty()
     }
 
-    /// The next listener, in rotation, at which a client may be accepted.
-    pub(super) fn next_waiting(&mut self) -> Option<(u16, &mut L)> {
-        let index = self.waiting.pop_front()?;
+    /// May a client be accepted somewhere although there is no room for it, because it is reset?
+    pub(super) fn is_waiting_to_reset(&self) -> bool {
+        self.waiting_to_reset > 0
+    }
+
+    /// The next listener, in rotation, at which a client may be accepted. If the process has no room for it: at which it is
+    /// reset then.
+    pub(super) fn next_waiting(&mut self, has_room: bool) -> Option<(u16, &mut L)> {
+        let is_meant = |index: &u16| has_room || self.entries[usize::from(*index)].resets();
+        let place = self.waiting.iter().position(is_meant)?;
+        let index = self.waiting.remove(place)?;
         self.waiting.push_back(index);
         Some((index, &mut self.entries[usize::from(index)].listener))
     }
@@ -233,8 +293,8 @@ impl<L> Listeners<L> {
 
     /// Takes this listener, to close it.
     pub(super) fn take(&mut self, index: u16) -> L {
+        self.stop_asking(index);
         let entry = self.entries.remove(usize::from(index));
-        self.waiting.retain(|waiting| *waiting != index);
         self.finished.retain(|finished| *finished != index);
         entry.listener
     }
@@ -242,6 +302,7 @@ impl<L> Listeners<L> {
     /// Takes all of them, to close them.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = L> {
         self.waiting.clear();
+        self.waiting_to_reset = 0;
         self.finished.clear();
         std::mem::take(&mut self.entries).into_iter().map(|(_, entry)| entry.listener)
     }
@@ -249,13 +310,29 @@ impl<L> Listeners<L> {
     /// Something about this listener has changed: asks it from now on, or no longer.
     fn update(&mut self, index: u16) {
         let entry = &mut self.entries[usize::from(index)];
-        let is_due = entry.is_due();
-        match (std::mem::replace(&mut entry.is_asked, is_due), is_due) {
-            (false, true) => self.waiting.push_back(index),
-            // The one that was asked last is at the end.
-            (true, false) if self.waiting.back() == Some(&index) => drop(self.waiting.pop_back()),
-            (true, false) => self.waiting.retain(|waiting| *waiting != index),
+        match (entry.is_asked, entry.is_due()) {
+            (false, true) => {
+                entry.is_asked = true;
+                self.waiting_to_reset += usize::from(entry.resets());
+                self.waiting.push_back(index);
+            }
+            (true, false) => self.stop_asking(index),
             (true, true) | (false, false) => {}
+        }
+    }
+
+    /// This listener is not asked any more, if it was.
+    fn stop_asking(&mut self, index: u16) {
+        let entry = &mut self.entries[usize::from(index)];
+        if !std::mem::take(&mut entry.is_asked) {
+            return;
+        }
+        self.waiting_to_reset -= usize::from(entry.resets());
+        // The one that was asked last is at the end.
+        if self.waiting.back() == Some(&index) {
+            self.waiting.pop_back();
+        } else {
+            self.waiting.retain(|waiting| *waiting != index);
         }
     }
 
@@ -270,122 +347,4 @@ fn number(key: usize) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listeners(limit: Option<usize>) -> Listeners<char> {
-        let address = Address::Inet(([127, 0, 0, 1], 80).into());
-        let mut listeners = Listeners::default();
-        for (name, route) in ['a', 'b', 'c'].into_iter().zip(10..) {
-            let index = listeners.next_index();
-            assert_eq!(listeners.insert(name, address.clone(), address.clone()), index);
-            listeners.lead(index, route, limit);
-        }
-        listeners
-    }
-
-    fn next(listeners: &mut Listeners<char>) -> Option<char> {
-        listeners.next_waiting().map(|(_, name)| *name)
-    }
-
-    fn finished(listeners: &mut Listeners<char>) -> Vec<char> {
-        let next = |listeners: &mut Listeners<char>| listeners.next_finished().map(|index| listeners.take(index));
-        std::iter::from_fn(|| next(listeners)).collect()
-    }
-
-    #[test]
-    fn listeners_with_waiting_clients_take_turns() {
-        let mut listeners = listeners(None);
-        assert!(!listeners.is_waiting() && next(&mut listeners).is_none());
-        listeners.set_waiting(0);
-        listeners.set_waiting(2);
-        listeners.set_waiting(0);
-        let order: Vec<_> = (0..4).map(|_| next(&mut listeners).unwrap()).collect();
-        assert_eq!(order, ['a', 'c', 'a', 'c']);
-        listeners.set_empty(0, Time::START);
-        assert_eq!(listeners.next_waiting(), Some((2, &mut 'c')));
-        listeners.set_empty(2, Time::START);
-        assert!(!listeners.is_waiting() && next(&mut listeners).is_none());
-        listeners.accept_the_rest_of_all(2);
-        listeners.set_waiting(7);
-        assert_eq!(listeners.next_waiting(), Some((0, &mut 'a')));
-        assert_eq!(listeners.take_all().collect::<Vec<_>>(), ['a', 'b', 'c']);
-        listeners.set_waiting(0);
-        assert!(!listeners.is_waiting() && next(&mut listeners).is_none());
-    }
-
-    #[test]
-    fn a_listener_is_finished_when_its_queue_is_empty_or_a_backlog_was_accepted() {
-        let mut listeners = listeners(None);
-        assert_eq!(listeners.note_accepted(0), 10);
-        assert_eq!(finished(&mut listeners), [], "nothing is finished while it serves");
-        listeners.accept_the_rest_of_all(2);
-        listeners.set_empty(2, Time::START);
-        listeners.note_accepted(0);
-        listeners.note_accepted(1);
-        // Asked again, it is no other backlog's length: a listener that is reloaded again and again closes too.
-        listeners.accept_the_rest(0, 9);
-        listeners.accept_the_rest_of_all(9);
-        assert_eq!(finished(&mut listeners), ['c']);
-        listeners.note_accepted(0);
-        assert_eq!(finished(&mut listeners), ['a']);
-        assert_eq!((listeners.len(), listeners.is_waiting()), (1, true));
-        listeners.set_waiting(0);
-        assert_eq!(listeners.next_waiting(), Some((1, &mut 'b')));
-        assert_eq!(listeners.take_all().collect::<Vec<_>>(), ['b']);
-        assert!(listeners.len() == 0 && !listeners.is_waiting());
-    }
-
-    #[test]
-    fn a_listener_that_is_about_to_close_stays_when_it_leads_somewhere_again() {
-        let mut listeners = listeners(None);
-        listeners.accept_the_rest(1, 2);
-        listeners.note_accepted(1);
-        listeners.accept_the_rest_of_all(7);
-        listeners.lead(1, 20, None);
-        for _ in 0..9 {
-            assert_eq!(listeners.note_accepted(1), 20);
-        }
-        listeners.set_empty(1, Time::START);
-        assert_eq!(finished(&mut listeners), []);
-    }
-
-    #[test]
-    fn a_listener_whose_route_has_all_its_sessions_is_not_asked_until_one_ends() {
-        let mut listeners = listeners(Some(2));
-        for index in 0..3 {
-            listeners.set_waiting(index);
-        }
-        for said in [None, Some(2)] {
-            listeners.note_accepted(1);
-            assert_eq!(listeners.note_limit(1, Time::START), said);
-        }
-        let order: Vec<_> = (0..4).map(|_| next(&mut listeners).unwrap()).collect();
-        assert_eq!(order, ['a', 'c', 'a', 'c']);
-        listeners.note_ended(1);
-        assert_eq!(
-            (next(&mut listeners), next(&mut listeners), next(&mut listeners)),
-            (Some('a'), Some('c'), Some('b'))
-        );
-        listeners.note_accepted(1);
-        assert_eq!((listeners.note_limit(1, Time::START), listeners.waiting.len()), (None, 2), "it was said");
-        listeners.accept_the_rest_of_all(9);
-        assert_eq!((finished(&mut listeners), listeners.waiting.len()), (vec![], 2), "its clients wait for room");
-        listeners.lead(1, 20, Some(3));
-        assert_eq!(listeners.waiting.len(), 3);
-        listeners.lead(1, 21, Some(1));
-        assert_eq!((listeners.waiting.len(), listeners.note_limit(1, Time::START)), (2, Some(1)));
-    }
-
-    #[test]
-    fn the_index_of_a_closed_listener_is_used_again() {
-        let mut listeners = listeners(None);
-        listeners.set_waiting(1);
-        assert_eq!((listeners.take(1), listeners.is_waiting(), listeners.next_index()), ('b', false, 1));
-        listeners.set_waiting(1);
-        assert!(!listeners.is_waiting(), "a late event is for nobody");
-        let address = Address::Inet(([127, 0, 0, 1], 81).into());
-        assert_eq!(listeners.insert('d', address.clone(), address), 1);
-        assert!(!listeners.is_waiting());
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
 //! | the limit of sessions is met | `admission.rs` |
+//! | a client is denied, or its address has too many sessions | `refusals.rs`, `per_ip.rs` |
 //! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | which address is next, and which is down | `upstreams/choose.rs`, `upstreams/health.rs` |
@@ -39,9 +40,11 @@ mod keepalive;
 mod lifecycle;
 mod listeners;
 mod lookups;
+mod per_ip;
 mod pipes;
 mod ports;
 mod record;
+mod refusals;
 mod reload;
 mod routes;
 mod session;
@@ -53,7 +56,7 @@ mod waiters;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use log::{info, trace};
+use log::{debug, info, trace};
 
 pub use crate::config::limits::Limits;
 use crate::config::limits::reserved;
@@ -272,7 +275,7 @@ impl<N: Net> Reactor<N> {
             };
             match alarm {
                 Alarm::Accept => self.gate.resume(),
-                Alarm::Drain => self.stop_now(),
+                Alarm::Drain => self.go_on_stopping(),
                 Alarm::Retry => self.retry_waiters(),
                 Alarm::Ports => self.reconsider_ports(),
                 Alarm::Keepalive => self.keepalive.run(&mut self.table, self.now, &mut self.alarms),
@@ -299,13 +302,18 @@ impl<N: Net> Reactor<N> {
             let endpoint = session.endpoint();
             let upstream = endpoint.map(|id| self.upstreams.address(id).clone());
             let name = self.names_routes.then(|| Arc::clone(&self.routes.get(route).name));
+            let client = session.counted_client();
             let record = session.close(name, upstream, self.now, &mut self.pool);
             if let Some(id) = endpoint {
                 self.upstreams.endpoints.release(id);
             }
             self.totals.add(&record);
-            info!("{record}");
-            self.end_of_session(route);
+            if record.end.is_refusal() {
+                debug!("{record}")
+            } else {
+                info!("{record}")
+            }
+            self.end_of_session(route, client);
             self.wake_waiter(Want::Port { route });
         }
         // Descriptors came free: first for the sessions that wait for one, then for new clients.
@@ -320,11 +328,11 @@ impl<N: Net> Reactor<N> {
         if session.queued.is_ended() || (session.is_opening() && !self.open(key)) {
             return;
         }
-        let draining = self.is_draining();
+        let drain = self.drain();
         let session = &mut self.table[key];
         let served = session.serve(trigger, &mut self.pool);
         let settings = &self.routes.get(session.route()).settings;
-        let conclusion = session.conclude(trigger, served, settings, draining, &mut self.pool, self.now);
+        let conclusion = session.conclude(trigger, served, settings, drain, &mut self.pool, self.now);
         self.totals.spliced += served.spliced as u64;
         if let Some(errno) = served.splice_error {
             self.note_splice_error(errno);

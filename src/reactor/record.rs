@@ -35,6 +35,16 @@ pub struct Record {
     pub cut_short: bool,
 }
 
+impl Record {
+    /// A client that is not served.
+    pub(super) fn refused(route: Option<Arc<str>>, client: Client, end: Cause) -> Self {
+        let (time, connect) = (Duration::ZERO, Duration::ZERO);
+        let (up, down, undelivered_up, undelivered_down) = (0, 0, 0, 0);
+        let (upstream, cut_short) = (None, false);
+        Self { route, client, upstream, up, down, undelivered_up, undelivered_down, time, connect, end, cut_short }
+    }
+}
+
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { route, client, upstream, up, down, undelivered_up, undelivered_down, .. } = self;

@@ -51,7 +51,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn reload(&mut self, mut config: Config) -> Result<Reloaded, Error> {
-        if self.is_draining() {
+        if self.is_stopping() {
             return Err(Error::Draining);
         }
         let taken = reserved(&config.routes).saturating_sub(self.reserved);
@@ -114,7 +114,6 @@ impl<N: Net> Reactor<N> {
         let (mut done, mut told) = (Reloaded { local_addrs, ..Reloaded::default() }, Vec::new());
         let (mut replaced, mut names) = (Vec::new(), Vec::new());
         for Wanted { settings, listener, is_new } in plan.routes {
-            let limit = settings.max_sessions;
             let before = if is_new { None } else { self.listeners.route(listener) };
             // An earlier reload may have removed a listener that has clients to serve yet.
             let was_listed = before.is_some_and(|route| self.routes.is_listed(route));
@@ -126,7 +125,7 @@ impl<N: Net> Reactor<N> {
             }
             let route = kept.unwrap_or_else(|| self.routes.insert(settings, listener, &mut self.upstreams, &mut names));
             self.routes.set_listed(route, true);
-            self.listeners.lead(listener, route, limit);
+            self.listeners.lead(listener, route, &self.routes.get(route).settings);
             self.note_route_limit(listener);
             told.extend((kept.is_none() || !was_listed).then_some(listener));
             replaced.extend(before.filter(|before| *before != route));
@@ -205,12 +204,24 @@ impl<N: Net> Reactor<N> {
 /// What all routes share and a reload does not change, by the names of the options.
 fn differences(now: &Config, wanted: &Config) -> Vec<&'static str> {
     // `name_routes` follows from how the relay was started: a reload says nothing about it.
-    let Config { routes: _, name_routes: _, resolve_ttl, drain_timeout, buffer_size, splice, max_sessions } = wanted;
+    let Config {
+        routes: _,
+        name_routes: _,
+        resolve_ttl,
+        drain_timeout,
+        drain_delay,
+        drain_idle_timeout,
+        buffer_size,
+        splice,
+        max_sessions,
+    } = wanted;
     [
         ("max-sessions", *max_sessions == now.max_sessions),
         ("buffer-size", *buffer_size == now.buffer_size),
         ("splice", *splice == now.splice),
         ("drain-timeout", *drain_timeout == now.drain_timeout),
+        ("drain-delay", *drain_delay == now.drain_delay),
+        ("drain-idle-timeout", *drain_idle_timeout == now.drain_idle_timeout),
         ("resolve-ttl", *resolve_ttl == now.resolve_ttl),
     ]
     .into_iter()
@@ -231,7 +242,9 @@ mod tests {
         wanted.drain_timeout = None;
         assert_eq!(differences(&now, &wanted), ["max-sessions", "drain-timeout"]);
         let all = Config { buffer_size: 1, splice: crate::config::Splice::On, ..wanted };
-        let all = Config { resolve_ttl: std::time::Duration::ZERO, ..all };
-        assert_eq!(differences(&now, &all), ["max-sessions", "buffer-size", "splice", "drain-timeout", "resolve-ttl"]);
+        let second = std::time::Duration::from_secs(1);
+        let all = Config { resolve_ttl: second, drain_delay: second, drain_idle_timeout: Some(second), ..all };
+        let names = "max-sessions buffer-size splice drain-timeout drain-delay drain-idle-timeout resolve-ttl";
+        assert_eq!(differences(&now, &all).join(" "), names);
     }
 }

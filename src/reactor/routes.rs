@@ -11,6 +11,7 @@ use log::{info, warn};
 use slab::Slab;
 
 use super::listeners::Listening;
+use super::refusals::Told;
 use super::upstreams::{Upstream, Upstreams};
 use super::{Net, Reactor};
 use crate::config::Route;
@@ -30,6 +31,8 @@ pub(super) struct ActiveRoute {
     /// What the log calls it.
     pub(super) name: Arc<str>,
     pub(super) upstream: Upstream,
+    /// What was said of clients that were not served.
+    pub(super) refused: Told,
     /// Sessions that came in by it.
     sessions: u32,
     /// It is in the configuration.
@@ -54,8 +57,15 @@ impl Routes {
     ) -> u16 {
         let upstream = upstreams.list(&settings.to, names);
         let name = visible(&settings.name).into();
-        let route = ActiveRoute { settings, name, upstream, sessions: 0, is_listed: true, listener: Some(listener) };
-        number(self.0.insert(route))
+        number(self.0.insert(ActiveRoute {
+            settings,
+            name,
+            upstream,
+            refused: Told::default(),
+            sessions: 0,
+            is_listed: true,
+            listener: Some(listener),
+        }))
     }
 
     /// The route with this number.

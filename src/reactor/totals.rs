@@ -1,13 +1,18 @@
 //! What a relay did in its life, in numbers.
 
+use super::cause::Cause;
 use super::record::Record;
 
 /// What a relay did in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Sessions that have ended.
+    /// Sessions that have ended, without those of clients that were denied or over a limit.
     pub sessions: u64,
+    /// Clients that were denied.
+    pub denied: u64,
+    /// Clients that were over a limit.
+    pub limited: u64,
     /// Bytes relayed from clients to the upstream.
     pub up: u64,
     /// Bytes relayed from the upstream to clients.
@@ -24,7 +29,11 @@ pub struct Totals {
 
 impl Totals {
     pub(super) fn add(&mut self, record: &Record) {
-        self.sessions += 1;
+        match record.end {
+            Cause::Denied => self.denied += 1,
+            Cause::Limit => self.limited += 1,
+            _ => self.sessions += 1,
+        }
         self.up += record.up;
         self.down += record.down;
         self.undelivered_up += record.undelivered_up;
@@ -44,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_count_what_was_reset_by_the_drain_apart() {
+    fn totals_count_apart_what_was_reset_by_the_drain_and_what_was_not_served() {
         let mut totals = Totals::default();
         let client = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         let (time, connect) = (Duration::ZERO, Duration::ZERO);
@@ -65,9 +74,22 @@ mod tests {
             };
             totals.add(&undelivered);
         }
+        for end in [Cause::Denied, Cause::Limit, Cause::Denied] {
+            totals.add(&Record::refused(None, client, end));
+        }
         let (undelivered_up, undelivered_down) = (15, 18);
-        let expected =
-            Totals { sessions: 3, up: 9, down: 12, undelivered_up, undelivered_down, cut_short: 2, spliced: 0 };
+        let (denied, limited, cut_short, spliced) = (2, 1, 2, 0);
+        let expected = Totals {
+            sessions: 3,
+            denied,
+            limited,
+            up: 9,
+            down: 12,
+            undelivered_up,
+            undelivered_down,
+            cut_short,
+            spliced,
+        };
         assert_eq!(totals, expected);
     }
 }

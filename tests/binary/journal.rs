@@ -78,7 +78,7 @@ impl Journal {
 
     /// The sessions' lines so far.
     pub(crate) fn sessions(&self) -> Vec<Session> {
-        self.with(" session ").iter().map(|line| Session::parse(line)).collect()
+        self.with("INFO  [tproxy] session ").iter().map(|line| Session::parse(line)).collect()
     }
 
     /// Waits until so many sessions have ended, and not one more.

@@ -12,6 +12,7 @@ mod process;
 mod served;
 
 mod bad_input;
+mod clients;
 mod config_file;
 mod descriptors;
 mod ends;

@@ -1,6 +1,7 @@
 //! A schedule from a seed. Swarm testing: each seed draws first which kinds of trouble exist at all, so that rare ones
 //! meet without a hundred others in the way.
 
+mod clients;
 mod crowds;
 mod reloads;
 mod upstreams;
@@ -91,6 +92,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         limit,
         pipes: 0,
         sessions,
+        addresses: (usize::MAX, false),
         dials,
         moods: Vec::new(),
         names: Vec::new(),
@@ -142,6 +144,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
     }
     upstreams::health(&mut plan);
     upstreams::names(&mut plan);
+    if plan.sessions.len() < 1000 {
+        clients::clients(&mut plan);
+    }
     reloads::reloads(&mut plan);
     crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);

@@ -9,13 +9,15 @@ use tproxy::reactor::Totals;
 use crate::conn::Life;
 use crate::peers::How;
 use crate::records::Record;
-use crate::seam::client_address;
 use crate::shadow::{Session, Undelivered, fault_word};
 use crate::world::World;
 
 impl World {
     pub(crate) fn check_record(&mut self, record: &Record) {
-        let place = self.shadow.sessions.iter().position(|it| client_address(it.client) == record.client);
+        if self.check_refused(record) {
+            return;
+        }
+        let place = self.shadow.sessions.iter().position(|it| self.shadow.client(it.client) == record.client);
         let Some(session) = place else {
             return self.violation(format!("a record of a client that never was: {record:?}"));
         };
@@ -66,6 +68,22 @@ impl World {
         for what in wrong {
             self.violation(format!("session {session}: {what}: {record:?}"));
         }
+    }
+
+    /// Is it the record of a client that was not to be served? Then nothing was relayed for it, and it is reset.
+    fn check_refused(&mut self, record: &Record) -> bool {
+        let Some(place) = self.shadow.refused.iter().position(|it| it.client == record.client) else {
+            return false;
+        };
+        let refused = self.shadow.refused.remove(place);
+        let name = self.plan.names_routes().then(|| self.shadow.routes[refused.route].name.clone());
+        let said = (record.route.clone(), record.upstream, record.up, record.down, record.undelivered);
+        let times = (record.time.as_str(), record.connect.as_str(), record.end.as_str());
+        if said != (name, None, 0, 0, None) || times != ("0.000s", "0.000s", refused.why.word()) || !refused.is_gone {
+            self.violation(format!("{refused:?}: {record:?}"));
+        }
+        self.shadow.refusals[usize::from(refused.why.word() == "limit")] += 1;
+        true
     }
 
     /// After an end that was not orderly, the line says what came for each side and was not acknowledged, if there was any.
@@ -136,6 +154,15 @@ impl World {
             "unknown" => false,
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
+            // Never early.
+            "lifetime" => it.connected.is_some() && shadow.may_be_old(it.began, route),
+            // Only in the drain, and only if no other wait is shorter.
+            "drain-idle" => {
+                let wait = shadow.config.drain_idle_timeout;
+                let shorter = |other: Option<Duration>| other.zip(wait).is_some_and(|(other, wait)| other < wait);
+                let drains = shadow.stopped_at.is_some() && it.connected.is_some();
+                drains && quiet(wait) && !shorter(idle) && !(half_closed && shorter(half)) && !failed
+            }
             "idle-timeout" => {
                 it.connected.is_some() && quiet(route.idle_timeout) && !(half_closed && half_first) && !failed
             }
@@ -194,9 +221,10 @@ impl World {
             let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
             let undelivered =
                 |which: usize| self.shadow.sessions.iter().map(|it| it.said_undelivered[which]).sum::<u64>();
-            let expected = (expected, undelivered(0), undelivered(1));
+            let expected = (expected, undelivered(0), undelivered(1), self.shadow.refusals);
             let given = (totals.sessions, totals.up, totals.down);
-            let given = (given, totals.undelivered_up, totals.undelivered_down);
+            let refused = [totals.denied, totals.limited];
+            let given = (given, totals.undelivered_up, totals.undelivered_down, refused);
             if given != expected || !(least..=most).contains(&totals.cut_short) {
                 self.violation(format!("{totals:?} should be {expected:?} and {least} to {most} drained"));
             }

@@ -16,7 +16,10 @@ impl World {
         if line.starts_with("at the limit") && !self.is_limit_news(about) {
             self.violation(format!("that is no news: {line}"));
         }
-        if self.shadow.check_health_line(line) || self.shadow.check_name_line(line) {
+        if self.shadow.check_refusal_line(about, line)
+            || self.shadow.check_health_line(line)
+            || self.shadow.check_name_line(line)
+        {
             return;
         }
         if line.starts_with("splice does not work here") {
@@ -57,6 +60,12 @@ impl World {
     pub(crate) fn check_silence(&mut self) {
         if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
             self.violation("the limit was met, and no line says so");
+        }
+        if let Some((_, line)) = self.shadow.refusals_to_tell.pop() {
+            self.violation(format!("no line says: {line}"));
+        }
+        if let Some(refused) = self.shadow.refused.pop() {
+            self.violation(format!("no record, or it is not reset: {refused:?}"));
         }
         if self.shadow.splice_news && !self.shadow.splice_told {
             self.violation("splice does not work here, and no line says so");

@@ -1,7 +1,7 @@
 //! A schedule: what the peers do, what the kernel is like, what goes wrong. It is data, so that it can be printed,
 //! shrunk and replayed; `draw.rs` makes one from a seed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     /// The most pipes at a time.
     pub(crate) pipes: usize,
     pub(crate) sessions: Vec<SessionPlan>,
+    /// Clients come from so many IP addresses, and every second of those is of IPv6 if that is true.
+    pub(crate) addresses: (usize, bool),
     /// The outcomes of the relay's connects, in their order; the rest succeed.
     pub(crate) dials: Vec<Dial>,
     /// Upstreams that are out of order for a while.
@@ -72,6 +74,21 @@ impl Plan {
     /// Do log lines name the route they are about? That is decided at start.
     pub(crate) fn names_routes(&self) -> bool {
         self.config.name_routes || self.config.routes.len() > 1
+    }
+
+    /// The address that the client with this number connects from. Those of IPv6 differ behind the first 64 bits.
+    pub(crate) fn client(&self, number: usize) -> SocketAddr {
+        let (addresses, with_ipv6) = self.addresses;
+        let [_, a, b, c] = u32::try_from(number % addresses).unwrap().to_be_bytes();
+        let port = 10_000 + u16::try_from(number % 50_000).unwrap();
+        match c % 2 == 1 && with_ipv6 {
+            true => {
+                let low = u16::try_from(number % 50_000).unwrap();
+                let ip = Ipv6Addr::new(0x2001, 0xdb8, u16::from_be_bytes([a, b]), c.into(), low, 0, 0, low);
+                (ip, port).into()
+            }
+            false => ([10, a, b, c], port).into(),
+        }
     }
 
     /// Nobody comes, nothing goes wrong: for scripts that do everything themselves.
@@ -99,6 +116,7 @@ impl Plan {
             limit: 8,
             pipes: 4,
             sessions: Vec::new(),
+            addresses: (usize::MAX, false),
             dials: Vec::new(),
             moods: Vec::new(),
             names: Vec::new(),

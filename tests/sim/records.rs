@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Once;
 
-use log::{LevelFilter, Log, Metadata, Record as Line};
+use log::{Level, LevelFilter, Log, Metadata, Record as Line};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -19,8 +19,12 @@ impl Log for Catcher {
 
     fn log(&self, line: &Line<'_>) {
         if self.enabled(line.metadata()) {
+            let text = line.args().to_string();
+            if line.level() > Level::Info && !text.starts_with("session ") {
+                return;
+            }
             // A stream may be dropped while its thread goes.
-            let _ = LINES.try_with(|lines| lines.borrow_mut().push(line.args().to_string()));
+            let _ = LINES.try_with(|lines| lines.borrow_mut().push(text));
         }
     }
 
@@ -32,7 +36,7 @@ pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Catcher).expect("nobody else logs here");
-        log::set_max_level(LevelFilter::Info);
+        log::set_max_level(LevelFilter::Debug);
     });
 }
 

@@ -51,12 +51,6 @@ pub(crate) fn inet(address: &Address) -> SocketAddr {
     }
 }
 
-/// The address a client of this number connects from.
-pub(crate) fn client_address(conn: ConnId) -> SocketAddr {
-    let [_, a, b, c] = u32::try_from(conn).unwrap().to_be_bytes();
-    SocketAddr::from(([10, a, b, c], 40_000))
-}
-
 impl<const LINUX: bool> Net for SimNet<LINUX> {
     type Stream = SimStream<LINUX>;
     type Listener = SimListener;
@@ -99,8 +93,9 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         let is_reset = result.is_ok_and(|conn| world.kernel.conns[conn].relay.life == Life::Dead);
         world.shadow.accepted(from.index, result, is_reset);
         let conn = result?;
+        let client = world.plan.client(conn);
         drop(world);
-        Ok((self.stream(conn), client_address(conn).into()))
+        Ok((self.stream(conn), client.into()))
     }
 
     fn connect(&mut self, to: &Address, token: Token) -> io::Result<SimStream<LINUX>> {

@@ -61,12 +61,16 @@ impl World {
             let could_move = it.upstream.is_some()
                 && it.connected.is_some()
                 && Peer::BOTH.iter().any(|peer| !wasted(*peer) && self.movable(it, *peer).is_some());
-            // What could move is not inactive: an alarm lets it move, or it waits for a slice. So a timeout may strike
-            // only a session with nothing to do.
-            let due = self.shadow.is_inactive(it) && !(could_move && it.told == [None; 2]);
+            let route = self.shadow.route(it);
+            let aged = self.shadow.may_be_old(it.began, route);
+            let too_old = route.max_lifetime.is_some_and(|most| self.shadow.now >= it.began + most);
+            let now = self.shadow.now;
             let it = &mut self.shadow.sessions[session];
-            (it.could_move, it.due) = (could_move, due);
+            it.aged |= aged;
+            it.too_old = it.too_old.or_else(|| (too_old && it.connected.is_some()).then_some(now));
+            it.could_move = could_move;
             it.flows.iter_mut().for_each(|flow| (flow.moved, flow.gulp) = (false, 0));
+            self.shadow.note_due(session);
         }
     }
 
@@ -74,6 +78,13 @@ impl World {
     /// is true.
     pub(crate) fn end_turn(&mut self, gauges: Gauges, lines: &[String]) {
         self.shadow.settle_reload();
+        if self.shadow.drain_due().is_some_and(|due| self.shadow.now >= due) {
+            let said = lines.iter().any(|line| line.starts_with("draining "));
+            if !said {
+                self.violation("the delay is over, and it does not drain");
+            }
+            self.shadow.drains(self.shadow.now, &self.kernel.queues());
+        }
         for line in lines {
             match records::parse(line) {
                 Some(record) => self.check_record(&record),
@@ -123,7 +134,9 @@ impl World {
         if self.shadow.vain_calls > most {
             self.violation(format!("{} calls in vain in one turn", self.shadow.vain_calls));
         }
-        let stopped = self.shadow.stop_turn.is_some();
+        // After a delay, the drain begins behind the work of a turn.
+        let behind = !self.plan.config.drain_delay.is_zero();
+        let stopped = self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn || !behind);
         let early = |it: &Session| it.connected.is_none() && it.accepted < self.shadow.turn;
         let nameless = |it: &Session| early(it) && self.shadow.candidates(it.route).is_empty();
         if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
@@ -136,7 +149,8 @@ impl World {
 
     fn check_tables(&mut self, gauges: Gauges) {
         let Gauges { sessions, leases, pipes, spare_leases, alarms, ready, backlog, with_endpoint, .. } = gauges;
-        let Gauges { endpoints, names, .. } = gauges;
+        let Gauges { endpoints, names, client_addresses, .. } = gauges;
+        let counted = self.shadow.counted_addresses();
         let live = self.shadow.live.len();
         let ended = self.shadow.ended_this_turn;
         let turn = self.shadow.turn;
@@ -170,6 +184,7 @@ impl World {
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),
             (with_endpoint != tried, format!("{with_endpoint} sessions have an endpoint, {tried} should")),
             (endpoints != known, format!("{endpoints} endpoints are kept, and {known} are in use")),
+            (client_addresses != counted, format!("{client_addresses} client addresses, {counted} have sessions")),
             (names != hosts, format!("{names} names are kept, and {hosts} are listed")),
             (backlog + 1 + stale < before, format!("{before} on the backlog, and a turn later {backlog}")),
         ] {
@@ -208,7 +223,7 @@ impl World {
         let wants = |it: &Session| {
             // What is thrown away needs none.
             let bulk = |flow: &Flow| flow.gulp > 0 && flow.large_copies >= FEW_LARGE && !flow.unspliced;
-            it.told == [None; 2] && !it.overdue && it.flows.iter().any(bulk)
+            it.told == [None; 2] && !it.overdue && !it.aged && it.flows.iter().any(bulk)
         };
         let mut live = shadow.live.iter().map(|live| &shadow.sessions[*live]);
         let wanted = match self.plan.config.splice {
@@ -240,6 +255,9 @@ impl World {
         if it.trouble.is_some_and(|trouble| self.shadow.now >= trouble + ENDING) {
             return self.violation(format!("session {session} does not end"));
         }
+        if it.too_old.is_some_and(|since| self.shadow.now >= since + ENDING) {
+            return self.violation(format!("session {session} outlives its time"));
+        }
         self.check_ending(session);
         self.check_throwing_away(session);
         let it = &self.shadow.sessions[session];
@@ -268,7 +286,7 @@ impl World {
         // When a timeout may have struck too, it cannot be told which of the two it ends for, and since when.
         let said = it.flows.iter().all(|flow| flow.finished)
             && self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn);
-        if (it.trouble.is_none() && !said) || it.overdue {
+        if (it.trouble.is_none() && !said) || it.overdue || it.aged {
             return;
         }
         let asks = self.plan.laws.counts_unacked;

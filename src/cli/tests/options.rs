@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use log::LevelFilter;
-use tproxy::{Balance, Config, ResetGrace, Route, Splice};
+use tproxy::{AtLimit, Balance, Config, ResetGrace, Route, Splice};
 
 use super::{config_of, line, parsed, parsed_with};
 use crate::cli::settings::{Scope, Settings};
@@ -18,7 +18,7 @@ fn defaults() -> Config {
 type Change = fn(&mut Config);
 
 /// Every option that is a field of the configuration, with another value than its default.
-const CHANGES: [(&str, &str, Change); 11] = [
+const CHANGES: [(&str, &str, Change); 18] = [
     ("balance", "round-robin", |c| each(c, |route| route.balance = Balance::RoundRobin)),
     ("connect-timeout", "7s", |c| each(c, |route| route.connect_timeout = Duration::from_secs(7))),
     ("connect-attempts", "7", |c| each(c, |route| route.connect_attempts = 7)),
@@ -30,6 +30,13 @@ const CHANGES: [(&str, &str, Change); 11] = [
     ("buffer-size", "8k", |c| c.buffer_size = 8 << 10),
     ("splice", "off", |c| c.splice = Splice::Off),
     ("max-sessions", "7", |c| c.max_sessions = Some(7)),
+    ("max-lifetime", "7s", |c| each(c, |route| route.max_lifetime = Some(Duration::from_secs(7)))),
+    ("allow", "10.0.0.0/8,::1", |c| each(c, |route| route.allow = "::1,10.0.0.0/8".parse().unwrap())),
+    ("deny", "10.0.0.1", |c| each(c, |route| route.deny = "10.0.0.1/32".parse().unwrap())),
+    ("max-sessions-per-ip", "7", |c| each(c, |route| route.max_sessions_per_ip = Some(7))),
+    ("at-limit", "reset", |c| each(c, |route| route.at_limit = AtLimit::Reset)),
+    ("drain-delay", "7s", |c| c.drain_delay = Duration::from_secs(7)),
+    ("drain-idle-timeout", "7s", |c| c.drain_idle_timeout = Some(Duration::from_secs(7))),
 ];
 
 fn each(config: &mut Config, change: fn(&mut Route)) {
@@ -133,8 +140,8 @@ fn exactly_these_are_one_for_the_process() {
         names.sort_unstable();
         names
     };
-    let process =
-        ["buffer-size", "drain-timeout", "max-sessions", "port-file", "quiet", "resolve-ttl", "splice", "verbose"];
+    let process = "buffer-size drain-delay drain-idle-timeout drain-timeout max-sessions port-file quiet resolve-ttl splice verbose";
+    let process: Vec<_> = process.split(' ').collect();
     assert_eq!(of(Scope::Process), process);
     assert_eq!(of(Scope::OneRoute), ["from", "name", "to"]);
     // Each of the rest, and each of those with a field, is in the table of this test.
@@ -144,12 +151,15 @@ fn exactly_these_are_one_for_the_process() {
     }
 }
 
+/// Options that can only be left out to have their default.
+const WITHOUT_DEFAULT: [&str; 4] = ["max-sessions", "allow", "deny", "max-sessions-per-ip"];
+
 /// The help says the default of each option in brackets.
 #[test]
 fn the_default_in_the_help_is_the_library_s() {
     let help = parsed("--help").unwrap_err();
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (option, ..) in CHANGES.iter().filter(|(option, ..)| *option != "max-sessions") {
+    for (option, ..) in CHANGES.iter().filter(|(option, ..)| !WITHOUT_DEFAULT.contains(option)) {
         let (_, about) = words.split_once(&format!(" --{option} ")).unwrap();
         let (_, default) = about.split_once("[default: ").unwrap();
         let (default, _) = default.split_once(']').unwrap();

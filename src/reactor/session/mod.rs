@@ -6,6 +6,7 @@ mod moment;
 mod opening;
 mod relaying;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(super) struct Session<S: Stream> {
     pub(super) queued: Queued,
     /// It was reset by the drain deadline or a stop request that does not wait.
     cut_short: bool,
+    /// Its client counts among the sessions of its address.
+    is_counted: bool,
 }
 
 /// What a session is doing.
@@ -95,7 +98,19 @@ impl<S: Stream> Session<S> {
             cause: None,
             queued: Queued::default(),
             cut_short: false,
+            is_counted: false,
         }
+    }
+
+    /// Its client counts among the sessions of this address from now on.
+    pub(super) fn count_client(&mut self) -> IpAddr {
+        self.is_counted = true;
+        self.client.address().ip()
+    }
+
+    /// The address among whose sessions its client counts, if it does.
+    pub(super) fn counted_client(&self) -> Option<IpAddr> {
+        self.is_counted.then(|| self.client.address().ip())
     }
 
     /// The route that it came in by.

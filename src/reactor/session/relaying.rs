@@ -1,6 +1,7 @@
 //! Running the flows of a session, and the conclusions from what they did.
 
 use std::num::NonZeroI32;
+use std::time::Duration;
 
 use super::ending::{Ending, Next, auto_grace};
 use super::moment::Moment;
@@ -8,6 +9,7 @@ use super::{Session, Stage};
 use crate::config::{ResetGrace, Route};
 use crate::net::{Peer, Stream, Time};
 use crate::reactor::cause::Cause;
+use crate::reactor::lifecycle::Drain;
 use crate::relay::flow::State;
 use crate::relay::input::End;
 use crate::relay::pair::Fate;
@@ -95,13 +97,13 @@ impl<S: Stream> Session<S> {
     /// Draws the conclusions from what the flows did.
     ///
     /// Only an alarm takes a deadline: it has made both sides try first. An event speaks for one side, and that of the
-    /// other may be in the next batch. While `draining`, an orderly close waits until all is acknowledged too.
+    /// other may be in the next batch. In a drain, an orderly close waits until all is acknowledged too.
     pub(in crate::reactor) fn conclude(
         &mut self,
         trigger: Trigger,
         served: Served,
         settings: &Route,
-        draining: bool,
+        drain: Option<Drain>,
         pool: &mut Pool<S::Pipe>,
         now: Time,
     ) -> Conclusion {
@@ -109,13 +111,13 @@ impl<S: Stream> Session<S> {
         if served.progress || (served.discarded && !discards_too_long) {
             self.last_progress = now;
         }
-        let inactive = self.inactive_at(settings);
+        let due = self.due_at(settings, drain);
         let Stage::Relaying(pair, ending) = &mut self.stage else {
             self.stage.unexpected("concluded");
             return Conclusion::Event;
         };
         if ending.is_none() {
-            match (pair.fate(), inactive) {
+            match (pair.fate(), due) {
                 (Fate::Relaying, _) if discards_too_long => {
                     pair.cut(pool);
                     self.set_cause(Cause::HalfCloseTimeout);
@@ -127,7 +129,7 @@ impl<S: Stream> Session<S> {
                 (Fate::Relaying, Some((at, _))) => return Conclusion::Until(at),
                 (Fate::Relaying, None) => return Conclusion::Event,
                 // Outside the drain an orderly close does not wait: the kernel delivers the rest.
-                (Fate::Done(End::Fin), _) if !draining => return Conclusion::Over,
+                (Fate::Done(End::Fin), _) if drain.is_none() => return Conclusion::Over,
                 (Fate::Done(_) | Fate::OneSideDead, _) => {}
             }
             self.last_progress = now;
@@ -169,15 +171,31 @@ impl<S: Stream> Session<S> {
         settings.half_close_timeout.is_some_and(|most| now >= since + most)
     }
 
-    /// When inactivity is too much, and what that is called.
-    fn inactive_at(&self, settings: &Route) -> Option<(Time, Cause)> {
+    /// When the session has lasted long enough, or has been inactive for too long, and what that is called.
+    fn due_at(&self, settings: &Route, drain: Option<Drain>) -> Option<(Time, Cause)> {
         let Stage::Relaying(pair, None) = &self.stage else {
             return None;
         };
         let half_close = settings.half_close_timeout.filter(|_| pair.is_half_closed());
         let half_close = half_close.map(|wait| (wait, Cause::HalfCloseTimeout));
         let idle = settings.idle_timeout.map(|wait| (wait, Cause::IdleTimeout));
-        let nearest = idle.into_iter().chain(half_close).min_by_key(|(wait, _)| *wait);
-        nearest.map(|(wait, cause)| (self.last_progress + wait, cause))
+        let drain_idle = drain.and_then(|drain| drain.idle_timeout).map(|wait| (wait, Cause::DrainIdle));
+        let inactive = [idle, half_close, drain_idle].into_iter().flatten();
+        let inactive = inactive.map(|(wait, cause)| (self.last_progress + wait, cause));
+        let lifetime = settings.max_lifetime.map(|most| (self.began + self.lifetime(most), Cause::Lifetime));
+        inactive.chain(lifetime).min_by_key(|(at, _)| *at)
+    }
+
+    /// How long the session may last: 90 to 100 % of the most. The serials of sockets are spread evenly over that.
+    fn lifetime(&self, most: Duration) -> Duration {
+        // Multiplicative hashing, with 2³² divided by the golden ratio (Knuth, TAOCP vol. 3, 6.4).
+        let spread = self.serial(Peer::Client).wrapping_mul(0x9e37_79b9);
+        let tenth = (most / 10).as_nanos();
+        most - Duration::from_nanos(u64::try_from((tenth * u128::from(spread)) >> 32).unwrap_or(u64::MAX))
+    }
+
+    /// When it will have been inactive for so long, if it relays.
+    pub(in crate::reactor) fn inactive_at(&self, wait: Duration) -> Option<Time> {
+        matches!(self.stage, Stage::Relaying(_, None)).then(|| self.last_progress + wait)
     }
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use tproxy::AtLimit;
 use tproxy::net::LISTEN_BACKLOG;
 
+use super::one_in;
 use crate::faults::Faults;
 use crate::keyed::mix;
 use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, SessionPlan};
@@ -51,7 +53,11 @@ pub(super) fn queued(plan: &mut Plan) {
     plan.laws.delay = (0, 1000);
     (plan.dials, plan.crash, plan.stop_now) = (Vec::new(), None, None);
     plan.reloads.clear();
-    plan.config.routes.iter_mut().for_each(|route| route.max_sessions = None);
+    let at_limit = if one_in(rng, 4) { AtLimit::Reset } else { AtLimit::Wait };
+    for route in &mut plan.config.routes {
+        (route.max_sessions, route.max_sessions_per_ip, route.at_limit) = (None, None, at_limit);
+        (route.allow, route.deny) = Default::default();
+    }
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
     plan.config.drain_timeout = Some(Duration::from_secs(20)).filter(|_| rng.bool());
     let at = Duration::from_nanos(rng.u64(..5_000));

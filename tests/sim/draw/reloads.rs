@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tproxy::{Config, Route};
 
+use super::clients::limits;
 use super::{log, one_in, pause};
 use crate::keyed::mix;
 use crate::plan::{Plan, Reload, place, place_of, upstream};
@@ -96,7 +97,7 @@ fn change(rng: &mut Rng, now: &Config, first: &Config) -> (Config, bool) {
             add(rng, &mut config, free.unwrap_or(TAKEN));
             config.routes[which].to = vec![place(rng.usize(..PLACES)).into()];
         }
-        13 => config.drain_timeout = Some(Duration::from_secs(7)),
+        13 => (config.drain_timeout, config.drain_delay) = (Some(Duration::from_secs(7)), Duration::from_secs(7)),
         // As at start, with names that may have been forgotten since.
         14 => config.routes[which].to.clone_from(&first.routes[0].to),
         _ => settings(rng, &mut config.routes[which]),
@@ -124,14 +125,15 @@ fn add(rng: &mut Rng, config: &mut Config, at: usize) {
 fn settings(rng: &mut Rng, route: &mut Route) {
     let mut time = |most: usize| Duration::from_millis(log(rng, 1, most) as u64);
     let (connect, half_close, idle) = (time(5000), time(10_000), time(10_000));
-    match rng.u8(..4) {
+    match rng.u8(..5) {
         0 => (route.connect_timeout, route.half_close_timeout) = (connect, one_in(rng, 2).then_some(half_close)),
         1 => route.idle_timeout = one_in(rng, 2).then_some(idle),
         2 => {
             let first = rng.u8(1..=40);
             route.to = (first..first + rng.u8(1..=3)).map(|number| upstream(number).into()).collect();
         }
-        _ => route.max_sessions = one_in(rng, 2).then(|| rng.usize(1..=3)),
+        3 => route.max_sessions = one_in(rng, 2).then(|| rng.usize(1..=3)),
+        _ => limits(rng, route),
     }
 }
 

@@ -63,7 +63,7 @@ impl World {
             self.violation(format!("session {session}: asked {alone} times in {time:?}, and nothing had happened"));
         }
         let said = it_is_said(&self.shadow.sessions[session]);
-        if said && self.shadow.stop_turn.is_none() {
+        if said && !self.shadow.may_drain() {
             self.violation(format!("session {session}: connection {conn} is asked, although all was said"));
         }
     }
@@ -140,5 +140,5 @@ impl World {
 /// Is everything said and passed on, and nothing forces the end?
 fn it_is_said(it: &Session) -> bool {
     let finished = Peer::BOTH.into_iter().all(|peer| it.flows[peer as usize].finished);
-    finished && it.first_told.is_none() && !it.overdue && !it.due
+    finished && it.first_told.is_none() && !it.overdue && !it.due && !it.aged
 }

@@ -77,7 +77,7 @@ impl World {
             }
             Ok(count) => {
                 let target = peer.other() as usize;
-                let (wasted, doubtful) = (it.told[target].is_some(), it.overdue || it.due || enough);
+                let (wasted, doubtful) = (it.told[target].is_some(), it.overdue || it.due || it.aged || enough);
                 let clogged = it.blocked[target] && !wasted && !doubtful;
                 it.flow(peer).read += count as u64;
                 match (wasted, doubtful) {
@@ -99,7 +99,7 @@ impl World {
                 let limit = |since: Option<Time>| since.zip(half_close).map(|(at, most)| at + most);
                 let certainly = wasted && limit(it.thrown_since).is_some_and(|limit| now >= limit + step);
                 let too_long = wasted && enough;
-                let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue;
+                let cut = |target: Peer| it.told[target as usize].is_some() || it.overdue || it.aged;
                 if !cut(peer.other()) || !(cut(peer) || it.trouble.is_some() || too_long) {
                     it.last_io = now;
                 }
@@ -272,6 +272,10 @@ impl World {
             self.violation(format!("a goodbye to connection {conn}, although everything is given up"));
         }
         self.shadow.progress = true;
+        if let Some(refused) = self.shadow.refused.iter_mut().find(|it| it.conn == conn) {
+            refused.is_gone = armed;
+            return;
+        }
         let Some((session, peer)) = self.shadow.owner(conn) else {
             return;
         };
@@ -350,7 +354,7 @@ impl World {
         }
         let it = &self.shadow.sessions[session];
         let enough = self.shadow.may_have_thrown_enough(it);
-        let overdue = it.overdue || it.due || enough;
+        let overdue = it.overdue || it.due || it.aged || enough;
         if it.first_told.is_none() && !overdue {
             return self.violation(format!("session {session}: connection {conn} is reset without a reason"));
         }

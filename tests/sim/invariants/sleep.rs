@@ -37,6 +37,9 @@ impl World {
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
         }
+        if let Some(due) = self.shadow.drain_due().filter(|due| until.is_none_or(|until| until > *due)) {
+            self.violation(format!("the drain begins at {due:?}, the relay sleeps until {until:?}"));
+        }
         let sessions = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
         let dialling: Vec<_> = sessions.filter(|it| it.connected.is_none() && it.upstream.is_none()).collect();
         let portless: Vec<_> = self.shadow.portless().map(|session| self.shadow.sessions[session].route).collect();
@@ -57,7 +60,8 @@ impl World {
         if self.shadow.ports_short && (until.is_none() || self.shadow.now >= self.shadow.port_lacked + PORTS_CALM) {
             self.violation("nobody lacks a source port any more, and no line says so");
         }
-        let idle = self.shadow.live.is_empty() && self.shadow.stop_turn.is_none() && self.shadow.shortage.is_none();
+        let stops = self.shadow.asked_at.is_some() || self.shadow.stop_turn.is_some();
+        let idle = self.shadow.live.is_empty() && !stops && self.shadow.shortage.is_none();
         // A session that has ended may have left the alarm that was to keep its upstream's connection alive.
         let now = self.shadow.now;
         let lately = |it: &Session| it.connected.is_some_and(|at| now <= at + YOUNG + SOON);
@@ -70,6 +74,12 @@ impl World {
         let starved = self.shadow.waits_for_descriptor();
         let pause = self.shadow.shortage.map(|(at, pause)| at + pause.mul_f64(1.0 + PAUSE_JITTER));
         let patient = until.is_some_and(|until| starved || pause.is_some_and(|end| until <= end.max(self.shadow.now)));
+        let resets = |door: &usize| self.shadow.doors[*door].open && self.shadow.resets(*door);
+        let refusing = (0..self.shadow.doors.len()).filter(resets);
+        let to_reset: usize = refusing.map(|door| self.kernel.listeners[door].queue.len()).sum();
+        if to_reset > 0 && !patient {
+            self.violation(format!("{to_reset} clients wait to be reset or served, and nobody will"));
+        }
         let due = |door: &usize| self.shadow.doors[*door].open && !self.shadow.is_full(*door);
         let doors = (0..self.shadow.doors.len()).filter(due);
         let waiting: usize = doors.clone().map(|door| self.kernel.listeners[door].queue.len()).sum();
@@ -114,7 +124,7 @@ impl World {
         if it.told[source.other() as usize].is_some() {
             return readable.then_some("could be read and thrown away");
         }
-        if it.overdue || flow.finished || !to.is_writable() {
+        if it.overdue || it.aged || flow.finished || !to.is_writable() {
             return None;
         }
         match flow {
@@ -130,8 +140,12 @@ impl World {
         let now = self.shadow.now;
         let it = &self.shadow.sessions[session];
         let route = self.shadow.route(it);
-        let half_close = route.half_close_timeout.filter(|_| it.is_half_closed());
-        let inactive = route.idle_timeout.into_iter().chain(half_close).min();
+        let inactive = self.shadow.patience(it);
+        // However busy it is.
+        let oldest = route.max_lifetime.filter(|_| it.connected.is_some() && it.trouble.is_none());
+        let oldest = oldest.map(|most| it.began + most);
+        // It may be over already, and ending.
+        let oldest = oldest.map(|at| at.max(now + longest_pause(it.questions, now)));
         let deadline = match it.connected {
             None => {
                 let last = it.began + route.connect_timeout;
@@ -146,18 +160,19 @@ impl World {
             }
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),
             // It may be ending too.
-            Some(_) if it.first_told.is_some() || it.overdue || self.shadow.stop_turn.is_some() => {
+            Some(_) if it.first_told.is_some() || it.overdue || it.aged || self.shadow.stop_turn.is_some() => {
                 inactive.map(|wait| now + wait.max(longest_pause(it.questions, now)))
             }
             Some(_) => inactive.map(|wait| now + wait),
         };
         // An old session is looked after by the kernel; a young one will be, unless it is ending.
         let draining = self.shadow.stop_turn.is_some();
-        let looked_after =
-            it.connected.filter(|_| !it.kept_alive && it.first_told.is_none() && !it.overdue && !draining);
+        let young = |_: &Time| !it.kept_alive && it.first_told.is_none() && !it.overdue && !it.aged && !draining;
+        let looked_after = it.connected.filter(young);
         // Not all in one turn.
         let portion = if self.shadow.kept_alive < KEPT_PER_TURN { Time::START } else { now + SOON };
-        let deadline = deadline.into_iter().chain(looked_after.map(|at| portion.max(at + YOUNG))).min();
+        let looked_after = looked_after.map(|at| portion.max(at + YOUNG));
+        let deadline = deadline.into_iter().chain(looked_after).chain(oldest).min();
         if let Some(deadline) = deadline
             && until.is_none_or(|until| until > deadline.max(now))
         {

@@ -9,7 +9,6 @@ use tproxy::net::{Peer, Time, Token};
 
 use super::{Shadow, connect_word};
 use crate::kernel::ConnId;
-use crate::seam::client_address;
 
 /// An address that has not answered lately may take so long while another is untried, doubling with each failure.
 const QUICK: Duration = Duration::from_millis(250);
@@ -231,7 +230,7 @@ impl Shadow {
             return self.violation(format!("session {session} dials {to} twice ({:?})", it.attempt));
         }
         let (count, cursor) = (candidates.len(), self.cursors[it.route]);
-        let client = client_address(it.client);
+        let client = self.client(it.client);
         let busy = |address: SocketAddr| {
             let named = |live: &&usize| **live != session && self.sessions[**live].tried == Some(address);
             let own = usize::from(it.tried == Some(address));

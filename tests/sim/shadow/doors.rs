@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{Time, Token};
-use tproxy::{Host, Route};
+use tproxy::{AtLimit, Host, Route};
 
 use super::Shadow;
 use crate::kernel::ConnId;
@@ -145,7 +145,8 @@ impl Shadow {
         let open = self.doors.iter().filter(|door| door.open).map(|door| place(door.place));
         let listening: Vec<_> = open.chain(plan.config.routes.iter().map(|route| inet(&route.from))).collect();
         let mut upstreams = plan.config.routes.iter().flat_map(|route| &route.to).filter_map(literal);
-        let refused = if self.stop_turn.is_some() {
+        let stops = self.asked_at.is_some() || self.stop_turn.is_some();
+        let refused = if stops {
             Some("draining")
         } else if plan.is_bad {
             Some("out of range")
@@ -154,11 +155,12 @@ impl Shadow {
         } else {
             None
         };
-        let binds = self.stop_turn.is_none() && !plan.is_bad;
+        let binds = !stops && !plan.is_bad;
         let (settled, new, told) = (false, Vec::new(), Vec::new());
         let restart = [
             ("buffer-size", self.config.buffer_size != 64 << 10),
             ("drain-timeout", self.config.drain_timeout != plan.config.drain_timeout),
+            ("drain-delay", self.config.drain_delay != plan.config.drain_delay),
         ];
         let restart = restart.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
         self.reloading = Some(Reloading { plan, queues, binds, refused, settled, new, counts: [0; 5], restart, told });
@@ -268,7 +270,7 @@ impl Shadow {
     }
 
     /// The route of this listener.
-    fn route_of(&self, door: usize) -> Option<&Route> {
+    pub(super) fn route_of(&self, door: usize) -> Option<&Route> {
         self.doors[door].route.map(|route| &self.routes[route])
     }
 
@@ -281,7 +283,12 @@ impl Shadow {
     /// May a client be accepted at this listener?
     pub(crate) fn is_due(&self, door: usize) -> bool {
         let it = &self.doors[door];
-        it.open && it.announced && !it.is_used_up() && !self.is_full(door)
+        it.open && it.announced && !it.is_used_up() && (self.resets(door) || !self.is_full(door))
+    }
+
+    /// Are clients of this listener reset for which there is no room?
+    pub(crate) fn resets(&self, door: usize) -> bool {
+        self.route_of(door).is_some_and(|route| route.at_limit == AtLimit::Reset)
     }
 
     /// The route may have come to its limit.

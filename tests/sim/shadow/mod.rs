@@ -1,16 +1,20 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+mod clients;
 mod dialling;
 mod doors;
 mod names;
 mod opening;
 mod session;
+mod stopping;
 mod words;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use clients::Refused;
 use dialling::Endpoint;
 pub(crate) use doors::{Door, Reloading, literal};
 use names::Name;
@@ -39,6 +43,7 @@ pub(crate) struct Shadow {
     pub(crate) live: Vec<usize>,
     owners: Vec<Option<(usize, Peer)>>,
     slots: Vec<Option<usize>>,
+    plan: Rc<Plan>,
     pub(crate) config: Config,
     /// The most sessions at a time.
     pub(crate) limit: usize,
@@ -46,12 +51,14 @@ pub(crate) struct Shadow {
     pub(crate) now: Time,
     pub(crate) asleep: bool,
     /// When the first request to stop was delivered.
+    pub(crate) asked_at: Option<Time>,
+    /// When the drain began: then, or after the delay.
     pub(crate) stopped_at: Option<Time>,
     /// A signal came 300 ms after it, or later: it does not wait.
     pub(crate) impatient: bool,
     /// A request to stop without a drain was delivered: everything is given up.
     pub(crate) stop_now: bool,
-    /// Turn in which the first came.
+    /// Turn in which that was, or in which it was to stop without one.
     pub(crate) stop_turn: Option<u64>,
     pub(crate) turn: u64,
     pub(crate) progress: bool,
@@ -143,11 +150,24 @@ pub(crate) struct Shadow {
     pub(crate) listed: Vec<usize>,
     /// The last reload that was delivered.
     pub(crate) reloading: Option<Reloading>,
+    /// Clients that were not to be served.
+    pub(crate) refused: Vec<Refused>,
+    /// When that was last told, and what is to be told in this turn, for each route.
+    refusals_told: BTreeMap<(usize, &'static str), Time>,
+    pub(crate) refusals_to_tell: Vec<(usize, String)>,
+    /// Clients that were denied, and clients over a limit.
+    pub(crate) refusals: [u64; 2],
 }
 
 impl Shadow {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Rc<Plan>) -> Self {
         Self {
+            plan: Rc::clone(plan),
+            refused: Vec::new(),
+            refusals_told: BTreeMap::new(),
+            refusals_to_tell: Vec::new(),
+            refusals: [0; 2],
+            asked_at: None,
             violations: Vec::new(),
             sessions: Vec::new(),
             live: Vec::new(),
@@ -237,35 +257,24 @@ impl Shadow {
         &self.routes[it.route]
     }
 
-    /// A request to stop is delivered, while these clients wait to be accepted.
-    pub(crate) fn stopped(&mut self, now: Time, signal: bool, queues: &[Vec<ConnId>]) {
-        match self.stopped_at {
-            None => {
-                (self.stopped_at, self.stop_turn) = (Some(now), Some(self.turn));
-                self.close_doors(queues);
-            }
-            // Signals within 300 ms of the first request are that request. Control::stop() is idempotent.
-            Some(first) => self.impatient |= signal && now >= first + Duration::from_millis(300),
-        }
-    }
-
-    /// A request to stop without a drain is delivered.
-    pub(crate) fn stopped_now(&mut self) {
-        self.stop_now = true;
-        self.stop_turn.get_or_insert(self.turn);
-    }
-
-    /// May sessions be reset now because the relay is to stop?
-    pub(crate) fn is_given_up(&self, now: Time) -> bool {
-        let deadline = self.stopped_at.zip(self.config.drain_timeout).map(|(at, wait)| at + wait);
-        self.fatal || self.stop_now || self.impatient || deadline.is_some_and(|deadline| now >= deadline)
-    }
-
     /// Has nothing been passed on for so long that a timeout may strike?
     pub(crate) fn is_inactive(&self, it: &Session) -> bool {
+        it.connected.is_some() && self.patience(it).is_some_and(|wait| self.now >= it.last_moved + wait)
+    }
+
+    /// What could move is not inactive: an alarm lets it move, or it waits for a slice. So a timeout may strike only a session
+    /// with nothing to do.
+    pub(crate) fn note_due(&mut self, session: usize) {
+        let it = &self.sessions[session];
+        let due = self.is_inactive(it) && !(it.could_move && it.told == [None; 2]);
+        self.sessions[session].due = due;
+    }
+
+    /// How long nothing may be passed on.
+    pub(crate) fn patience(&self, it: &Session) -> Option<Duration> {
         let half_close = self.route(it).half_close_timeout.filter(|_| it.is_half_closed());
-        let wait = self.route(it).idle_timeout.into_iter().chain(half_close).min();
-        it.connected.is_some() && wait.is_some_and(|wait| self.now >= it.last_moved + wait)
+        let drain = self.config.drain_idle_timeout.filter(|_| self.may_drain());
+        self.route(it).idle_timeout.into_iter().chain(half_close).chain(drain).min()
     }
 
     /// Throwing away goes on for at most the half-close time in all. May that be over?

@@ -125,7 +125,7 @@ impl Shadow {
 
     /// Was nobody served yet, under the routes that it began with?
     fn is_starting(&self) -> bool {
-        self.sessions.is_empty() && !self.has_reloaded && self.stop_turn.is_none()
+        self.sessions.is_empty() && !self.has_reloaded && self.stop_turn.is_none() && self.asked_at.is_none()
     }
 
     /// All addresses of this route failed: its names count as old. Or perhaps they did.

@@ -23,7 +23,7 @@ impl Shadow {
     pub(crate) fn accepted(&mut self, door: usize, result: Result<ConnId, Errno>, is_reset: bool) {
         self.doors[door].asked = true;
         self.doors[door].announced &= result != Err(Errno::AGAIN);
-        if self.is_full(door) {
+        if self.is_full(door) && !self.resets(door) {
             self.violation(format!("listener {door} is asked for clients, and its route has all its sessions"));
         }
         // At the drain deadline too, but I/O goes before timers.
@@ -31,7 +31,8 @@ impl Shadow {
         if self.stop_now || self.impatient || no_time {
             self.violation("accept was called although everything is given up".to_owned());
         }
-        if result.is_ok() && self.live.len() >= self.limit {
+        let refusal = result.ok().and_then(|conn| self.refusal(door, conn));
+        if result.is_ok() && self.live.len() >= self.limit && refusal.is_none() {
             self.violation(format!(
                 "a client is let in beside {} others, the limit is {}",
                 self.live.len(),
@@ -69,6 +70,10 @@ impl Shadow {
             self.doors[door].since_closing += 1;
         }
         match result {
+            Ok(conn) if refusal.is_some() => {
+                (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
+                self.refuse(door, conn, refusal.unwrap());
+            }
             Ok(conn) => {
                 (self.progress, self.shortage, self.pauses, self.lost) = (true, None, 0, 0);
                 self.own(conn, self.sessions.len(), Peer::Client);
@@ -77,14 +82,19 @@ impl Shadow {
                 let route = self.doors[door].route.unwrap();
                 self.sessions.push(Session::new(conn, (door, route), self.now, self.turn, is_reset));
                 self.doors[door].sessions += 1;
+                self.sessions.last_mut().unwrap().is_counted = self.routes[route].max_sessions_per_ip.is_some();
                 self.note_full(door);
             }
             // "In a row" is without an empty queue between.
             Err(Errno::AGAIN) => {
                 self.lost = 0;
-                // There is room, or nobody would have asked; and now it is known that no client waits.
-                self.note_empty(door);
-                if !(0..self.doors.len()).any(|door| self.is_due(door)) && std::mem::take(&mut self.full) {
+                // Now it is known that no client waits. If there is room too, the limit is over.
+                if !self.is_full(door) {
+                    self.note_empty(door);
+                }
+                let has_room = self.live.len() < self.limit;
+                let waits = (0..self.doors.len()).any(|door| self.is_due(door));
+                if has_room && !waits && std::mem::take(&mut self.full) {
                     self.full_until = Some(self.now);
                 }
             }
@@ -151,6 +161,9 @@ impl Shadow {
             Peer::Client => {
                 if self.slots.len() <= token.key() {
                     self.slots.resize(token.key() + 1, None);
+                }
+                if self.refused.iter().any(|it| it.conn == conn) {
+                    self.violation(format!("client {conn} is watched, and it was not to be served"));
                 }
                 let (session, _) = self.owner(conn)?;
                 if self.slots[token.key()].is_some_and(|old| self.sessions[old].ended.is_none()) {

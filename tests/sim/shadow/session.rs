@@ -191,6 +191,12 @@ pub(crate) struct Session {
     pub(crate) kept_alive: bool,
     /// Its client could not be watched.
     pub(crate) unwatched: bool,
+    /// It counts among those of its address.
+    pub(crate) is_counted: bool,
+    /// It may have lasted as long as it may.
+    pub(crate) aged: bool,
+    /// When a turn first began that found it older than it may be.
+    pub(crate) too_old: Option<Time>,
     /// Both streams are gone since then.
     pub(crate) ended: Option<Time>,
     /// It was reset when the relay had been asked to stop, and would wait no longer.
@@ -262,6 +268,9 @@ impl Session {
             struck_told: false,
             kept_alive: false,
             unwatched: false,
+            is_counted: false,
+            aged: false,
+            too_old: None,
             ended: None,
             ended_late: false,
             said_goodbye: [false; 2],
