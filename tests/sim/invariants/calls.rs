@@ -374,7 +374,7 @@ impl World {
         // When all its time is up, what waits for a slice is not waited for.
         let untried = owed
             && it.could_move
-            && !enough
+            && !(enough || it.aged)
             && (self.shadow.asleep || !tired)
             && !moved
             && (unacked > 0 || held + unread > 0);
