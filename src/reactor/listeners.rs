@@ -137,9 +137,11 @@ impl<L> Listeners<L> {
     /// Clients that are accepted here belong to this route, with these settings, from now on. A listener that was about to
     /// close stays.
     pub(super) fn lead(&mut self, index: u16, route: u16, settings: &Route) {
-        self.stop_asking(index);
         let entry = &mut self.entries[usize::from(index)];
+        // It keeps its place in the rotation.
+        self.waiting_to_reset -= usize::from(entry.is_asked && entry.resets());
         (entry.route, entry.left, entry.at_limit) = (route, None, settings.at_limit);
+        self.waiting_to_reset += usize::from(entry.is_asked && entry.resets());
         entry.admission.set_limit(settings.max_sessions.unwrap_or(usize::MAX));
         self.update(index);
     }
