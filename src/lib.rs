@@ -83,6 +83,7 @@
 //! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | how many sessions there may be | `config/limits.rs` |
+//! | who may come, and how many of one address | `config/networks.rs`, `reactor/refusals.rs`, `reactor/per_ip.rs` |
 //!
 //! # Descriptors and memory
 //!

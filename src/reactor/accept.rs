@@ -57,8 +57,10 @@ impl<N: Net> Reactor<N> {
                     Decision::Skip => {}
                     Decision::Empty => {
                         self.listeners.set_empty(index, self.now);
-                        if !self.listeners.is_waiting() && self.has_room() {
-                            self.admission.note_empty(self.now);
+                        if !self.listeners.is_waiting() {
+                            if self.has_room() {
+                                self.admission.note_empty(self.now);
+                            }
                             if self.descriptors.note_enough() {
                                 info!("accept: resumed, no client waits");
                             }
