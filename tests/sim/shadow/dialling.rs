@@ -100,6 +100,8 @@ pub(crate) struct Attempt {
     quick: bool,
     /// It is not known which it was.
     vague: bool,
+    /// When an address last failed, there were others already: it was not the last of this attempt.
+    outdated: bool,
 }
 
 impl Attempt {
@@ -185,7 +187,7 @@ impl Shadow {
         if it.attempt.version != version || it.attempt.candidates != candidates {
             // Who waits for a descriptor or a port goes on waiting for that.
             let begun = it.starved || it.attempt.lacks_port();
-            let before = it.attempt.before + u32::from(it.attempt.is_over());
+            let before = it.attempt.before + u32::from(it.attempt.is_over() && !it.attempt.outdated);
             it.attempt = Attempt { candidates, version, begun, before, vague: it.attempt.vague, ..Attempt::default() };
         }
         let attempt = &mut it.attempt;
@@ -309,8 +311,10 @@ impl Shadow {
     fn address_failed(&mut self, session: usize, token: Token, to: SocketAddr, mark: Mark) {
         let now = self.now;
         self.upstreams.entry(to).or_default().fails(token, now);
+        let outdated = self.sessions[session].attempt.version != self.version(self.sessions[session].route);
         let it = &mut self.sessions[session];
         it.failed_at = Some(now);
+        it.attempt.outdated = outdated;
         it.attempt.mark(to, mark);
         let route = it.route;
         if it.attempt.lacks_port() {
