@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 use crate::net::Address;
 
@@ -33,6 +34,13 @@ pub enum Error {
         open: Address,
         /// Does the reload remove that listener?
         is_removed: bool,
+    },
+    /// A source address is none that connections can come from.
+    Source {
+        /// The address.
+        address: IpAddr,
+        /// What the kernel said.
+        error: io::Error,
     },
     /// A relay that was asked to stop is not reloaded.
     Draining,
@@ -70,6 +78,15 @@ impl fmt::Display for Error {
             Self::Overlap { address, open, is_removed: false } => {
                 write!(f, "cannot listen on {address}: the listener on {open} has its clients (leave one of them out)")
             }
+            Self::Source { address, error } => {
+                let advice = match error.kind() {
+                    io::ErrorKind::AddrNotAvailable => {
+                        " (this machine does not have that address; write one of its own)"
+                    }
+                    _ => "",
+                };
+                write!(f, "cannot connect from {address}: {error}{advice}")
+            }
             Self::Draining => f.write_str("the relay is draining"),
             Self::Ended => f.write_str("the relay has ended"),
             Self::Descriptors { limit } => {
@@ -101,7 +118,11 @@ impl std::error::Error for Error {
             | Self::Draining
             | Self::Ended
             | Self::Descriptors { .. } => None,
-            Self::Listen { error, .. } | Self::Start(error) | Self::Wait(error) | Self::Accept(error) => Some(error),
+            Self::Listen { error, .. }
+            | Self::Source { error, .. }
+            | Self::Start(error)
+            | Self::Wait(error)
+            | Self::Accept(error) => Some(error),
         }
     }
 }

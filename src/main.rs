@@ -21,7 +21,7 @@ const DRAINED: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line asks for something impossible.
 const USAGE: u8 = 2;
-/// An address cannot be listened on.
+/// An address cannot be listened on, or connected from.
 const CANNOT_LISTEN: u8 = 3;
 /// Sessions were reset by the drain deadline or a request that does not wait.
 const NOT_DRAINED: u8 = 4;
@@ -44,16 +44,17 @@ fn main() -> ExitCode {
     let served = serve(&options);
     log.begin_exit();
     let code = match served {
-        Ok(Totals { sessions, up, down, spliced, cut_short, denied, limited, .. }) => {
+        Ok(Totals { sessions, up, down, spliced, cut_short, denied, limited, empty, .. }) => {
             let code = if cut_short > 0 {
                 warn!("{cut_short} sessions had not finished and were reset");
                 NOT_DRAINED
             } else {
                 DRAINED
             };
-            let refused = [("denied", denied), ("limited", limited)].into_iter().filter(|(_, count)| *count > 0);
-            let refused: String = refused.map(|(word, count)| format!(" {word}={count}")).collect();
-            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}{refused}");
+            let others = [("denied", denied), ("limited", limited), ("empty", empty)].into_iter();
+            let others: String =
+                others.filter(|(_, count)| *count > 0).map(|(word, count)| format!(" {word}={count}")).collect();
+            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}{others}");
             code
         }
         Err(Failure::Plan(Problem::Stopped)) => {
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
             }
             match error {
                 Error::Config(_) | Error::Loop { .. } => USAGE,
-                Error::Listen { .. } | Error::Overlap { .. } => CANNOT_LISTEN,
+                Error::Listen { .. } | Error::Overlap { .. } | Error::Source { .. } => CANNOT_LISTEN,
                 _ => FAILED,
             }
         }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -169,6 +169,10 @@ impl Net for FakeNet {
         Ok(((), at.clone()))
     }
 
+    fn change_listener(&mut self, (): &mut (), _: &ListenOptions) -> io::Result<()> {
+        Ok(())
+    }
+
     fn unlisten(&mut self, (): ()) {}
 
     fn resolve(&mut self, _: NameId, host: &str) {
@@ -183,7 +187,11 @@ impl Net for FakeNet {
         Ok((self.0.next(Peer::Client)?, address(3).into()))
     }
 
-    fn connect(&mut self, _: &Address, token: Token) -> io::Result<Socket> {
+    fn may_connect_from(&mut self, _: IpAddr) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn connect(&mut self, _: &Address, _: Option<IpAddr>, token: Token) -> io::Result<Socket> {
         let mut stream = self.0.next(Peer::Upstream)?;
         self.register(&mut stream, token)?;
         Ok(stream)

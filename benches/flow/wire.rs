@@ -139,7 +139,9 @@ impl Stream for Socket {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn keep_alive(&mut self) {}
+    fn keep_alive(&mut self, _: Duration) {}
+
+    fn set_user_timeout(&mut self, _: Duration) {}
 
     fn close(self) {
         self.0.closed.set(true);

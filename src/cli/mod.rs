@@ -11,6 +11,7 @@ mod print;
 mod quantity;
 mod routes;
 mod settings;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -90,7 +91,8 @@ With one --from, every --to belongs to it. With several, each --to belongs to th
 
 SIGINT and SIGTERM: clients that have connected are served, no new ones, the sessions finish. A second signal, 300ms later
 or more, resets what is left. SIGHUP with --config: the file is read again.
-Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, 4 sessions were reset while stopping.";
+Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, or not connect from --source, 4 sessions
+were reset while stopping.";
 
 /// Reads the command line, the file it names, and RUST_LOG.
 pub(crate) fn parse() -> Result<Options, Answer> {

@@ -43,7 +43,7 @@ value! {
     Times(u8) = times, "0, 1 or 2"
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = if digits { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
     match parsed {
@@ -120,7 +120,7 @@ fn times(text: &str) -> Result<u8, String> {
 }
 
 /// Digits: no sign.
-fn whole_number(text: &str) -> Option<u32> {
+pub(super) fn whole_number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 

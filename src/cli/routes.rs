@@ -74,6 +74,9 @@ impl Written {
             let text = format!("names {} hosts; an upstream may have 1 to {HOSTS_MAX}", to().count());
             return Err(Complaint { key: "to", place, text });
         }
+        if let Err(text) = Route::check_sources(&self.settings.source) {
+            return Err(Complaint { key: "source", place: from().next().and_then(|(_, place)| place), text });
+        }
         let is_range = from().any(|(listener, _)| listener.count() > 1);
         let (mut drafts, mut left) = (Vec::new(), most);
         for (listener, place) in from() {
@@ -93,11 +96,22 @@ impl Written {
                     Some((name, _)) => name.0.clone(),
                     None => written.clone(),
                 };
-                let to = to().map(|(host, place)| (host.with_port(host.nth_port(nth)), place)).collect();
+                let to: Vec<_> = to().map(|(host, place)| (host.with_port(host.nth_port(nth)), place)).collect();
+                if let Some((text, place)) = to.iter().find_map(|(to, place)| Some((misses(&route, to)?, *place))) {
+                    return Err(Complaint { key: "to", place, text });
+                }
                 drafts.push(Draft { from: listener.with_port(port), to, route, table, place, written });
             }
         }
         Ok(drafts)
+    }
+}
+
+/// Why no source address of the route can connect there, if that is so.
+fn misses(route: &Route, to: &Target) -> Option<String> {
+    match to {
+        Target::Address(address) => route.source_misses(*address),
+        Target::Name(..) | Target::Echo => None,
     }
 }
 

@@ -12,6 +12,7 @@ use tproxy::{AtLimit, Balance, Config, Networks, Route, Splice};
 use super::address::{Listeners, Upstream};
 use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
 use super::routes::RouteName;
+use super::socket::{Backlog, Keepalive, Sources, Switch, UserTimeout};
 use super::value::{Word, one_or_several, value, words};
 
 value! {
@@ -98,6 +99,40 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "WHAT", value_parser = words::<AtLimit>(), help_heading = CLIENTS)]
     at_limit: Option<Word<AtLimit>>,
 
+    /// Clients that may wait in the kernel's queue before they are accepted, 1 to 65535. The kernel lowers it to
+    /// net.core.somaxconn [default: 4096]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = SOCKETS)]
+    backlog: Option<Backlog>,
+
+    /// The kernel asks a silent peer after this long whether it is still there; when 6 probes, 10 s apart, are not answered,
+    /// the session ends. Whole seconds, 1s to 32767s, on both sides; or off [default: 60s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = SOCKETS)]
+    keepalive: Option<Keepalive>,
+
+    /// A peer that does not acknowledge what it was sent for this long is given up, on both sides; or off: after about 15
+    /// minutes. It also ends a reader that stalls for so long, and takes the place of the probes of --keepalive
+    /// [default: off]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = SOCKETS)]
+    tcp_user_timeout: Option<UserTimeout>,
+
+    /// Address of this machine to connect from, or several, separated by commas, or repeated: each connection comes from the
+    /// next of those that are of its upstream's family, IPv4 or IPv6, and one without a free port is passed over. Upstream
+    /// addresses of a family that is not among them are not connected to [default: the system chooses]
+    #[arg(long, value_name = "IP", allow_hyphen_values = true, help_heading = SOCKETS)]
+    #[serde(deserialize_with = "one_or_several")]
+    source: Vec<Sources>,
+
+    /// Do not log a session that reached its upstream and moved no byte, as those of health checks and port scans. It is
+    /// counted: empty= in the last line [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(help_heading = SESSIONS)]
+    no_log_empty: Option<Switch>,
+
+    /// Log a line when a session begins to relay, too [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(help_heading = SESSIONS)]
+    log_open: Option<Switch>,
+
     /// How long sessions may take to finish after SIGINT or SIGTERM; 0 resets them at once, off waits for ever
     /// [default: 15s]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = PROCESS)]
@@ -152,6 +187,8 @@ const ADDRESSES: &str = "Addresses (of a route)";
 const CONNECTING: &str = "Connecting (of each route)";
 const ENDING: &str = "Ending (of each route)";
 const CLIENTS: &str = "Clients (of each route)";
+const SOCKETS: &str = "Sockets (of each route)";
+const SESSIONS: &str = "Sessions in the log (of each route)";
 const PROCESS: &str = "Process-wide";
 const LOG: &str = "Log (process-wide)";
 
@@ -211,6 +248,13 @@ impl Settings {
         set(&mut route.deny, networks(&self.deny));
         set(&mut route.max_sessions_per_ip, self.max_sessions_per_ip.as_ref().map(|sessions| Some(sessions.0)));
         set(&mut route.at_limit, self.at_limit.map(|word| word.0));
+        set(&mut route.backlog, self.backlog.as_ref().map(|backlog| backlog.0));
+        set(&mut route.keepalive, self.keepalive.as_ref().map(|time| time.0));
+        set(&mut route.tcp_user_timeout, self.tcp_user_timeout.as_ref().map(|time| time.0));
+        let sources: Vec<_> = self.source.iter().flat_map(|list| list.0.iter().copied()).collect();
+        set(&mut route.source, Some(sources).filter(|sources| !sources.is_empty()));
+        set(&mut route.log_empty, self.no_log_empty.as_ref().map(|switch| !switch.0));
+        set(&mut route.log_open, self.log_open.as_ref().map(|switch| switch.0));
     }
 
     /// The most sessions of the route in whose table these settings are.

@@ -5,6 +5,7 @@ mod memory;
 mod networks;
 pub(crate) mod ranges;
 mod route;
+mod source;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -162,6 +163,14 @@ mod tests {
             (complaint(|c| c.routes[0].allow = too_many()), "1025 networks to allow"),
             (complaint(|c| c.drain_delay = 366 * day), "drain-delay"),
             (complaint(|c| c.drain_idle_timeout = Some(Duration::ZERO)), "drain-idle"),
+            (complaint(|c| c.routes[0].backlog = 0), "backlog"),
+            (complaint(|c| c.routes[0].keepalive = Some(Duration::from_millis(1500))), "keepalive"),
+            (complaint(|c| c.routes[0].keepalive = Some(Duration::ZERO)), "keepalive"),
+            (complaint(|c| c.routes[0].keepalive = Some(Duration::from_secs(32_768))), "keepalive"),
+            (complaint(|c| c.routes[0].tcp_user_timeout = Some(25 * day)), "tcp-user-timeout"),
+            (complaint(|c| c.routes[0].tcp_user_timeout = Some(Duration::ZERO)), "tcp-user-timeout"),
+            (complaint(|c| c.routes[0].source = vec![[0; 4].into()]), "0.0.0.0"),
+            (complaint(|c| c.routes[0].source = vec![[0, 0, 0, 0, 0, 0, 0, 1].into()]), "127.0.0.1:80 is IPv4"),
             (complaint(|c| c.routes.clear()), "0 routes"),
             (complaint(|c| c.routes = vec![c.routes[0].clone(); 1025]), "1025 routes"),
             (complaint(|c| c.buffer_size = (4 << 10) - 1), "buffer"),
@@ -185,6 +194,10 @@ mod tests {
             |c: &mut Config| c.buffer_size = 16 << 20,
             |c: &mut Config| c.max_sessions = Some(1),
             |c: &mut Config| c.routes[0].connect_attempts = 1,
+            |c: &mut Config| c.routes[0].backlog = 1,
+            |c: &mut Config| c.routes[0].keepalive = Some(Duration::from_secs(32_767)),
+            |c: &mut Config| c.routes[0].keepalive = Some(Duration::from_secs(1)),
+            |c: &mut Config| c.routes[0].tcp_user_timeout = Some(Duration::from_millis(2_147_483_647)),
         ] {
             let mut config = config();
             change(&mut config);

@@ -21,3 +21,13 @@ pub(crate) const ROUTES: RangeInclusive<usize> = 1..=1024;
 
 /// Networks of one list.
 pub(crate) const NETWORKS_MAX: usize = 1024;
+
+/// Idle times of SO_KEEPALIVE, in whole seconds: what the kernel takes (`MAX_TCP_KEEPIDLE`).
+pub(crate) const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
+
+/// TCP_USER_TIMEOUT: the kernel takes milliseconds in an `int`.
+pub(crate) const USER_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_millis(i32::MAX.unsigned_abs() as u64);
+
+/// Source addresses of a route, at most.
+pub(crate) const SOURCES_MAX: usize = 256;

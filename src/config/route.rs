@@ -1,12 +1,14 @@
 //! One listener, the upstream it leads to, and the settings of its sessions.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::networks::Networks;
-use super::ranges::{DURATIONS, HOSTS};
+use super::ranges::{DURATIONS, HOSTS, KEEPALIVES, USER_TIMEOUTS};
+use super::source::{check_sources, source_misses};
 use super::upstream::{Balance, Host};
-use crate::net::Address;
+use crate::net::{Address, KEEPALIVE, LISTEN_BACKLOG, ListenOptions};
 
 /// A listener, the upstream it leads to, and the settings of its sessions. [`Route::new`] gives the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,24 @@ pub struct Route {
     /// How long a session may last, from accept. Each is reset after 90 to 100 % of it, so that many that began together do
     /// not end together. None, the default, is for ever.
     pub max_lifetime: Option<Duration>,
+    /// Clients that may wait in the kernel's queue, at least 1. The kernel lowers it to `net.core.somaxconn`. Default 4096.
+    pub backlog: u16,
+    /// Idle time after which the kernel asks a peer whether it is still there (SO_KEEPALIVE); after 6 probes, 10 s apart and
+    /// all unanswered, it is taken for dead. Whole seconds, 1 s to 32,767 s. None is never. Default 60 s.
+    pub keepalive: Option<Duration>,
+    /// How long a peer may acknowledge nothing of what it is owed, or keep its window closed, before the kernel gives it up
+    /// (TCP_USER_TIMEOUT): at most 2^31 - 1 ms. It takes the place of the probes of [`keepalive`](Self::keepalive) too. None,
+    /// the default, is the kernel's own limit, about 15 minutes, and a reader may stall for ever.
+    pub tcp_user_timeout: Option<Duration>,
+    /// Addresses of this machine that connections to the upstream come from, in turn, one for each connection: those of the
+    /// family of the address that is connected to. Addresses of a family without one are not connected to. None, the
+    /// default: the kernel chooses.
+    pub source: Vec<IpAddr>,
+    /// Whether sessions that reached their upstream and moved no byte are in the log. If not, they are counted only
+    /// ([`Totals::empty`](crate::Totals::empty)). Default true.
+    pub log_empty: bool,
+    /// Whether a line of the log says that a session begins to relay. Default false.
+    pub log_open: bool,
 }
 
 /// What becomes of a client for which there is no room.
@@ -76,6 +96,25 @@ impl Route {
     /// How many hosts [`to`](Self::to) may have.
     pub const HOSTS: RangeInclusive<usize> = HOSTS;
 
+    /// What [`keepalive`](Self::keepalive) may be, in whole seconds.
+    pub const KEEPALIVES: RangeInclusive<Duration> = KEEPALIVES;
+
+    /// What [`tcp_user_timeout`](Self::tcp_user_timeout) may be.
+    pub const USER_TIMEOUTS: RangeInclusive<Duration> = USER_TIMEOUTS;
+
+    /// Are these possible as [`source`](Self::source)? If not, says what is wrong and what to write.
+    ///
+    /// # Errors
+    /// When one of them is no address of a machine, or is there twice, or there are more than 256.
+    pub fn check_sources(sources: &[IpAddr]) -> Result<(), String> {
+        check_sources(sources)
+    }
+
+    /// Why nothing can be connected to this address from [`source`](Self::source), if that is so: none is of its family.
+    pub fn source_misses(&self, to: SocketAddr) -> Option<String> {
+        source_misses(&self.source, to)
+    }
+
     /// Relay what connects to `from` to the first of `to` that answers.
     pub fn new(from: impl Into<Address>, to: impl IntoIterator<Item = impl Into<Host>>) -> Self {
         let from = from.into();
@@ -95,7 +134,18 @@ impl Route {
             max_sessions_per_ip: None,
             at_limit: AtLimit::Wait,
             max_lifetime: None,
+            backlog: LISTEN_BACKLOG,
+            keepalive: Some(KEEPALIVE),
+            tcp_user_timeout: None,
+            source: Vec::new(),
+            log_empty: true,
+            log_open: false,
         }
+    }
+
+    /// How to listen for its clients.
+    pub(crate) fn listen_options(&self) -> ListenOptions {
+        ListenOptions { backlog: self.backlog, keepalive: self.keepalive, user_timeout: self.tcp_user_timeout }
     }
 
     /// Is every field within its range? If not, says what is wrong.
@@ -131,7 +181,27 @@ impl Route {
         if self.connect_attempts == 0 {
             return Err("at least one attempt to connect is needed".to_owned());
         }
-        Ok(())
+        self.check_sockets()
+    }
+
+    fn check_sockets(&self) -> Result<(), String> {
+        if self.backlog == 0 {
+            return Err("a backlog must be 1 to 65535".to_owned());
+        }
+        if let Some(idle) = self.keepalive
+            && (!KEEPALIVES.contains(&idle) || idle.subsec_nanos() != 0)
+        {
+            return Err(format!("the keepalive time of {idle:?} is not of whole seconds, 1 s to 32767 s"));
+        }
+        if let Some(timeout) = self.tcp_user_timeout.filter(|timeout| !USER_TIMEOUTS.contains(timeout)) {
+            return Err(format!("the tcp-user-timeout of {timeout:?} is not between 1ms and 2147483647ms"));
+        }
+        check_sources(&self.source)?;
+        let unfit = self.to.iter().find_map(|host| match host {
+            Host::Address(Address::Inet(to)) => source_misses(&self.source, *to),
+            Host::Name { .. } => None,
+        });
+        unfit.map_or(Ok(()), Err)
     }
 }
 

@@ -78,6 +78,9 @@ pub enum ConnectError {
     Timeout,
     /// No local port is left; some kernels say EAGAIN (`connect(2)`).
     NoPorts,
+    /// The source address is none of this machine's, or bind(2) failed for another reason that has nothing to do with where
+    /// the connection leads. The error has this kind and no number.
+    NoSource,
     /// Descriptors, memory or watches are short.
     Shortage,
     /// The network has no route, or the error is another one.
@@ -94,6 +97,7 @@ pub fn on_connect(error: &io::Error) -> ConnectError {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ConnectError::WasEstablished,
             ErrorKind::ConnectionRefused => ConnectError::Refused,
             ErrorKind::TimedOut => ConnectError::Timeout,
+            ErrorKind::AddrNotAvailable => ConnectError::NoSource,
             _ => ConnectError::Unreachable,
         },
     }
@@ -217,6 +221,8 @@ mod tests {
         assert_eq!(on_connect(&ErrorKind::ConnectionRefused.into()), Refused);
         assert_eq!(on_connect(&ErrorKind::TimedOut.into()), Timeout);
         assert_eq!(on_connect(&ErrorKind::Other.into()), Unreachable);
+        let gone = io::Error::new(ErrorKind::AddrNotAvailable, io::Error::from(Errno::ADDRNOTAVAIL));
+        assert_eq!(on_connect(&gone), ConnectError::NoSource);
     }
 
     #[test]

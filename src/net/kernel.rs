@@ -1,6 +1,8 @@
 //! The kernel's side of the event loop.
 
 use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use super::address::{Address, Client};
 use super::hints::Ready;
@@ -13,16 +15,23 @@ use super::token::Token;
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4 (`listen(2)`).
 pub const LISTEN_BACKLOG: u16 = 4096;
 
-/// How to listen.
+/// The idle time after which the kernel asks a peer whether it is still there.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How to listen. Accepted sockets inherit the times (K13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// Clients that may wait in the kernel's queue.
+    /// Clients that may wait in the kernel's queue, which holds one more (K7).
     pub backlog: u16,
+    /// The idle time of SO_KEEPALIVE, in whole seconds. None: it is off.
+    pub keepalive: Option<Duration>,
+    /// TCP_USER_TIMEOUT. None: it is off.
+    pub user_timeout: Option<Duration>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: LISTEN_BACKLOG }
+        Self { backlog: LISTEN_BACKLOG, keepalive: Some(KEEPALIVE), user_timeout: None }
     }
 }
 
@@ -42,6 +51,9 @@ pub trait Net {
     /// that the kernel chose if it was 0.
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Self::Listener, Address)>;
 
+    /// Changes how a listener listens. Clients that wait in its queue keep the times that they have (K23).
+    fn change_listener(&mut self, listener: &mut Self::Listener, how: &ListenOptions) -> io::Result<()>;
+
     /// Ends the events of this listener and closes it. Clients that wait in its queue are reset.
     fn unlisten(&mut self, listener: Self::Listener);
 
@@ -57,9 +69,14 @@ pub trait Net {
     /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).
     fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;
 
+    /// Can sockets be connected from this address? If not, says why.
+    fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()>;
+
     /// Begins to connect, options set first, and asks for every event of the stream under this token, as
-    /// [`register`](Self::register) does. A connection under way is Ok.
-    fn connect(&mut self, to: &Address, token: Token) -> io::Result<Self::Stream>;
+    /// [`register`](Self::register) does. A connection under way is Ok. With a source, which is of the family of `to`, it
+    /// comes from that address, and the port is chosen for this destination alone. An error with the kind AddrNotAvailable
+    /// and no number means that nothing can come from there (see [`errno`](super::errno)).
+    fn connect(&mut self, to: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Self::Stream>;
 
     /// Is the connection established? Ok(false) means that it is still under way. A socket connected to itself (K14) is
     /// ConnectionRefused. ConnectionReset and BrokenPipe mean that it was established and is gone again: what the peer

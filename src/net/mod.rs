@@ -64,7 +64,7 @@ pub mod token;
 
 pub use address::{Address, Client};
 pub use hints::{Hints, Ready};
-pub use kernel::{LISTEN_BACKLOG, ListenOptions, Net};
+pub use kernel::{KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net};
 pub use message::{Answer, Control, Message, NameId};
 pub use reply::{Pending, Reloaded, Reply};
 pub use stream::Stream;

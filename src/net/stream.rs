@@ -56,8 +56,13 @@ pub trait Stream: Sized {
     /// kernel cannot say.
     fn retransmission_timeout(&self) -> io::Result<Duration>;
 
-    /// Sets SO_KEEPALIVE and its times. Accepted streams inherit them (K13); a connected one needs four calls.
-    fn keep_alive(&mut self);
+    /// Sets SO_KEEPALIVE and its times: the peer is asked after this idle time, in whole seconds. Accepted streams inherit
+    /// them (K13); a connected one needs four calls.
+    fn keep_alive(&mut self, idle: Duration);
+
+    /// Sets TCP_USER_TIMEOUT: the connection fails with ETIMEDOUT when what was written is not acknowledged, or a closed
+    /// window does not open, for so long. Accepted streams inherit it (K13).
+    fn set_user_timeout(&mut self, timeout: Duration);
 
     /// Disarms the reset and closes: the kernel still delivers what was written, then a FIN.
     fn close(self);

@@ -119,7 +119,7 @@ impl Cause {
             ConnectError::Refused => Self::Refused,
             ConnectError::Timeout => Self::ConnectTimeout,
             ConnectError::Shortage => Self::NoResources,
-            ConnectError::NoPorts => Self::NoPorts,
+            ConnectError::NoPorts | ConnectError::NoSource => Self::NoPorts,
             ConnectError::Unreachable | ConnectError::WasEstablished => Self::Unreachable,
         }
     }

@@ -1,17 +1,15 @@
 //! Upstream sockets that have no SO_KEEPALIVE yet.
 //!
-//! The four calls are made only for sessions that last: accepted sockets inherit the options (K13), connected ones do
-//! not, and a short session need not pay for them.
+//! The four calls are made only for sessions that last, of routes that want it: accepted sockets inherit the options (K13),
+//! connected ones do not, and a short session need not pay for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::alarms::{Alarm, Alarms};
+use super::routes::Routes;
 use super::table::Table;
 use crate::net::{Stream, Time, Token};
-
-/// The age at which a session's upstream socket gets SO_KEEPALIVE. The first probe is due much later.
-const AFTER: Duration = Duration::from_secs(5);
 
 /// Sessions that get it in one turn, at most.
 const PER_TURN: usize = 256;
@@ -19,7 +17,7 @@ const PER_TURN: usize = 256;
 /// The pause before the next portion.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Sessions younger than [`AFTER`], oldest first, by their upstream's token. An entry of a session that has ended is
+/// Sessions younger than [`AFTER`](Self::AFTER), oldest first, by their upstream's token. An entry of a session that has ended is
 /// skipped, so there are as many as sessions were connected within that time. One alarm serves all.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -27,20 +25,24 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// The age at which a session's upstream socket gets SO_KEEPALIVE. The kernel counts the idle time from the last segment
+    /// that came, so the first probe is not late if its idle time is as long, or longer.
+    pub(super) const AFTER: Duration = Duration::from_secs(5);
+
     /// The session with this upstream was connected now.
     pub(super) fn add(&mut self, upstream: Token, now: Time, alarms: &mut Alarms) {
         if self.queue.is_empty() {
-            alarms.set(now + AFTER, Alarm::Keepalive);
+            alarms.set(now + Self::AFTER, Alarm::Keepalive);
         }
         self.queue.push_back(upstream);
     }
 
     /// The alarm went off: sets the options of the sessions that are old enough.
-    pub(super) fn run<S: Stream>(&mut self, table: &mut Table<S>, now: Time, alarms: &mut Alarms) {
+    pub(super) fn run<S: Stream>(&mut self, table: &mut Table<S>, routes: &Routes, now: Time, alarms: &mut Alarms) {
         let mut budget = PER_TURN;
         while let Some(token) = self.queue.front() {
             if let Some(key) = table.find(*token) {
-                let due = table[key].connected_at() + AFTER;
+                let due = table[key].connected_at() + Self::AFTER;
                 if due > now {
                     return alarms.set(due, Alarm::Keepalive);
                 }
@@ -48,7 +50,9 @@ impl Pending {
                     return alarms.set(now + PAUSE, Alarm::Keepalive);
                 }
                 budget -= 1;
-                table[key].keep_alive();
+                if let Some(idle) = routes.get(table[key].route()).settings.keepalive {
+                    table[key].keep_alive(idle);
+                }
             }
             self.queue.pop_front();
         }

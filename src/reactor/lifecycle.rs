@@ -13,7 +13,7 @@ use log::info;
 
 use super::alarms::Alarm;
 use super::{Net, Reactor};
-use crate::net::{LISTEN_BACKLOG, Time};
+use crate::net::Time;
 
 /// A signal that comes so soon after the first request is the same request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
@@ -107,7 +107,7 @@ impl<N: Net> Reactor<N> {
         if self.shared.drain_timeout == Some(Duration::ZERO) {
             self.stop_listening();
         } else {
-            self.listeners.accept_the_rest_of_all(LISTEN_BACKLOG);
+            self.listeners.accept_the_rest_of_all();
         }
         self.wake_all_named();
         if let Some(wait) = self.shared.drain_idle_timeout {

@@ -49,6 +49,8 @@ struct Entry<L> {
     at_limit: AtLimit,
     /// Those sessions by client address, if the route limits that.
     per_ip: PerIp,
+    /// The most clients that its queue may have held at a time.
+    queue: u16,
     /// Clients that may still be accepted here; None while there is no end to them.
     left: Option<u16>,
 }
@@ -130,18 +132,20 @@ impl<L> Listeners<L> {
             admission: Admission::new(usize::MAX),
             at_limit: AtLimit::Wait,
             per_ip: PerIp::default(),
+            queue: 0,
             left: None,
         }))
     }
 
     /// Clients that are accepted here belong to this route, with these settings, from now on. A listener that was about to
-    /// close stays.
+    /// close stays. Its queue holds the backlog and one more (K7); what came by a longer one is there yet.
     pub(super) fn lead(&mut self, index: u16, route: u16, settings: &Route) {
         let entry = &mut self.entries[usize::from(index)];
         // It keeps its place in the rotation.
         self.waiting_to_reset -= usize::from(entry.is_asked && entry.resets());
         (entry.route, entry.left, entry.at_limit) = (route, None, settings.at_limit);
         self.waiting_to_reset += usize::from(entry.is_asked && entry.resets());
+        entry.queue = entry.queue.max(settings.backlog.saturating_add(1));
         entry.admission.set_limit(settings.max_sessions.unwrap_or(usize::MAX));
         self.update(index);
     }
@@ -187,22 +191,21 @@ impl<L> Listeners<L> {
         self.update(index);
     }
 
-    /// Clients may wait at this listener. This many more are accepted, or fewer if its queue is empty before; then it
-    /// closes. If it is about to close already, nothing changes.
-    pub(super) fn accept_the_rest(&mut self, index: u16, most: u16) {
+    /// Clients may wait at this listener. As many as its queue can hold are accepted, or fewer if it is empty before; then
+    /// it closes. If it is about to close already, nothing changes.
+    pub(super) fn accept_the_rest(&mut self, index: u16) {
         let entry = &mut self.entries[usize::from(index)];
         if entry.left.is_none() {
             // No event may have told of them yet.
-            (entry.waiting, entry.left) = (true, Some(most));
+            (entry.waiting, entry.left) = (true, Some(entry.queue));
             self.update(index);
         }
     }
 
     /// The same for all of them.
-    pub(super) fn accept_the_rest_of_all(&mut self, most: u16) {
-        for index in self.indexes() {
-            self.accept_the_rest(index, most);
-        }
+    pub(super) fn accept_the_rest_of_all(&mut self) {
+        let indexes: Vec<_> = self.entries.iter().map(|(index, _)| number(index)).collect();
+        indexes.into_iter().for_each(|index| self.accept_the_rest(index));
     }
 
     /// A client was accepted at this listener, and a session begins.
@@ -288,6 +291,11 @@ impl<L> Listeners<L> {
         self.finished.last().copied()
     }
 
+    /// The socket of this listener.
+    pub(super) fn socket(&mut self, index: u16) -> &mut L {
+        &mut self.entries[usize::from(index)].listener
+    }
+
     /// The route that this listener leads to, if it is open.
     pub(super) fn route(&self, index: u16) -> Option<u16> {
         self.get(index).map(|listening| listening.route)
@@ -336,10 +344,6 @@ impl<L> Listeners<L> {
         } else {
             self.waiting.retain(|waiting| *waiting != index);
         }
-    }
-
-    fn indexes(&self) -> Vec<u16> {
-        self.entries.iter().map(|(index, _)| number(index)).collect()
     }
 }
 

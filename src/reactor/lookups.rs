@@ -102,10 +102,16 @@ impl<N: Net> Reactor<N> {
             let about = self.about(*route);
             let entry = self.routes.get_mut(*route);
             let mut own = |address: &Address| listening.same_port(address).find(|at| self.net.leads_back(at, address));
-            let refreshed = self.upstreams.refresh(&mut entry.upstream, |address| own(address).is_some());
+            let is_fit = |address: &Address| entry.sources.is_fit(address);
+            let refreshed = self.upstreams.refresh(&mut entry.upstream, is_fit, |address| own(address).is_some());
             debug!("{} leads to {}", entry.settings.name, self.upstreams.show(&entry.upstream));
             if refreshed.too_many {
                 warn!("{about}there are more than 256 upstream addresses; the first 256 are used");
+            }
+            if let Some(host) = refreshed.unfit {
+                warn!(
+                    "{about}{host} has no address of a family that `--source` has; add one of the other family to it"
+                );
             }
             for (host, address) in refreshed.left_out {
                 if at_start {

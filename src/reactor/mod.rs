@@ -23,6 +23,7 @@
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
 //! | a stop request, the drain deadline | `lifecycle.rs` |
 //! | routes are added, changed, removed | `reload.rs`, `routes.rs` |
+//! | the address that a connection comes from | `sources.rs` |
 //! | pipes and keepalive | `pipes.rs`, `keepalive.rs` |
 //! | the log line of a session, its cause, the totals | `record.rs`, `cause.rs`, `totals.rs` |
 //!
@@ -48,6 +49,7 @@ mod refusals;
 mod reload;
 mod routes;
 mod session;
+mod sources;
 mod table;
 mod totals;
 mod upstreams;
@@ -278,7 +280,7 @@ impl<N: Net> Reactor<N> {
                 Alarm::Drain => self.go_on_stopping(),
                 Alarm::Retry => self.retry_waiters(),
                 Alarm::Ports => self.reconsider_ports(),
-                Alarm::Keepalive => self.keepalive.run(&mut self.table, self.now, &mut self.alarms),
+                Alarm::Keepalive => self.keepalive.run(&mut self.table, &self.routes, self.now, &mut self.alarms),
                 Alarm::Session(key) => {
                     self.table[key].alarm = Time::NEVER;
                     self.table[key].assume_ready();
@@ -310,6 +312,8 @@ impl<N: Net> Reactor<N> {
             self.totals.add(&record);
             if record.end.is_refusal() {
                 debug!("{record}")
+            } else if record.is_empty() && !self.routes.get(route).settings.log_empty {
+                self.totals.empty += 1;
             } else {
                 info!("{record}")
             }

@@ -33,15 +33,35 @@ pub struct Record {
     pub end: Cause,
     /// It was reset by the drain deadline or a stop request that does not wait.
     pub cut_short: bool,
+    /// Its upstream was connected.
+    pub reached: bool,
+}
+
+impl Record {
+    /// Did it reach its upstream, and then nothing was said, as by a probe? A session that had to be cut short is none.
+    pub fn is_empty(&self) -> bool {
+        let moved = [self.up, self.down, self.undelivered_up, self.undelivered_down];
+        self.reached && !self.cut_short && moved == [0; 4]
+    }
 }
 
 impl Record {
     /// A client that is not served.
     pub(super) fn refused(route: Option<Arc<str>>, client: Client, end: Cause) -> Self {
-        let (time, connect) = (Duration::ZERO, Duration::ZERO);
-        let (up, down, undelivered_up, undelivered_down) = (0, 0, 0, 0);
-        let (upstream, cut_short) = (None, false);
-        Self { route, client, upstream, up, down, undelivered_up, undelivered_down, time, connect, end, cut_short }
+        Self {
+            route,
+            client,
+            upstream: None,
+            up: 0,
+            down: 0,
+            undelivered_up: 0,
+            undelivered_down: 0,
+            time: Duration::ZERO,
+            connect: Duration::ZERO,
+            end,
+            cut_short: false,
+            reached: false,
+        }
     }
 }
 
@@ -67,6 +87,31 @@ impl fmt::Display for Record {
     }
 }
 
+/// A session that begins to relay. Its `Display` is a log line.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    /// As in [`Record`].
+    pub(super) route: Option<&'a str>,
+    pub(super) client: Client,
+    pub(super) upstream: Option<&'a Address>,
+    pub(super) connect: Duration,
+}
+
+impl fmt::Display for Opened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { route, client, upstream, connect } = self;
+        f.write_str("open ")?;
+        if let Some(route) = route {
+            write!(f, "route={route} ")?;
+        }
+        match upstream {
+            Some(upstream) => write!(f, "client={client} upstream={upstream} ")?,
+            None => write!(f, "client={client} upstream=- ")?,
+        }
+        write!(f, "connect={:.3}s", connect.as_secs_f64())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -87,6 +132,7 @@ mod tests {
             connect: Duration::from_micros(1500),
             end: Cause::ClientEof,
             cut_short: false,
+            reached: true,
         };
         let rest = "up=1204 down=88121 time=3.214s connect=0.002s end=client-eof";
         let line = format!("session client=127.0.0.1:53110 upstream=[::1]:8888 {rest}");
@@ -97,5 +143,48 @@ mod tests {
         assert_eq!(named.to_string(), line.replace("session ", "session route=db "));
         let untried = Record { upstream: None, ..record };
         assert_eq!(untried.to_string(), format!("session client=127.0.0.1:53110 upstream=- {rest}"));
+    }
+
+    #[test]
+    fn the_line_of_a_session_that_begins_to_relay_reads_as_documented() {
+        let client = SocketAddr::from(([127, 0, 0, 1], 53110)).into();
+        let upstream = "[::1]:8888".parse().unwrap();
+        let opened = Opened { route: None, client, upstream: Some(&upstream), connect: Duration::from_micros(1500) };
+        let line = "open client=127.0.0.1:53110 upstream=[::1]:8888 connect=0.002s";
+        assert_eq!(opened.to_string(), line);
+        let named = Opened { route: Some("db"), ..opened };
+        assert_eq!(named.to_string(), line.replace("open ", "open route=db "));
+    }
+
+    #[test]
+    fn a_session_is_empty_if_its_upstream_was_reached_and_nothing_was_said() {
+        let empty = Record {
+            route: None,
+            client: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            upstream: None,
+            up: 0,
+            down: 0,
+            undelivered_up: 0,
+            undelivered_down: 0,
+            time: Duration::ZERO,
+            connect: Duration::ZERO,
+            end: Cause::ClientReset,
+            cut_short: false,
+            reached: true,
+        };
+        assert!(empty.is_empty());
+        let others: [fn(&mut Record); 6] = [
+            |it| it.up = 1,
+            |it| it.down = 1,
+            |it| it.undelivered_up = 1,
+            |it| it.undelivered_down = 1,
+            |it| it.cut_short = true,
+            |it| it.reached = false,
+        ];
+        for change in others {
+            let mut record = empty.clone();
+            change(&mut record);
+            assert!(!record.is_empty(), "{record}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::{Net, Reactor};
 use crate::config::limits::reserved;
 use crate::config::{Config, Host, Route};
 use crate::error::Error;
-use crate::net::{Address, LISTEN_BACKLOG, ListenOptions, Reloaded, Reply, Token};
+use crate::net::{Address, Reloaded, Reply, Token};
 
 /// What is to become of the routes and listeners.
 #[derive(Debug, Default)]
@@ -79,7 +79,13 @@ impl<N: Net> Reactor<N> {
         let is_equal = |(route, index): (&Route, &Option<u16>)| {
             index.is_some_and(|index| self.route_of(index).is_some_and(|known| known == route))
         };
-        let fresh = routes.iter().zip(&matched).filter(|pair| !is_equal(*pair)).count();
+        let fresh: Vec<_> =
+            routes.iter().zip(&matched).filter(|pair| !is_equal(*pair)).map(|(route, _)| route).collect();
+        for source in fresh.iter().flat_map(|route| &route.source) {
+            let checked = self.net.may_connect_from(*source);
+            checked.map_err(|error| Error::Source { address: *source, error })?;
+        }
+        let fresh = fresh.len();
         if !self.routes.has_room(fresh) {
             let alive = self.routes.len();
             return Err(Error::Config(format!(
@@ -89,7 +95,7 @@ impl<N: Net> Reactor<N> {
         }
         let mut plan = Plan { routes: Vec::with_capacity(routes.len()), removed };
         for (settings, known) in routes.into_iter().zip(matched) {
-            let bound = known.map_or_else(|| self.listen(&settings.from, &plan.removed), Ok);
+            let bound = known.map_or_else(|| self.listen(&settings, &plan.removed), Ok);
             match bound {
                 Ok(listener) => plan.routes.push(Wanted { settings, listener, is_new: known.is_none() }),
                 Err(error) => {
@@ -115,6 +121,9 @@ impl<N: Net> Reactor<N> {
         let (mut replaced, mut names) = (Vec::new(), Vec::new());
         for Wanted { settings, listener, is_new } in plan.routes {
             let before = if is_new { None } else { self.listeners.route(listener) };
+            if let Some(before) = before {
+                self.change_listener(listener, before, &settings);
+            }
             // An earlier reload may have removed a listener that has clients to serve yet.
             let was_listed = before.is_some_and(|route| self.routes.is_listed(route));
             let kept = before.filter(|route| self.routes.get(*route).settings == settings);
@@ -134,7 +143,7 @@ impl<N: Net> Reactor<N> {
             if let Some(route) = self.listeners.route(listener) {
                 done.removed += usize::from(self.routes.is_listed(route));
                 self.routes.set_listed(route, false);
-                self.listeners.accept_the_rest(listener, LISTEN_BACKLOG);
+                self.listeners.accept_the_rest(listener);
             }
         }
         // Last: an upstream that both have keeps what is known of it.
@@ -156,11 +165,21 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Binds a new listener.
-    fn listen(&mut self, from: &Address, removed: &[u16]) -> Result<u16, Error> {
+    fn listen(&mut self, route: &Route, removed: &[u16]) -> Result<u16, Error> {
         let token = Token::listener(self.listeners.next_index());
-        match self.net.listen(from, &ListenOptions::default(), token) {
-            Ok((listener, bound)) => Ok(self.listeners.insert(listener, from.clone(), bound)),
-            Err(error) => Err(self.cannot_listen(from, removed, error)),
+        match self.net.listen(&route.from, &route.listen_options(), token) {
+            Ok((listener, bound)) => Ok(self.listeners.insert(listener, route.from.clone(), bound)),
+            Err(error) => Err(self.cannot_listen(&route.from, removed, error)),
+        }
+    }
+
+    /// A listener that stays gets a route with these settings.
+    fn change_listener(&mut self, listener: u16, before: u16, settings: &Route) {
+        let how = settings.listen_options();
+        if how != self.routes.get(before).settings.listen_options()
+            && let Err(error) = self.net.change_listener(self.listeners.socket(listener), &how)
+        {
+            warn!("cannot change the listener on {}: {error}; its new clients get the options it had", settings.from);
         }
     }
 

@@ -12,6 +12,7 @@ use slab::Slab;
 
 use super::listeners::Listening;
 use super::refusals::Told;
+use super::sources::Sources;
 use super::upstreams::{Upstream, Upstreams};
 use super::{Net, Reactor};
 use crate::config::Route;
@@ -33,6 +34,7 @@ pub(super) struct ActiveRoute {
     pub(super) upstream: Upstream,
     /// What was said of clients that were not served.
     pub(super) refused: Told,
+    pub(super) sources: Sources,
     /// Sessions that came in by it.
     sessions: u32,
     /// It is in the configuration.
@@ -57,11 +59,13 @@ impl Routes {
     ) -> u16 {
         let upstream = upstreams.list(&settings.to, names);
         let name = visible(&settings.name).into();
+        let sources = Sources::new(&settings.source);
         number(self.0.insert(ActiveRoute {
             settings,
             name,
             upstream,
             refused: Told::default(),
+            sources,
             sessions: 0,
             is_listed: true,
             listener: Some(listener),

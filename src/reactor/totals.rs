@@ -25,6 +25,8 @@ pub struct Totals {
     pub cut_short: u64,
     /// Bytes read from either side that went through a pipe instead of a buffer.
     pub spliced: u64,
+    /// Sessions that are not in the log because they moved no byte ([`Route::log_empty`](crate::Route::log_empty)).
+    pub empty: u64,
 }
 
 impl Totals {
@@ -71,6 +73,7 @@ mod tests {
                 connect,
                 end,
                 cut_short,
+                reached: true,
             };
             totals.add(&undelivered);
         }
@@ -78,17 +81,16 @@ mod tests {
             totals.add(&Record::refused(None, client, end));
         }
         let (undelivered_up, undelivered_down) = (15, 18);
-        let (denied, limited, cut_short, spliced) = (2, 1, 2, 0);
         let expected = Totals {
             sessions: 3,
-            denied,
-            limited,
+            denied: 2,
+            limited: 1,
             up: 9,
             down: 12,
             undelivered_up,
             undelivered_down,
-            cut_short,
-            spliced,
+            cut_short: 2,
+            ..Totals::default()
         };
         assert_eq!(totals, expected);
     }

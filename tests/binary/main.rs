@@ -28,4 +28,5 @@ mod ports;
 mod reload;
 mod routes;
 mod signals;
+mod sockets;
 mod stderr;

@@ -59,13 +59,13 @@ pub(crate) fn in_a_network_of_its_own(test: fn()) {
 }
 
 /// So many source ports to each address from each address, from now on.
-fn limit_ports(count: u16) {
+pub(crate) fn limit_ports(count: u16) {
     let range = format!("40000 {}", 40000 + count - 1);
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).unwrap();
 }
 
 /// A client with an address of its own, at a port that the kernel does not choose from: one that is bound is nobody else's.
-fn client(number: u8, relay: SocketAddr) -> TcpStream {
+pub(crate) fn client(number: u8, relay: SocketAddr) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 1, number], 50_000))).unwrap();
     rustix::net::connect(&socket, &relay).unwrap();
@@ -75,7 +75,7 @@ fn client(number: u8, relay: SocketAddr) -> TcpStream {
 }
 
 /// The number that the next client said.
-fn next(upstream: &Upstream) -> (u8, TcpStream) {
+pub(crate) fn next(upstream: &Upstream) -> (u8, TcpStream) {
     let server = upstream.accept();
     (hear(&server, 1)[0], server)
 }

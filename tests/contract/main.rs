@@ -15,6 +15,7 @@ mod kernel;
 mod neighbours;
 mod options;
 mod reload;
+mod sockets;
 mod support;
 mod switching;
 mod waiting;

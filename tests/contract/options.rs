@@ -23,10 +23,11 @@ fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
     let (mut listener, front) = listen(&mut net);
     let client = TcpStream::connect(front).unwrap();
     let _accepted = net.accept(&mut listener).unwrap();
-    let mut connected = net.connect(&upstream.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
+    let mut connected =
+        net.connect(&upstream.local_addr().unwrap().into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
     let (_server, us) = upstream.accept().unwrap();
     until("it is connected", || net.connected(&mut connected).unwrap());
-    connected.keep_alive();
+    connected.keep_alive(tproxy::net::KEEPALIVE);
     let pairs = [(client.peer_addr().unwrap(), client.local_addr().unwrap()), (us, upstream.local_addr().unwrap())];
     for (local, peer) in pairs {
         let Some(socket) = socket_between(local, peer) else {
@@ -46,25 +47,35 @@ fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
 fn four_thousand_and_ninety_six_clients_may_wait_in_the_queue() {
     let mut net = Mio::new(Control::new().unwrap()).unwrap();
     let (_listener, front) = listen(&mut net);
+    let Some(backlog) = backlog_of(front) else { return };
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let most: u64 = somaxconn.trim().parse().unwrap();
+    assert_eq!(backlog, most.min(4096));
+}
+
+/// How many clients may wait at this listener, if `ss` can say.
+pub(crate) fn backlog_of(front: SocketAddr) -> Option<u64> {
     let port = front.port();
     let table = match Command::new("ss").args(["-ltnH", &format!("sport = :{port}")]).output() {
         Ok(output) => String::from_utf8(output.stdout).unwrap(),
-        Err(error) => return skipped(&format!("ss: {error}")),
+        Err(error) => {
+            skipped(&format!("ss: {error}"));
+            return None;
+        }
     };
     // State, Recv-Q, Send-Q: of a listener, how many may wait.
     let Some(backlog) = table.split_whitespace().nth(2) else {
-        return skipped("ss does not see this listener");
+        skipped("ss does not see this listener");
+        return None;
     };
-    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
-    let most: u64 = somaxconn.trim().parse().unwrap();
-    assert_eq!(backlog.parse::<u64>().unwrap(), most.min(4096), "{table}");
+    Some(backlog.parse().unwrap())
 }
 
 /// What the peer's kernel did not take is counted, whether it was sent or not.
 #[test]
 fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(&server.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
     let (peer, _) = server.accept().unwrap();
     until("it is connected", || net.connected(&mut stream).unwrap());
     assert_eq!(stream.unacked().unwrap(), 0);
@@ -89,7 +100,7 @@ fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
 #[test]
 fn a_byte_that_was_sent_counts_until_it_is_acknowledged() {
     let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let mut stream = net.connect(&server.local_addr().unwrap().into(), Token::new(1, 0, Peer::Upstream)).unwrap();
+    let mut stream = net.connect(&server.local_addr().unwrap().into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
     let mut peer = limited(server.accept().unwrap().0);
     until("it is connected", || net.connected(&mut stream).unwrap());
     until("a byte is sent and not acknowledged", || {
@@ -112,7 +123,7 @@ fn listen(net: &mut Mio) -> (Listener, SocketAddr) {
 }
 
 /// A copy of this process's socket with these ends.
-fn socket_between(local: SocketAddr, peer: SocketAddr) -> Option<OwnedFd> {
+pub(crate) fn socket_between(local: SocketAddr, peer: SocketAddr) -> Option<OwnedFd> {
     let process = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).ok()?;
     let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")
         .unwrap()
@@ -128,6 +139,6 @@ fn socket_between(local: SocketAddr, peer: SocketAddr) -> Option<OwnedFd> {
 
 /// Says that a test checks nothing here, for this reason.
 #[expect(clippy::print_stderr, reason = "the test harness is who reads this")]
-fn skipped(reason: &str) {
+pub(crate) fn skipped(reason: &str) {
     eprintln!("skipped: {reason}");
 }

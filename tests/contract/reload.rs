@@ -12,14 +12,14 @@ use tproxy::{Config, Control, Error, Relay, Reloaded, Route, Splice};
 use crate::support::*;
 
 /// A relay with a route for each upstream: from 127.0.0.1, 127.0.0.2 and so on, each at a port that the kernel chose.
-struct Routes {
-    relay: Running,
+pub(crate) struct Routes {
+    pub(crate) relay: Running,
     config: Config,
-    from: Vec<SocketAddr>,
-    to: Vec<TcpListener>,
+    pub(crate) from: Vec<SocketAddr>,
+    pub(crate) to: Vec<TcpListener>,
 }
 
-fn routes(count: u8, change: impl FnOnce(&mut Config)) -> Routes {
+pub(crate) fn routes(count: u8, change: impl FnOnce(&mut Config)) -> Routes {
     let to: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     for upstream in &to {
         // accept(2) has a limit too.
@@ -38,7 +38,7 @@ fn routes(count: u8, change: impl FnOnce(&mut Config)) -> Routes {
     Routes { relay, config, from, to }
 }
 
-fn address(listener: &TcpListener) -> SocketAddr {
+pub(crate) fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
@@ -47,16 +47,16 @@ fn free() -> SocketAddr {
     address(&TcpListener::bind("127.0.0.1:0").unwrap())
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     limited(TcpStream::connect(to).unwrap())
 }
 
-fn accept(upstream: &TcpListener) -> TcpStream {
+pub(crate) fn accept(upstream: &TcpListener) -> TcpStream {
     limited(upstream.accept().unwrap().0)
 }
 
 /// What one says, the other hears, both ways.
-fn talk(client: &TcpStream, upstream: &TcpStream) {
+pub(crate) fn talk(client: &TcpStream, upstream: &TcpStream) {
     say(client, b"question");
     assert_eq!(read_exactly(upstream, 8), b"question");
     say(upstream, b"answer");
@@ -64,12 +64,12 @@ fn talk(client: &TcpStream, upstream: &TcpStream) {
 }
 
 /// Routes kept, changed, added, removed, and sessions under old settings.
-fn counts(reloaded: &Reloaded) -> [usize; 5] {
+pub(crate) fn counts(reloaded: &Reloaded) -> [usize; 5] {
     [reloaded.kept, reloaded.changed, reloaded.added, reloaded.removed, reloaded.sessions]
 }
 
 impl Routes {
-    fn reload(&mut self, change: impl FnOnce(&mut Config)) -> Result<Reloaded, Error> {
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&mut Config)) -> Result<Reloaded, Error> {
         let mut config = self.config.clone();
         change(&mut config);
         let reloaded = self.relay.control.reload(config.clone());

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -101,6 +101,10 @@ impl Net for Counting {
         Ok(((), at.clone()))
     }
 
+    fn change_listener(&mut self, (): &mut (), _: &ListenOptions) -> io::Result<()> {
+        unreachable!("nothing is reloaded");
+    }
+
     fn unlisten(&mut self, (): ()) {}
 
     fn resolve(&mut self, _: NameId, host: &str) {
@@ -123,7 +127,11 @@ impl Net for Counting {
         Ok((Socket { state: Rc::clone(&self.0), peer: Peer::Client }, client))
     }
 
-    fn connect(&mut self, _: &Address, token: Token) -> io::Result<Socket> {
+    fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()> {
+        unreachable!("{source} is no source of this plan");
+    }
+
+    fn connect(&mut self, _: &Address, _: Option<IpAddr>, token: Token) -> io::Result<Socket> {
         let mut state = self.0.borrow_mut();
         state.connects += 1;
         state.open()?;
@@ -203,7 +211,11 @@ impl Stream for Socket {
         Ok(Duration::from_millis(200))
     }
 
-    fn keep_alive(&mut self) {
+    fn keep_alive(&mut self, _: Duration) {
+        drop(self.call());
+    }
+
+    fn set_user_timeout(&mut self, _: Duration) {
         drop(self.call());
     }
 

@@ -4,6 +4,7 @@
 mod clients;
 mod crowds;
 mod reloads;
+mod sockets;
 mod upstreams;
 
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         laws,
         config,
         reloads: Vec::new(),
+        lacks: Vec::new(),
         taken: None,
         limit,
         pipes: 0,
@@ -147,7 +149,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
     if plan.sessions.len() < 1000 {
         clients::clients(&mut plan);
     }
+    sockets::sockets(&mut plan);
     reloads::reloads(&mut plan);
+    sockets::reloads(&mut plan);
     crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan

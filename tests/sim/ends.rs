@@ -209,10 +209,7 @@ impl World {
             self.violation(format!("{} descriptors leaked", self.kernel.open));
         }
         if !self.shadow.fatal {
-            let lost = self.shadow.sessions.iter().position(|it| it.records != 1);
-            if let Some(session) = lost {
-                self.violation(format!("session {session} has no record"));
-            }
+            self.check_records(totals);
             let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
             let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
             let reset = |it: &&Session| it.ended_late || drained(it);
@@ -237,6 +234,24 @@ impl World {
                 let name = if self.peers[index].is_client { "client" } else { "upstream" };
                 self.violation(format!("{name} {}: {what}", self.peers[index].session));
             }
+        }
+    }
+
+    /// Each session has its line, but for those that are left out, which are counted.
+    fn check_records(&mut self, totals: Totals) {
+        let silent = |it: &Session| {
+            let (may, must) = self.shadow.is_silent(it);
+            if it.records == 0 { may } else { !must }
+        };
+        let said = |it: &Session| it.said_open == (it.connected.is_some() && self.shadow.route(it).log_open);
+        let sessions = &self.shadow.sessions;
+        let lost = sessions.iter().position(|it| it.records > 1 || !silent(it) || !said(it));
+        let empty = sessions.iter().filter(|it| it.records == 0).count() as u64;
+        if let Some(session) = lost {
+            self.violation(format!("session {session} has no record, or should have none"));
+        }
+        if totals.empty != empty {
+            self.violation(format!("{totals:?}, and {empty} sessions have no record"));
         }
     }
 

@@ -16,6 +16,9 @@ impl World {
         if line.starts_with("at the limit") && !self.is_limit_news(about) {
             self.violation(format!("that is no news: {line}"));
         }
+        if self.check_open_line(line) || self.shadow.check_source_line(line) {
+            return;
+        }
         if self.shadow.check_refusal_line(about, line)
             || self.shadow.check_health_line(line)
             || self.shadow.check_name_line(line)

@@ -41,10 +41,22 @@ impl SimListener {
         if it.kernel.listeners.iter().any(|one| one.open && one.token == token) {
             it.violation(format!("{token:?} is the token of two listeners"));
         }
-        it.shadow.listened(place, token, how.backlog.into(), result);
+        it.shadow.listened(place, token, *how, result);
         result?;
         let index = it.kernel.listen(place, token, how.backlog.into());
         Ok(Self { world: Rc::clone(world), index })
+    }
+
+    /// It listens another way from now on.
+    pub(crate) fn change(&self, how: &ListenOptions) -> Result<(), Errno> {
+        let it = &mut *self.world.borrow_mut();
+        let result = it.enter(Call::Listen).map_or(Ok(()), Err);
+        it.note(Call::Listen, self.index, || format!("listener {} becomes {how:?} -> {result:?}", self.index));
+        it.shadow.changed_listener(self.index, *how, result);
+        if result.is_ok() {
+            it.kernel.listeners[self.index].backlog = how.backlog.into();
+        }
+        result
     }
 }
 

@@ -76,6 +76,7 @@ mod seam;
 mod seeds;
 mod shadow;
 mod shrink;
+mod sources;
 mod sweep;
 mod trace;
 mod turns;

@@ -10,6 +10,7 @@ use tproxy::net::Time;
 
 use crate::faults::Faults;
 use crate::kernel::Laws;
+use crate::sources::Lack;
 
 /// The address of the upstream with this number.
 pub(crate) fn upstream(number: u8) -> SocketAddr {
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) laws: Laws,
     pub(crate) config: Config,
     pub(crate) reloads: Vec<Reload>,
+    /// Source addresses that this machine does not have for a while.
+    pub(crate) lacks: Vec<Lack>,
     /// A place where somebody else listens.
     pub(crate) taken: Option<usize>,
     /// The most sessions at a time.
@@ -112,6 +115,7 @@ impl Plan {
             laws,
             config: Config::new(place(0), [upstream(1)]),
             reloads: Vec::new(),
+            lacks: Vec::new(),
             taken: None,
             limit: 8,
             pipes: 4,

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::conn::{Life, Who};
 use crate::faults::Call;
 use crate::kernel::ConnId;
 use crate::listening::SimListener;
+use crate::sources::connect_error;
 use crate::world::World;
 
 /// The kernel as the relay sees it. `LINUX` says whether a short count proves a socket dry.
@@ -63,6 +64,10 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         Ok((SimListener::bind(&self.0, at, how, token)?, at.clone()))
     }
 
+    fn change_listener(&mut self, listener: &mut SimListener, how: &ListenOptions) -> io::Result<()> {
+        Ok(listener.change(how)?)
+    }
+
     fn unlisten(&mut self, listener: SimListener) {
         drop(listener);
     }
@@ -98,16 +103,21 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         Ok((self.stream(conn), client.into()))
     }
 
-    fn connect(&mut self, to: &Address, token: Token) -> io::Result<SimStream<LINUX>> {
+    fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()> {
+        self.0.borrow_mut().check_source(source)
+    }
+
+    fn connect(&mut self, to: &Address, source: Option<IpAddr>, token: Token) -> io::Result<SimStream<LINUX>> {
         let mut world = self.0.borrow_mut();
-        world.shadow.dials(token, inet(to));
+        world.shadow.dials_from(token, inet(to), source);
         let result = match world.enter(Call::Connect) {
             Some(error) => Err(error),
-            None => world.dial(inet(to)),
+            None => world.dial(inet(to), source),
         };
-        world.note(Call::Connect, *result.as_ref().unwrap_or(&usize::MAX), || format!("connect {to} -> {result:?}"));
+        let conn = *result.as_ref().unwrap_or(&usize::MAX);
+        world.note(Call::Connect, conn, || format!("connect {to} from {source:?} -> {result:?}"));
         world.shadow.dialled(result);
-        let conn = result?;
+        let conn = result.map_err(connect_error)?;
         drop(world);
         let mut stream = self.stream(conn);
         self.register(&mut stream, token)?;
@@ -319,10 +329,12 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         Ok(result?)
     }
 
-    fn keep_alive(&mut self) {
-        let mut world = self.world.borrow_mut();
-        world.note(Call::Unacked, self.conn, || format!("keep alive {}", self.conn));
-        world.did_keep_alive(self.conn);
+    fn keep_alive(&mut self, idle: Duration) {
+        self.world.borrow_mut().did_keep_alive(self.conn, idle);
+    }
+
+    fn set_user_timeout(&mut self, timeout: Duration) {
+        self.world.borrow_mut().did_set_user_timeout(self.conn, timeout);
     }
 
     fn close(mut self) {

@@ -92,6 +92,9 @@ impl World {
             }
         }
         self.check_silence();
+        self.shadow.check_sources();
+        self.shadow.check_listeners();
+        self.shadow.check_sockets();
         let served = self.shadow.served;
         if served > self.shadow.announced + ALARMS_PER_TURN {
             self.violation(format!(

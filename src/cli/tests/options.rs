@@ -18,7 +18,7 @@ fn defaults() -> Config {
 type Change = fn(&mut Config);
 
 /// Every option that is a field of the configuration, with another value than its default.
-const CHANGES: [(&str, &str, Change); 18] = [
+const CHANGES: [(&str, &str, Change); 24] = [
     ("balance", "round-robin", |c| each(c, |route| route.balance = Balance::RoundRobin)),
     ("connect-timeout", "7s", |c| each(c, |route| route.connect_timeout = Duration::from_secs(7))),
     ("connect-attempts", "7", |c| each(c, |route| route.connect_attempts = 7)),
@@ -37,6 +37,12 @@ const CHANGES: [(&str, &str, Change); 18] = [
     ("at-limit", "reset", |c| each(c, |route| route.at_limit = AtLimit::Reset)),
     ("drain-delay", "7s", |c| c.drain_delay = Duration::from_secs(7)),
     ("drain-idle-timeout", "7s", |c| c.drain_idle_timeout = Some(Duration::from_secs(7))),
+    ("backlog", "7", |c| each(c, |route| route.backlog = 7)),
+    ("keepalive", "off", |c| each(c, |route| route.keepalive = None)),
+    ("tcp-user-timeout", "7s", |c| each(c, |route| route.tcp_user_timeout = Some(Duration::from_secs(7)))),
+    ("source", "127.0.0.7", |c| each(c, |route| route.source = vec![[127, 0, 0, 7].into()])),
+    ("no-log-empty", "true", |c| each(c, |route| route.log_empty = false)),
+    ("log-open", "true", |c| each(c, |route| route.log_open = true)),
 ];
 
 fn each(config: &mut Config, change: fn(&mut Route)) {
@@ -152,7 +158,7 @@ fn exactly_these_are_one_for_the_process() {
 }
 
 /// Options that can only be left out to have their default.
-const WITHOUT_DEFAULT: [&str; 4] = ["max-sessions", "allow", "deny", "max-sessions-per-ip"];
+const WITHOUT_DEFAULT: [&str; 5] = ["max-sessions", "allow", "deny", "max-sessions-per-ip", "source"];
 
 /// The help says the default of each option in brackets.
 #[test]
@@ -178,4 +184,30 @@ fn the_log_and_the_port_file_are_set_in_either_place_and_the_command_line_wins()
     let text = format!("verbose = 2\n{ROUTE}");
     assert_eq!(seen(parsed_with(&text, "").unwrap()), (LevelFilter::Trace, None));
     assert_eq!(seen(parsed_with(ROUTE, "").unwrap()), (LevelFilter::Info, None));
+}
+
+#[test]
+fn a_switch_needs_no_value_on_the_command_line_and_no_quotes_in_a_file() {
+    for option in ["no-log-empty", "log-open"] {
+        let on = line(&format!("-t 127.0.0.1:80 --{option}"));
+        assert_eq!(line(&format!("--{option} -t 127.0.0.1:80")), on);
+        assert_eq!(line(&format!("-t 127.0.0.1:80 --{option}=false")), defaults());
+        assert_eq!(file(&format!("{option} = true\n{ROUTE}"), ""), of_file(on));
+        // A route may differ from what is so for all.
+        assert_eq!(file(&format!("{option} = true\n{ROUTE}{option} = false\n"), ""), of_file(defaults()));
+        let complaint = parsed_with(&format!("{option} = 1\n{ROUTE}"), "").unwrap_err();
+        assert!(complaint.contains("expected true or false"), "{complaint}");
+    }
+}
+
+#[test]
+fn several_sources_are_a_list_or_the_option_repeated() {
+    let sources = |config: &Config| config.routes[0].source.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = ["127.0.0.7", "127.0.0.8", "::1"];
+    assert_eq!(sources(&line("-t 127.0.0.1:80 --source 127.0.0.7,127.0.0.8 --source ::1")), expected);
+    assert_eq!(sources(&file(&format!("source = [\"127.0.0.7,127.0.0.8\", \"::1\"]\n{ROUTE}"), "")), expected);
+    let complaint = parsed("-t 127.0.0.1:80 --source 127.0.0.7 --source 127.0.0.7").unwrap_err();
+    assert!(complaint.contains("--source") && complaint.contains("127.0.0.7 is there twice"), "{complaint}");
+    let complaint = parsed("-t [::1]:80 --source 127.0.0.7").unwrap_err();
+    assert!(complaint.contains("--to [::1]:80 is IPv6") && complaint.contains("add an IPv6 one"), "{complaint}");
 }

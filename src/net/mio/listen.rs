@@ -7,7 +7,7 @@ use mio::net::TcpListener;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::options::{set_keepalive, set_options, stream_socket};
+use super::options::{set_keepalive, set_options, set_user_timeout, stream_socket};
 use crate::net::ListenOptions;
 
 /// A listening TCP socket.
@@ -35,10 +35,26 @@ impl Listener {
         }
         // Accepted sockets inherit these (K13): set once here, they cost nothing per client.
         set_options(&socket)?;
-        set_keepalive(&socket)?;
+        if let Some(idle) = how.keepalive {
+            set_keepalive(&socket, idle)?;
+        }
+        if how.user_timeout.is_some() {
+            set_user_timeout(&socket, how.user_timeout)?;
+        }
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, how.backlog.into())?;
         Ok(Self(TcpListener::from_std(socket.into())))
+    }
+
+    /// Listens this way from now on. The queue stays, and so do the options of those in it (K23).
+    pub(super) fn change(&self, how: &ListenOptions) -> io::Result<()> {
+        match how.keepalive {
+            Some(idle) => set_keepalive(&self.0, idle)?,
+            None => sockopt::set_socket_keepalive(&self.0, false)?,
+        }
+        set_user_timeout(&self.0, how.user_timeout)?;
+        // Called again, listen(2) only sets the length of the queue (`__inet_listen_sk`).
+        Ok(rustix::net::listen(&self.0, how.backlog.into())?)
     }
 
     /// The address it is bound to, with the port that the kernel chose.

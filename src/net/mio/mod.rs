@@ -5,11 +5,13 @@ mod listen;
 mod loopback;
 mod options;
 mod pipe;
+mod raw;
 mod resolver;
 mod socket;
-mod tcp_info;
+mod source;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -109,6 +111,10 @@ impl Net for Mio {
         Ok((listener, bound.into()))
     }
 
+    fn change_listener(&mut self, listener: &mut Listener, how: &ListenOptions) -> io::Result<()> {
+        listener.change(how)
+    }
+
     fn unlisten(&mut self, mut listener: Listener) {
         // Closing the last descriptor ends its events too. This matters when another process has one (K25).
         let _ = self.poll.registry().deregister(&mut listener.0);
@@ -128,9 +134,16 @@ impl Net for Mio {
         Ok((Socket(stream.into()), address.into()))
     }
 
-    fn connect(&mut self, to: &Address, token: Token) -> io::Result<Socket> {
+    fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()> {
+        source::check(source)
+    }
+
+    fn connect(&mut self, to: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
         let Address::Inet(address) = to;
         let socket = stream_socket(*address)?;
+        if let Some(source) = source {
+            source::bind(&socket, source, *address)?;
+        }
         set_options(&socket)?;
         match rustix::net::connect(&socket, address) {
             // EINTR: the attempt goes on without us (`connect(2)`).
@@ -205,12 +218,14 @@ fn started() -> Instant {
 }
 
 #[cfg(test)]
+mod option_tests;
+
+#[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
     use rustix::net::sockopt;
 
-    use super::options::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
     use super::*;
     use crate::net::Peer;
 
@@ -222,29 +237,6 @@ mod tests {
         let (listener, Address::Inet(bound)) =
             net.listen(&address(at).into(), &ListenOptions::default(), Token::listener(0)).unwrap();
         (listener, bound)
-    }
-
-    /// K13: what the options cost the listener, an accepted socket has for free.
-    #[test]
-    fn both_ends_carry_every_option() {
-        let mut net = Mio::new(Control::new().unwrap()).unwrap();
-        let (mut listener, bound) = listen(&mut net, "127.0.0.1:0");
-        let mut dialled = net.connect(&bound.into(), Token::new(1, 0, Peer::Upstream)).unwrap();
-        while !net.connected(&mut dialled).unwrap() {}
-        let (accepted, client) = net.accept(&mut listener).unwrap();
-        assert_eq!(client.address(), dialled.0.local_addr().unwrap());
-        dialled.keep_alive();
-        for socket in [dialled, accepted] {
-            assert_eq!(sockopt::socket_linger(&socket.0).unwrap(), Some(Duration::ZERO));
-            assert!(sockopt::tcp_nodelay(&socket.0).unwrap());
-            assert!(sockopt::socket_oobinline(&socket.0).unwrap());
-            assert!(sockopt::socket_keepalive(&socket.0).unwrap());
-            assert_eq!(sockopt::tcp_keepidle(&socket.0).unwrap(), KEEPALIVE_IDLE);
-            assert_eq!(sockopt::tcp_keepintvl(&socket.0).unwrap(), KEEPALIVE_INTERVAL);
-            assert_eq!(sockopt::tcp_keepcnt(&socket.0).unwrap(), KEEPALIVE_PROBES);
-            assert!(rustix::fs::fcntl_getfl(&socket.0).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
-            assert!(rustix::io::fcntl_getfd(&socket.0).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-        }
     }
 
     #[test]
@@ -317,7 +309,7 @@ mod tests {
     fn a_refused_connection_says_so_once_it_is_over() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut socket = net.connect(&closed.into(), Token::new(1, 0, Peer::Upstream)).unwrap();
+        let mut socket = net.connect(&closed.into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
         let error = net.connected(&mut socket).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-/// A dead peer is noticed within 60 s + 6 × 10 s, without ever disturbing a live one.
-pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// A dead peer is noticed within the idle time + 6 × 10 s, without ever disturbing a live one.
 pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const KEEPALIVE_PROBES: u32 = 6;
 
@@ -42,11 +41,24 @@ pub(super) fn set_options(socket: &OwnedFd) -> io::Result<()> {
 }
 
 /// SO_KEEPALIVE and its times.
-pub(super) fn set_keepalive(socket: impl AsFd) -> io::Result<()> {
+pub(super) fn set_keepalive(socket: impl AsFd, idle: Duration) -> io::Result<()> {
     let socket = socket.as_fd();
     sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
     Ok(())
+}
+
+/// TCP_USER_TIMEOUT, in milliseconds, rounded up. None is the kernel's own limit, 15 minutes or so.
+#[cfg(target_os = "linux")]
+pub(super) fn set_user_timeout(socket: impl AsFd, timeout: Option<Duration>) -> io::Result<()> {
+    let millis = timeout.map_or(0, |timeout| timeout.as_nanos().div_ceil(1_000_000));
+    Ok(sockopt::set_tcp_user_timeout(socket, u32::try_from(millis).unwrap_or(i32::MAX.unsigned_abs()))?)
+}
+
+/// Other kernels have no such option.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_user_timeout(_: impl AsFd, timeout: Option<Duration>) -> io::Result<()> {
+    timeout.map_or(Ok(()), |_| Err(io::ErrorKind::Unsupported.into()))
 }

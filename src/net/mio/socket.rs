@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 use super::pipe::Pipe;
-use super::{options, tcp_info};
+use super::{options, raw};
 use crate::net::Stream;
 
 /// A connected TCP socket; four bytes.
@@ -55,20 +55,25 @@ impl Stream for Socket {
     }
 
     fn unacked(&self) -> io::Result<usize> {
-        tcp_info::unacked(self.0.as_fd())
+        raw::unacked(self.0.as_fd())
     }
 
     fn received(&self) -> io::Result<u64> {
-        tcp_info::received(self.0.as_fd())
+        raw::received(self.0.as_fd())
     }
 
     fn retransmission_timeout(&self) -> io::Result<Duration> {
-        tcp_info::retransmission_timeout(self.0.as_fd())
+        raw::retransmission_timeout(self.0.as_fd())
     }
 
-    fn keep_alive(&mut self) {
+    fn keep_alive(&mut self, idle: Duration) {
         // If it fails, a dead peer is noticed only when it is owed something.
-        let _ = options::set_keepalive(&self.0);
+        let _ = options::set_keepalive(&self.0, idle);
+    }
+
+    fn set_user_timeout(&mut self, timeout: Duration) {
+        // If it fails, a dead peer is noticed only when the kernel gives up by itself.
+        let _ = options::set_user_timeout(&self.0, Some(timeout));
     }
 
     fn close(self) {

@@ -1,9 +1,9 @@
 use super::*;
 
-/// Settings with this limit of sessions.
+/// Settings with this limit of sessions, and a queue of two.
 fn settings(max_sessions: Option<usize>) -> Route {
     let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    Route { max_sessions, ..Route::new(address(80), [address(81)]) }
+    Route { max_sessions, backlog: 1, ..Route::new(address(80), [address(81)]) }
 }
 
 fn listeners(limit: Option<usize>) -> Listeners<char> {
@@ -39,7 +39,7 @@ fn listeners_with_waiting_clients_take_turns() {
     assert_eq!(listeners.next_waiting(true), Some((2, &mut 'c')));
     listeners.set_empty(2, Time::START);
     assert!(!listeners.is_waiting() && next(&mut listeners).is_none());
-    listeners.accept_the_rest_of_all(2);
+    listeners.accept_the_rest_of_all();
     listeners.set_waiting(7);
     assert_eq!(listeners.next_waiting(true), Some((0, &mut 'a')));
     assert_eq!(listeners.take_all().collect::<Vec<_>>(), ['a', 'b', 'c']);
@@ -52,13 +52,13 @@ fn a_listener_is_finished_when_its_queue_is_empty_or_a_backlog_was_accepted() {
     let mut listeners = listeners(None);
     listeners.note_accepted(0);
     assert_eq!(finished(&mut listeners), [], "nothing is finished while it serves");
-    listeners.accept_the_rest_of_all(2);
+    listeners.accept_the_rest_of_all();
     listeners.set_empty(2, Time::START);
     listeners.note_accepted(0);
     listeners.note_accepted(1);
     // Asked again, it is no other backlog's length: a listener that is reloaded again and again closes too.
-    listeners.accept_the_rest(0, 9);
-    listeners.accept_the_rest_of_all(9);
+    listeners.accept_the_rest(0);
+    listeners.accept_the_rest_of_all();
     assert_eq!(finished(&mut listeners), ['c']);
     listeners.note_accepted(0);
     assert_eq!(finished(&mut listeners), ['a']);
@@ -72,9 +72,9 @@ fn a_listener_is_finished_when_its_queue_is_empty_or_a_backlog_was_accepted() {
 #[test]
 fn a_listener_that_is_about_to_close_stays_when_it_leads_somewhere_again() {
     let mut listeners = listeners(None);
-    listeners.accept_the_rest(1, 2);
+    listeners.accept_the_rest(1);
     listeners.note_accepted(1);
-    listeners.accept_the_rest_of_all(7);
+    listeners.accept_the_rest_of_all();
     listeners.lead(1, 20, &settings(None));
     for _ in 0..9 {
         listeners.note_accepted(1);
@@ -100,7 +100,7 @@ fn a_listener_whose_route_has_all_its_sessions_is_not_asked_until_one_ends() {
     assert_eq!((next(&mut listeners), next(&mut listeners), next(&mut listeners)), (Some('a'), Some('c'), Some('b')));
     listeners.note_accepted(1);
     assert_eq!((listeners.note_limit(1, Time::START), listeners.waiting.len()), (None, 2), "it was said");
-    listeners.accept_the_rest_of_all(9);
+    listeners.accept_the_rest_of_all();
     assert_eq!((finished(&mut listeners), listeners.waiting.len()), (vec![], 2), "its clients wait for room");
     listeners.lead(1, 20, &settings(Some(3)));
     assert_eq!(listeners.waiting.len(), 3);
@@ -133,7 +133,7 @@ fn a_listener_that_resets_is_asked_also_without_room_and_only_such_ones_then() {
     assert_eq!((next(&mut listeners, true), next(&mut listeners, false)), (Some(1), Some(1)));
     listeners.note_ended(0, None);
     assert_eq!([true, false, true].map(|has_room| next(&mut listeners, has_room)), [Some(1), Some(1), Some(0)]);
-    listeners.accept_the_rest(1, 2);
+    listeners.accept_the_rest(1);
     listeners.note_refused(1);
     assert_eq!(finished(&mut listeners), []);
     listeners.note_refused(1);

@@ -192,10 +192,18 @@ impl<S: Stream> Session<S> {
         self.began + Duration::from_millis(self.connected_ms.into())
     }
 
-    /// Sets SO_KEEPALIVE on the upstream's socket, unless the session is ending.
-    pub(super) fn keep_alive(&mut self) {
+    /// Sets SO_KEEPALIVE with this idle time on the upstream's socket, unless the session is ending.
+    pub(super) fn keep_alive(&mut self, idle: Duration) {
         if let Stage::Relaying(pair, None) = &mut self.stage {
-            pair.side_mut(Peer::Upstream).stream_mut().keep_alive();
+            pair.side_mut(Peer::Upstream).stream_mut().keep_alive(idle);
+        }
+    }
+
+    /// Sets TCP_USER_TIMEOUT on the upstream's socket.
+    fn set_user_timeout(&mut self, timeout: Duration) {
+        match &mut self.stage {
+            Stage::Relaying(pair, _) => pair.side_mut(Peer::Upstream).stream_mut().set_user_timeout(timeout),
+            Stage::Opening(_) | Stage::Moving => self.stage.unexpected("timed"),
         }
     }
 
@@ -237,6 +245,7 @@ impl<S: Stream> Session<S> {
             connect: time,
             end: Cause::Unknown,
             cut_short: self.cut_short,
+            reached: matches!(self.stage, Stage::Relaying(..)),
         };
         match self.stage {
             Stage::Relaying(pair, _) => {

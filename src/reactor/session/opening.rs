@@ -10,6 +10,8 @@ use crate::net::errno::{ConnectError, on_connect, shortage_message};
 use crate::net::{Hints, Net, Peer, Stream, Time};
 use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
+use crate::reactor::keepalive::Pending;
+use crate::reactor::record::Opened;
 use crate::reactor::upstreams::EndpointId;
 use crate::reactor::waiters::{Place, Want};
 use crate::relay::side::Side;
@@ -134,9 +136,28 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         self.disarm(key);
-        let upstream = self.table[key].token(key, Peer::Upstream);
-        self.keepalive.add(upstream, self.now, &mut self.alarms);
+        self.set_up(key);
         true
+    }
+
+    /// A session begins to relay: what its route wants of it beyond that.
+    fn set_up(&mut self, key: u32) {
+        let session = &mut self.table[key];
+        let settings = &self.routes.get(session.route).settings;
+        if let Some(timeout) = settings.tcp_user_timeout {
+            session.set_user_timeout(timeout);
+        }
+        match settings.keepalive {
+            // Later it would be late.
+            Some(idle) if idle < Pending::AFTER => session.keep_alive(idle),
+            Some(_) => self.keepalive.add(session.token(key, Peer::Upstream), self.now, &mut self.alarms),
+            None => {}
+        }
+        if settings.log_open {
+            let route = self.names_routes.then(|| &*self.routes.get(session.route).name);
+            let upstream = session.endpoint.map(|endpoint| self.upstreams.address(endpoint));
+            info!("{}", Opened { route, client: session.client, upstream, connect: self.now.since(session.began) });
+        }
     }
 
     /// Begins a connection to the next address that takes one.
@@ -189,7 +210,7 @@ impl<N: Net> Reactor<N> {
                 }
                 Err(error) => match on_connect(&error) {
                     ConnectError::Shortage => return self.wait_for_descriptor(key, &error, deadline),
-                    ConnectError::NoPorts => self.connect_failed(key, Failure::NoPort, &error),
+                    ConnectError::NoPorts | ConnectError::NoSource => self.connect_failed(key, Failure::NoPort, &error),
                     ConnectError::Refused
                     | ConnectError::Timeout
                     | ConnectError::Unreachable
@@ -211,13 +232,19 @@ impl<N: Net> Reactor<N> {
         let route = self.routes.get_mut(session.route);
         let (tried, client) = (|place| opening.attempts.is_tried(place), session.client.address().ip());
         let place = self.upstreams.choose(&mut route.upstream, route.settings.balance, tried, client, self.now);
-        let place = place.ok_or(ErrorKind::AddrNotAvailable)?;
+        let place = place.ok_or(ErrorKind::NotConnected)?;
         let endpoint = route.upstream.endpoint(place);
         let quick = self.upstreams.endpoints[endpoint].health.quick().filter(|_| may_be_quick);
         let until = quick.map_or(share, |quick| share.min(self.now + quick));
         opening.attempts.dials(place, until < share);
         self.upstreams.endpoints.switch(&mut session.endpoint, endpoint);
-        let stream = self.net.connect(self.upstreams.address(endpoint), token)?;
+        let number = session.route;
+        let stream = self.connect_from_sources(number, endpoint, token)?;
+        let session = &mut self.table[key];
+        let Stage::Opening(opening) = &mut session.stage else {
+            session.stage.unexpected("connecting");
+            return Err(ErrorKind::NotConnected.into());
+        };
         self.upstreams.endpoints[endpoint].health.begins(token.serial(), until, self.now);
         (opening.upstream, opening.until) = (Some(Side::new(stream)), until);
         Ok(until)
@@ -259,15 +286,17 @@ impl<N: Net> Reactor<N> {
 
     /// All addresses were tried, and there was no source port to this one.
     fn wait_for_port(&mut self, key: u32, endpoint: EndpointId, deadline: Time) {
-        if self.ports.note_shortage(self.now, &mut self.alarms) {
-            let about = self.about(self.table[key].route);
+        let route = self.table[key].route;
+        let to = self.upstreams.address(endpoint);
+        // If there is not even an address to connect from, that was said.
+        if !self.routes.get(route).sources.are_gone(to) && self.ports.note_shortage(self.now, &mut self.alarms) {
+            let about = self.about(route);
             warn!(
-                "{about}connect: no source port is left to {}; its sessions wait (widen `sysctl net.ipv4.ip_local_port_range`, \
-                 set `net.ipv4.tcp_tw_reuse=1`, or add a second upstream address)",
-                self.upstreams.address(endpoint)
+                "{about}connect: no source port is left to {to}; its sessions wait (widen `sysctl \
+                 net.ipv4.ip_local_port_range`, set `net.ipv4.tcp_tw_reuse=1`, give `--source` more addresses, or add a \
+                 second upstream address)"
             );
         }
-        let route = self.table[key].route;
         self.wait_for(key, Want::Port { route }, deadline);
     }
 

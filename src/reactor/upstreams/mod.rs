@@ -61,6 +61,8 @@ pub(super) struct Refreshed {
     pub(super) left_out: Vec<(Host, Address)>,
     /// There are more addresses than are used, for the first time.
     pub(super) too_many: bool,
+    /// A name all of whose addresses are unfit.
+    pub(super) unfit: Option<Host>,
 }
 
 impl Upstreams {
@@ -84,7 +86,7 @@ impl Upstreams {
         let (names, candidates) = (names.into(), Vec::new());
         let mut upstream =
             Upstream { hosts, names, candidates, version: 0, cursor: 0, told_too_many: false, left_out: Vec::new() };
-        self.refresh(&mut upstream, |_| false);
+        self.refresh(&mut upstream, |_| true, |_| false);
         upstream
     }
 
@@ -98,17 +100,18 @@ impl Upstreams {
         }
     }
 
-    /// Puts together the candidates from what is known of the names now. Addresses that lead back to the relay are left
-    /// out.
+    /// Puts together the candidates from what is known of the names now. Addresses that are not fit and those that lead back
+    /// to the relay are left out.
     pub(super) fn refresh(
         &mut self,
         upstream: &mut Upstream,
+        is_fit: impl Fn(&Address) -> bool,
         mut leads_back: impl FnMut(&Address) -> bool,
     ) -> Refreshed {
         let mut refreshed = Refreshed::default();
         let (mut candidates, mut left_out): (Vec<(EndpointId, u16)>, Vec<_>) = (Vec::new(), Vec::new());
         for (listed, index) in upstream.hosts.iter().zip(0..) {
-            let found = match (&listed.host, listed.name) {
+            let mut found = match (&listed.host, listed.name) {
                 (Host::Name { port, .. }, Some(name)) => {
                     let with_port = |address: &std::net::SocketAddr| {
                         let mut address = *address;
@@ -120,6 +123,11 @@ impl Upstreams {
                 (Host::Address(address), _) => vec![address.clone()],
                 (Host::Name { .. }, None) => Vec::new(),
             };
+            let answered = !found.is_empty();
+            found.retain(&is_fit);
+            if answered && found.is_empty() {
+                refreshed.unfit = Some(listed.host.clone());
+            }
             for address in found {
                 if listed.name.is_some() && leads_back(&address) {
                     if !upstream.left_out.contains(&(index, address.clone())) {
@@ -241,7 +249,7 @@ mod tests {
         let addresses = addresses.iter().map(|last| address(*last, 0)).collect();
         upstreams.names.want(name, Time::START);
         upstreams.names.answered(name, Ok(addresses), Duration::ZERO, Time::START);
-        upstreams.refresh(upstream, |at| *at == address(9, 80).into())
+        upstreams.refresh(upstream, |_| true, |at| *at == address(9, 80).into())
     }
 
     fn shown(upstreams: &Upstreams, upstream: &Upstream) -> Vec<String> {
@@ -258,7 +266,11 @@ mod tests {
         let refreshed = answer(&mut upstreams, &mut upstream, &[1, 7, 9]);
         assert_eq!(shown(&upstreams, &upstream), ["db:80 (10.0.0.1:80)", "db:80 (10.0.0.7:80)"]);
         let left_out = vec![(Host::name("db", 80), address(9, 80).into())];
-        assert_eq!(refreshed, Refreshed { left_out, too_many: false }, "one that is there twice is not one too many");
+        assert_eq!(
+            refreshed,
+            Refreshed { left_out, ..Refreshed::default() },
+            "one that is there twice is not one too many"
+        );
         assert_ne!(upstream.version(), version);
         // What leads back is told when it turns up, and not again while it stays.
         for (addresses, told) in [(&[9, 1, 7][..], 0), (&[1], 0), (&[1, 9], 1)] {
@@ -320,7 +332,7 @@ mod tests {
             let addresses = (0..count).map(|n| SocketAddr::from(([10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]], 0)));
             upstreams.names.want(name, Time::START);
             upstreams.names.answered(name, Ok(addresses.collect()), Duration::ZERO, Time::START);
-            assert_eq!(upstreams.refresh(&mut upstream, |_| false).too_many, too_many, "{count}");
+            assert_eq!(upstreams.refresh(&mut upstream, |_| true, |_| false).too_many, too_many, "{count}");
             assert_eq!(upstream.len(), 256);
         }
         upstreams.unlist(upstream);

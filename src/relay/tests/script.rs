@@ -254,7 +254,9 @@ impl<const DRY: bool> Stream for Script<DRY> {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn keep_alive(&mut self) {}
+    fn keep_alive(&mut self, _: Duration) {}
+
+    fn set_user_timeout(&mut self, _: Duration) {}
 
     fn close(self) {
         self.state.borrow_mut().closed = true;

@@ -22,7 +22,7 @@ pub(super) fn k7_a_connection_to_a_full_queue_neither_stands_nor_fails<B: Rig>()
     let (mut story, mut rig) = (Story::new(), B::new());
     let full = rig.full_upstream();
     let token = Token::new(1, 1, Peer::Upstream);
-    let mut stream = rig.net().connect(&full.into(), token).unwrap();
+    let mut stream = rig.net().connect(&full.into(), None, token).unwrap();
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
     tell!(story, "{:?} {:?}", read(&mut stream), write(&mut stream, b"x"));
@@ -56,7 +56,7 @@ pub(super) fn a_refusal_is_an_event_and_told_once<B: Rig>() -> Story {
     let (mut story, mut rig) = (Story::new(), B::new());
     let nobody = rig.upstream(false);
     let token = Token::new(1, 1, Peer::Upstream);
-    let mut stream = rig.net().connect(&nobody.into(), token).unwrap();
+    let mut stream = rig.net().connect(&nobody.into(), None, token).unwrap();
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));
     tell!(story, "{:?}", rig.net().connected(&mut stream).map_err(|error| error.kind()));

@@ -30,7 +30,7 @@ pub(super) fn what_is_ready_at_registration_raises_an_event<B: Rig>() -> Story {
     // An upstream's connection that came about has an event, and nothing to read.
     let there = rig.upstream(true);
     let token = Token::new(2, 2, Peer::Upstream);
-    let mut stream = rig.net().connect(&there.into(), token).unwrap();
+    let mut stream = rig.net().connect(&there.into(), None, token).unwrap();
     rig.answered(&stream);
     tell!(story, "{:?}", rig.events(token));
     tell!(story, "{:?} {:?}", rig.net().connected(&mut stream).ok(), read(&mut stream));

@@ -131,7 +131,7 @@ pub(super) fn what_an_upstream_said_before_it_reset_is_there_although_nobody_had
     for (serial, fin) in [(1, false), (2, true)] {
         let there = rig.upstream(true);
         let token = Token::new(serial, serial, Peer::Upstream);
-        let mut stream = rig.net().connect(&there.into(), token).unwrap();
+        let mut stream = rig.net().connect(&there.into(), None, token).unwrap();
         let peer = rig.answered(&stream);
         rig.say(peer, b"hello");
         if fin {

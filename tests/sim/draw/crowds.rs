@@ -57,6 +57,7 @@ pub(super) fn queued(plan: &mut Plan) {
     for route in &mut plan.config.routes {
         (route.max_sessions, route.max_sessions_per_ip, route.at_limit) = (None, None, at_limit);
         (route.allow, route.deny) = Default::default();
+        route.backlog = LISTEN_BACKLOG;
     }
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
     plan.config.drain_timeout = Some(Duration::from_secs(20)).filter(|_| rng.bool());

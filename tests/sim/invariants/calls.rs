@@ -11,9 +11,6 @@ use crate::kernel::ConnId;
 use crate::shadow::{End, Flow};
 use crate::world::World;
 
-/// Upstreams that are kept alive in one turn, at most.
-pub(super) const KEPT_PER_TURN: usize = 256;
-
 impl World {
     /// Whose call is this? Only a session's stream may be read and written.
     pub(super) fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
@@ -224,20 +221,6 @@ impl World {
         }
     }
 
-    /// Once for each upstream's connection.
-    pub(crate) fn did_keep_alive(&mut self, conn: ConnId) {
-        if let Some((session, peer)) = self.caller(conn, "keep alive") {
-            let it = &mut self.shadow.sessions[session];
-            if std::mem::replace(&mut it.kept_alive, true) || peer == Peer::Client {
-                self.violation(format!("session {session}: connection {conn} is kept alive twice"));
-            }
-            self.shadow.kept_alive += 1;
-            if self.shadow.kept_alive > KEPT_PER_TURN {
-                self.violation("too many upstreams are kept alive in one turn");
-            }
-        }
-    }
-
     /// A FIN goes out only for a FIN that came in, after the last byte before it, once.
     pub(crate) fn did_shutdown_write(&mut self, conn: ConnId, result: Result<(), Errno>) {
         let Some((session, peer)) = self.caller(conn, "shutdown_write") else {
@@ -281,6 +264,8 @@ impl World {
         };
         let now = self.shadow.now;
         let given_up = self.shadow.is_given_up(now);
+        // All that were there when that was said are cut short.
+        let at_once = self.shadow.stop_now || self.shadow.impatient;
         let connected = self.shadow.sessions[session].connected.is_some();
         if connected && armed {
             self.check_reset(session, peer, conn);
@@ -297,6 +282,7 @@ impl World {
             Peer::Client => {
                 it.ended = Some(now);
                 it.ended_late = armed && given_up;
+                it.cut = it.ended_late && at_once;
                 self.shadow.live.retain(|live| *live != session);
                 let (route, door) = (it.route, it.door);
                 self.shadow.doors[door].sessions -= 1;

@@ -7,6 +7,7 @@ mod asks;
 mod calls;
 mod doors;
 mod sleep;
+mod sockets;
 
 pub(crate) use asks::longest_pause;
 

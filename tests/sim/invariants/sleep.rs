@@ -5,12 +5,9 @@ use std::time::Duration;
 use tproxy::net::{Peer, Time};
 
 use super::asks::longest_pause;
-use super::calls::KEPT_PER_TURN;
-use crate::shadow::{End, Flow, PAUSE_JITTER, Session};
+use super::sockets::KEPT_PER_TURN;
+use crate::shadow::{End, Flow, PAUSE_JITTER, Session, YOUNG};
 use crate::world::World;
-
-/// A session that is older than this has its upstream's connection kept alive.
-const YOUNG: Duration = Duration::from_secs(5);
 
 /// When the next are kept alive, if they are too many for one turn.
 const SOON: Duration = Duration::from_millis(10);
@@ -54,7 +51,9 @@ impl World {
         if let Some(retry) = retry.filter(|retry| until.is_none_or(|until| until > *retry)) {
             self.violation(format!("a session was to dial again by {retry:?}, the relay sleeps until {until:?}"));
         }
-        if !portless.is_empty() && !self.shadow.ports_short {
+        // That there is no address to come from is said by itself.
+        let lacks_port = self.shadow.portless().any(|session| !self.shadow.sessions[session].sourceless);
+        if lacks_port && !self.shadow.ports_short {
             self.violation("a session waits for a source port, and no line says so");
         }
         if self.shadow.ports_short && (until.is_none() || self.shadow.now >= self.shadow.port_lacked + PORTS_CALM) {
@@ -168,7 +167,7 @@ impl World {
         // An old session is looked after by the kernel; a young one will be, unless it is ending.
         let draining = self.shadow.stop_turn.is_some();
         let young = |_: &Time| !it.kept_alive && it.first_told.is_none() && !it.overdue && !it.aged && !draining;
-        let looked_after = it.connected.filter(young);
+        let looked_after = it.connected.filter(young).filter(|_| route.keepalive.is_some());
         // Not all in one turn.
         let portion = if self.shadow.kept_alive < KEPT_PER_TURN { Time::START } else { now + SOON };
         let looked_after = looked_after.map(|at| portion.max(at + YOUNG));

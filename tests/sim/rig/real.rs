@@ -77,7 +77,7 @@ impl Rig for Real {
         let mut ports = (bounds[0]..=bounds[1]).step_by(2).skip(usize::from(bounds[1] - bounds[0]) / 4);
         let to = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()).unwrap();
         for _ in 0..1 << 17 {
-            let mut stream = self.net.connect(&to.into(), token).unwrap();
+            let mut stream = self.net.connect(&to.into(), None, token).unwrap();
             // Over loopback the refusal is there when connect returns.
             if stream.take_error().is_ok() {
                 return stream;

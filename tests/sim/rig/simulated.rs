@@ -71,7 +71,7 @@ impl Rig for Sim {
 
     fn met_itself(&mut self, token: Token) -> SimStream<true> {
         self.world(|world| world.next_dial = Some(Dial::Itself));
-        self.net.connect(&SocketAddr::from(UPSTREAM).into(), token).unwrap()
+        self.net.connect(&SocketAddr::from(UPSTREAM).into(), None, token).unwrap()
     }
 
     fn narrow(&mut self) {

@@ -272,7 +272,9 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed.clear();
         self.progress |= result.is_ok();
-        if let Err(error) = result {
+        if self.sources_are_tried(result)
+            && let Err(error) = result
+        {
             self.dial_failed(error);
         }
     }
@@ -291,7 +293,6 @@ impl Shadow {
             "no-resources" => {}
             "no-ports" => {
                 (it.lacked_port, self.port_lacked) = (true, self.now);
-                self.portless_addresses.push(to);
                 it.attempt.mark(to, Mark::Portless);
             }
             _ => self.address_failed(session, token, to, Mark::Failed),

@@ -3,11 +3,11 @@
 //! A listener is matched by its address, here its place. What a reload does is known only when it has bound what is new,
 //! so it is carried out in the model at the first call behind that.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::{Time, Token};
+use tproxy::net::{ListenOptions, Time, Token};
 use tproxy::{AtLimit, Host, Route};
 
 use super::Shadow;
@@ -32,7 +32,10 @@ pub(crate) struct Door {
     pub(crate) asked: bool,
     /// Turns in a row in which it could have been called and was not.
     pub(crate) passed_over: usize,
-    /// The most clients that its queue may hold.
+    /// How it listens, as the kernel knows it. It could not be told what its route wants.
+    pub(crate) how: ListenOptions,
+    pub(crate) excused: bool,
+    /// The longest backlog that a route of this listener has asked for.
     pub(crate) backlog: usize,
     /// It closes when the clients that had connected are served: it was removed, or the relay drains.
     pub(crate) closing: bool,
@@ -50,9 +53,10 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// When it closes, at most one backlog's length of clients is accepted.
+    /// When it closes, at most one backlog's length of clients is accepted: as many as can wait, which is one more than was
+    /// asked for (K7).
     pub(crate) fn is_used_up(&self) -> bool {
-        self.closing && self.since_closing >= self.backlog
+        self.closing && self.since_closing > self.backlog
     }
 
     fn close(&mut self, queue: &[ConnId]) {
@@ -83,6 +87,8 @@ pub(crate) struct Reloading {
     /// Why it is to fail.
     pub(crate) refused: Option<&'static str>,
     settled: bool,
+    /// Source addresses that it asked about.
+    asked: Vec<IpAddr>,
     /// Listeners that it bound.
     new: Vec<usize>,
     /// Routes kept, changed, added, removed, and sessions under old settings.
@@ -102,7 +108,7 @@ impl Reloading {
 
 impl Shadow {
     /// listen(2) was called.
-    pub(crate) fn listened(&mut self, at: usize, token: Token, backlog: usize, result: Result<(), Errno>) {
+    pub(crate) fn listened(&mut self, at: usize, token: Token, how: ListenOptions, result: Result<(), Errno>) {
         self.progress = true;
         let mut route = None;
         if self.turn == 0 {
@@ -128,7 +134,9 @@ impl Shadow {
                 announced: false,
                 asked: false,
                 passed_over: 0,
-                backlog,
+                how,
+                excused: false,
+                backlog: how.backlog.into(),
                 closing: false,
                 came_before: Vec::new(),
                 since_closing: 0,
@@ -137,6 +145,19 @@ impl Shadow {
                 full_until: None,
                 full_news: false,
             });
+        }
+    }
+
+    /// The relay asks whether it can connect from there.
+    pub(crate) fn source_asked(&mut self, source: IpAddr, is_missing: bool) {
+        let Some(reload) = self.reloading.as_mut().filter(|reload| reload.binds && !reload.settled) else {
+            return if self.turn > 0 {
+                self.violation(format!("{source} is asked about, and nobody wants to know"))
+            };
+        };
+        reload.asked.push(source);
+        if is_missing {
+            (reload.refused, reload.binds) = (Some("a source address is missing"), false);
         }
     }
 
@@ -156,14 +177,15 @@ impl Shadow {
             None
         };
         let binds = !stops && !plan.is_bad;
-        let (settled, new, told) = (false, Vec::new(), Vec::new());
+        let (settled, asked, new, told) = (false, Vec::new(), Vec::new(), Vec::new());
         let restart = [
             ("buffer-size", self.config.buffer_size != 64 << 10),
             ("drain-timeout", self.config.drain_timeout != plan.config.drain_timeout),
             ("drain-delay", self.config.drain_delay != plan.config.drain_delay),
         ];
         let restart = restart.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
-        self.reloading = Some(Reloading { plan, queues, binds, refused, settled, new, counts: [0; 5], restart, told });
+        self.reloading =
+            Some(Reloading { plan, queues, binds, refused, settled, asked, new, counts: [0; 5], restart, told });
     }
 
     /// Is a reload being carried out?
@@ -218,8 +240,12 @@ impl Shadow {
             }
             let most = |route: Option<usize>| route.and_then(|route| self.routes[route].max_sessions);
             let is_other = most(before) != most(Some(number));
+            if same.is_none() {
+                self.check_sources_asked(route, &reload.asked);
+            }
             let it = &mut self.doors[door];
             (it.route, it.closing) = (Some(number), false);
+            it.backlog = it.backlog.max(route.backlog.into());
             if is_other {
                 (it.full, it.full_until) = (false, None);
             }

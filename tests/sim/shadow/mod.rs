@@ -6,6 +6,7 @@ mod doors;
 mod names;
 mod opening;
 mod session;
+mod sources;
 mod stopping;
 mod words;
 
@@ -20,6 +21,7 @@ pub(crate) use doors::{Door, Reloading, literal};
 use names::Name;
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
+pub(crate) use sources::{Sources, YOUNG};
 use tproxy::net::{Hints, Owner, Peer, Ready, Time, Token};
 use tproxy::{Config, Route};
 pub(crate) use words::{connect_word, fault_word};
@@ -157,6 +159,7 @@ pub(crate) struct Shadow {
     pub(crate) refusals_to_tell: Vec<(usize, String)>,
     /// Clients that were denied, and clients over a limit.
     pub(crate) refusals: [u64; 2],
+    pub(crate) sources: Sources,
 }
 
 impl Shadow {
@@ -231,6 +234,7 @@ impl Shadow {
             routes: plan.config.routes.clone(),
             listed: (0..plan.config.routes.len()).collect(),
             reloading: None,
+            sources: Sources::default(),
         }
     }
 

@@ -175,6 +175,8 @@ pub(crate) struct Session {
     pub(crate) was_starved: bool,
     /// A connect found no source port.
     pub(crate) lacked_port: bool,
+    /// None of the addresses that it could come from was this machine's.
+    pub(crate) sourceless: bool,
     /// Why it is not connected yet.
     pub(crate) last_failure: Option<&'static str>,
     pub(crate) dials: usize,
@@ -189,6 +191,12 @@ pub(crate) struct Session {
     pub(crate) struck_told: bool,
     /// Its upstream is kept alive.
     pub(crate) kept_alive: bool,
+    /// It has TCP_USER_TIMEOUT.
+    pub(crate) user_timeout: bool,
+    /// A line said that it begins to relay.
+    pub(crate) said_open: bool,
+    /// It was cut short for certain.
+    pub(crate) cut: bool,
     /// Its client could not be watched.
     pub(crate) unwatched: bool,
     /// It counts among those of its address.
@@ -259,6 +267,7 @@ impl Session {
             starved: false,
             was_starved: false,
             lacked_port: false,
+            sourceless: false,
             last_failure: None,
             dials: 0,
             share: now,
@@ -267,6 +276,9 @@ impl Session {
             struck_half_closed: false,
             struck_told: false,
             kept_alive: false,
+            user_timeout: false,
+            said_open: false,
+            cut: false,
             unwatched: false,
             is_counted: false,
             aged: false,

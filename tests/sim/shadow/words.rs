@@ -3,12 +3,14 @@
 use rustix::io::Errno;
 use tproxy::net::Peer;
 
+use crate::sources::NO_SOURCE;
+
 /// What the record says of an error of connect.
 pub(crate) fn connect_word(error: Errno) -> &'static str {
     match error {
         Errno::CONNREFUSED => "refused",
         Errno::TIMEDOUT => "connect-timeout",
-        Errno::ADDRNOTAVAIL | Errno::AGAIN => "no-ports",
+        Errno::ADDRNOTAVAIL | Errno::AGAIN | NO_SOURCE => "no-ports",
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => "no-resources",
         _ => "unreachable",
     }

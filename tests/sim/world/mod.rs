@@ -7,7 +7,7 @@ mod resolver;
 mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::keyed::mix;
 use crate::peers::{News, Peer};
 use crate::plan::{Dial, Plan};
 use crate::shadow::Shadow;
+use crate::sources::NO_SOURCE;
 use crate::trace::Trace;
 
 /// Calls in one turn, at most: more is a loop that does not end.
@@ -43,8 +44,8 @@ pub(crate) struct World {
     pub(crate) kinds: Option<Vec<Call>>,
     calls_this_turn: u64,
     dials: usize,
-    /// Where the relay's open connections to upstreams lead: each has a source port.
-    pub(crate) dialled: BTreeMap<ConnId, SocketAddr>,
+    /// Where the relay's open connections to upstreams lead, and from where: each has a source port.
+    pub(crate) dialled: BTreeMap<ConnId, (SocketAddr, Option<IpAddr>)>,
     /// The outcome of the next connect, if a script says so.
     pub(crate) next_dial: Option<Dial>,
     /// Questions to the resolver so far, and answers that are to be delivered.
@@ -293,11 +294,14 @@ impl World {
     }
 
     /// The outcome of the next connect, and a connection for it.
-    pub(crate) fn dial(&mut self, to: SocketAddr) -> Result<ConnId, Errno> {
+    pub(crate) fn dial(&mut self, to: SocketAddr, source: Option<IpAddr>) -> Result<ConnId, Errno> {
         if self.kernel.open >= self.kernel.laws.descriptors {
             return Err(Errno::MFILE);
         }
-        if self.dialled.values().filter(|one| **one == to).count() >= self.kernel.laws.ports {
+        if source.is_some_and(|source| self.is_missing(source)) {
+            return Err(NO_SOURCE);
+        }
+        if self.dialled.values().filter(|one| **one == (to, source)).count() >= self.kernel.laws.ports {
             return Err(Errno::ADDRNOTAVAIL);
         }
         let planned = self.plan.dials.get(self.dials).copied().unwrap_or(Dial::Accept);
@@ -307,7 +311,7 @@ impl World {
         // The caps are the session's, which registration will tell.
         let conn = self.kernel.dial_upstream([1; 4]);
         self.owners.push(None);
-        self.dialled.insert(conn, to);
+        self.dialled.insert(conn, (to, source));
         self.kernel.open += 1;
         let delay = Duration::from_nanos(self.rng.u64(self.plan.laws.delay.0..=self.plan.laws.delay.1));
         let (wait, error) = match dial {

@@ -1,5 +1,5 @@
-//! Three numbers of a TCP connection that no crate wraps safely: bytes not acknowledged, bytes received, and how long an
-//! acknowledgement is waited for.
+//! The calls that no crate wraps safely: three numbers of a TCP connection (bytes not acknowledged, bytes received, how long
+//! an acknowledgement is waited for), and binding without a port.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -80,4 +80,27 @@ pub(super) fn received(_: BorrowedFd<'_>) -> io::Result<u64> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn retransmission_timeout(_: BorrowedFd<'_>) -> io::Result<Duration> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A bind(2) to port 0 that follows chooses no port; connect(2) will, for that destination alone
+/// (IP_BIND_ADDRESS_NO_PORT, `ip(7)`, Linux 4.2). Both families have it under this name.
+#[cfg(target_os = "linux")]
+pub(super) fn bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+    // SAFETY: the kernel reads `size` bytes of the number, which is as long as that and outlives the call.
+    #[expect(unsafe_code, reason = "no crate of ours wraps IP_BIND_ADDRESS_NO_PORT")]
+    let result = unsafe {
+        let on = (&raw const on).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, on, size)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Other kernels choose a port in bind(2), for all destinations.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn bind_address_no_port(_: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(())
 }
