@@ -16,6 +16,7 @@ pub mod input;
 pub mod lease;
 pub mod pair;
 pub mod pool;
+pub mod proxy;
 pub mod side;
 
 #[cfg(test)]
