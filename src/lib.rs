@@ -120,13 +120,14 @@ use fastrand::Rng;
 use log::info;
 
 use config::limits::{limits, mebibytes, worst_case};
-pub use config::{AtLimit, Balance, Config, Host, Networks, ResetGrace, Route, Splice};
+pub use config::{AtLimit, Balance, Config, Host, Networks, Proxies, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
 use net::mio::Mio;
 pub use net::{Control, Reloaded};
 use reactor::Reactor;
 pub use reactor::Totals;
+pub use relay::proxy::ProxyVersion;
 
 /// A relay that listens. See the [crate's example](crate#example).
 #[derive(Debug)]

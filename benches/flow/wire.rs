@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tproxy::net::{Hints, Stream, Token};
+use tproxy::net::{Address, Hints, Stream, Token};
 
 /// What a pipe of net/mio holds.
 const PIPE: usize = 1 << 20;
@@ -136,6 +136,10 @@ impl Stream for Socket {
     }
 
     fn retransmission_timeout(&self) -> io::Result<Duration> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn local(&self) -> io::Result<Address> {
         Err(ErrorKind::Unsupported.into())
     }
 

@@ -10,11 +10,11 @@ use clap::{Args as _, Command};
 use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
-use tproxy::{Config, Route};
+use tproxy::{Config, Proxies, Route};
 
 use super::complaint::{Complaint, Place, Source};
 use super::plan::Plan;
-use super::routes::{LISTENERS_MAX, Written, blank, drafts};
+use super::routes::{LISTENERS_MAX, Written, blank, drafts, unpaired};
 use super::settings::{Scope, Settings};
 use crate::control::Interrupt;
 
@@ -117,7 +117,9 @@ fn tables(text: &str, complaints: &mut Vec<Complaint>) -> (Settings, Vec<Written
         }
     };
     let (routes, top): (Vec<_>, Vec<_>) = root.into_inner().into_iter().partition(|(key, _)| key.get_ref() == "route");
-    let settings = top_settings(text, top.into_iter().collect()).unwrap_or_else(|complaint| {
+    let top: DeTable<'_> = top.into_iter().collect();
+    let proxies_at = Keys::of(&top).key("proxy-from");
+    let settings = top_settings(text, top).unwrap_or_else(|complaint| {
         complaints.push(complaint);
         Settings::default()
     });
@@ -143,6 +145,10 @@ fn tables(text: &str, complaints: &mut Vec<Complaint>) -> (Settings, Vec<Written
                 "there is no route; write a line [[route]], and below it from = \"...\" and to = \"...\"".to_owned();
             complaints.push(Complaint { key: "", place: place.or(Some(0)), text });
         }
+    }
+    if proxies_at.is_some() && !written.is_empty() && !written.iter().any(|route| route.settings.accept_proxy) {
+        let text = "is of no use: no route has accept-proxy = true".to_owned();
+        complaints.push(Complaint { key: "proxy-from", place: proxies_at, text });
     }
     (settings, written)
 }
@@ -183,6 +189,13 @@ fn route(text: &str, value: Spanned<DeValue<'_>>, settings_of_all: Route) -> Res
     let mut route = settings_of_all;
     own.change_route(&mut route);
     own.limit_route(&mut route);
+    if !route.accept_proxy && keys.key("proxy-from").is_none() {
+        // Written for all routes, and this one has no use for it.
+        route.proxy_from = Proxies::default();
+    }
+    if let Some((key, text)) = unpaired(&route) {
+        return Err(Complaint { key, place: keys.key(key).or(begin), text: text.to_owned() });
+    }
     let name = own.name.map(|name| (name, keys.key("name")));
     let from = own.from.into_iter().zip(keys.values("from")).collect();
     let to = own.to.into_iter().zip(keys.values("to")).collect();

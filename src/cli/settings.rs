@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use clap::CommandFactory as _;
 use serde::{Deserialize, Deserializer};
-use tproxy::{AtLimit, Balance, Config, Networks, Route, Splice};
+use tproxy::{AtLimit, Balance, Config, Networks, Proxies, ProxyVersion, Route, Splice};
 
 use super::address::{Listeners, Upstream};
 use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
@@ -18,6 +18,11 @@ use super::value::{Word, one_or_several, value, words};
 value! {
     /// A list of networks.
     Clients(Networks) = str::parse, "a network, such as \"10.0.0.0/8\""
+}
+
+value! {
+    /// A list of proxies that are believed.
+    Believed(Proxies) = str::parse, "a network, such as \"10.0.0.0/8\", or \"unix\""
 }
 
 /// The options that a file may have too. Its keys are their long names.
@@ -132,6 +137,24 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
     #[arg(help_heading = SESSIONS)]
     log_open: Option<Switch>,
+
+    /// Send the upstream a header of the PROXY protocol first. It says where the client connected from, and where to
+    /// [default: off]
+    #[arg(long, value_name = "VERSION", value_parser = words::<Option<ProxyVersion>>(), help_heading = CONNECTING)]
+    send_proxy: Option<Word<Option<ProxyVersion>>>,
+
+    /// Expect a header of the PROXY protocol (v1 or v2) before a client's bytes, within 5s, and take the client that it
+    /// announces for the client: in the log, in --allow, --deny and --max-sessions-per-ip, and in --balance source. It needs
+    /// --proxy-from [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(help_heading = CLIENTS)]
+    accept_proxy: Option<Switch>,
+
+    /// The proxies whose headers are believed: networks, separated by commas, or repeated; unix is clients of Unix sockets.
+    /// Others are reset before a byte of theirs is read
+    #[arg(long, value_name = "CIDR", allow_hyphen_values = true, help_heading = CLIENTS)]
+    #[serde(deserialize_with = "one_or_several")]
+    proxy_from: Vec<Believed>,
 
     /// How long sessions may take to finish after SIGINT or SIGTERM; 0 resets them at once, off waits for ever
     /// [default: 15s]
@@ -255,6 +278,9 @@ impl Settings {
         set(&mut route.source, Some(sources).filter(|sources| !sources.is_empty()));
         set(&mut route.log_empty, self.no_log_empty.as_ref().map(|switch| !switch.0));
         set(&mut route.log_open, self.log_open.as_ref().map(|switch| switch.0));
+        set(&mut route.send_proxy, self.send_proxy.map(|word| word.0));
+        set(&mut route.accept_proxy, self.accept_proxy.as_ref().map(|switch| switch.0));
+        set(&mut route.proxy_from, proxies(&self.proxy_from));
     }
 
     /// The most sessions of the route in whose table these settings are.
@@ -273,6 +299,10 @@ pub(super) struct Alone {
 /// All that were written, if any was.
 fn networks(lists: &[Clients]) -> Option<Networks> {
     (!lists.is_empty()).then(|| Networks::all(lists.iter().map(|list| list.0.clone())))
+}
+
+fn proxies(lists: &[Believed]) -> Option<Proxies> {
+    (!lists.is_empty()).then(|| Proxies::all(lists.iter().map(|list| list.0.clone())))
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

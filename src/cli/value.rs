@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Deserializer;
 use serde::de::{Deserialize, Error, SeqAccess, Visitor};
-use tproxy::{AtLimit, Balance, Splice};
+use tproxy::{AtLimit, Balance, ProxyVersion, Splice};
 
 /// A value that is read from text.
 pub(super) trait Value: FromStr<Err = String> {
@@ -136,6 +136,12 @@ impl Words for Balance {
 impl Words for AtLimit {
     const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("reset", Self::Reset)];
     const WHAT: &'static str = "\"wait\" or \"reset\"";
+}
+
+impl Words for Option<ProxyVersion> {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
+    const WHAT: &'static str = "\"v1\", \"v2\" or \"off\"";
 }
 
 impl<T: Words> FromStr for Word<T> {

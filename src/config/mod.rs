@@ -3,6 +3,7 @@
 pub(crate) mod limits;
 mod memory;
 mod networks;
+mod proxies;
 pub(crate) mod ranges;
 mod route;
 mod source;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 pub use networks::Networks;
+pub use proxies::Proxies;
 use ranges::{BUFFER_SIZES, DURATIONS, ROUTES};
 pub use route::{AtLimit, ResetGrace, Route};
 pub use upstream::{Balance, Host};
@@ -161,6 +163,8 @@ mod tests {
             (complaint(|c| c.routes[0].max_sessions_per_ip = Some(0)), "max_sessions_per_ip"),
             (complaint(|c| c.routes[0].deny = too_many()), "1025 networks to deny"),
             (complaint(|c| c.routes[0].allow = too_many()), "1025 networks to allow"),
+            (complaint(|c| c.routes[0].accept_proxy = true), "accept_proxy needs proxy_from"),
+            (complaint(|c| c.routes[0].proxy_from = "unix".parse().unwrap()), "proxy_from needs accept_proxy"),
             (complaint(|c| c.drain_delay = 366 * day), "drain-delay"),
             (complaint(|c| c.drain_idle_timeout = Some(Duration::ZERO)), "drain-idle"),
             (complaint(|c| c.routes[0].backlog = 0), "backlog"),

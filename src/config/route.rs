@@ -5,10 +5,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::networks::Networks;
+use super::proxies::Proxies;
 use super::ranges::{DURATIONS, HOSTS, KEEPALIVES, USER_TIMEOUTS};
 use super::source::{check_sources, source_misses};
 use super::upstream::{Balance, Host};
 use crate::net::{Address, KEEPALIVE, LISTEN_BACKLOG, ListenOptions};
+use crate::relay::proxy::ProxyVersion;
 
 /// A listener, the upstream it leads to, and the settings of its sessions. [`Route::new`] gives the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,15 @@ pub struct Route {
     pub log_empty: bool,
     /// Whether a line of the log says that a session begins to relay. Default false.
     pub log_open: bool,
+    /// The version of the PROXY protocol's header that the upstream is sent first. It says where the client connected from,
+    /// and where to. None, the default, is none.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Whether a header of the PROXY protocol, of either version, is to come before a client's bytes. The client that it
+    /// announces is the one in the log, in [`allow`](Self::allow) and [`deny`](Self::deny), per address and in
+    /// [`Balance::Source`]. Default false.
+    pub accept_proxy: bool,
+    /// The proxies that are believed: others are reset. Not empty if and only if [`accept_proxy`](Self::accept_proxy) is set.
+    pub proxy_from: Proxies,
 }
 
 /// What becomes of a client for which there is no room.
@@ -140,6 +151,9 @@ impl Route {
             source: Vec::new(),
             log_empty: true,
             log_open: false,
+            send_proxy: None,
+            accept_proxy: false,
+            proxy_from: Proxies::default(),
         }
     }
 
@@ -178,6 +192,12 @@ impl Route {
         }
         self.allow.check("allow")?;
         self.deny.check("deny")?;
+        self.proxy_from.check("proxy_from")?;
+        match (self.accept_proxy, self.proxy_from.is_empty()) {
+            (true, true) => return Err("accept_proxy needs proxy_from: the proxies that are believed".to_owned()),
+            (false, false) => return Err("proxy_from needs accept_proxy".to_owned()),
+            (true, false) | (false, true) => {}
+        }
         if self.connect_attempts == 0 {
             return Err("at least one attempt to connect is needed".to_owned());
         }

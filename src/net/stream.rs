@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use super::address::Address;
+
 /// One connected socket, all that the relay knows of the world.
 ///
 /// SO_LINGER {1, 0} is armed for life: **dropping a stream resets it**, so a crash, a panic or a forgotten path is
@@ -55,6 +57,10 @@ pub trait Stream: Sized {
     /// trip and doubles with each loss in a row; a window that is closed leaves it as it is (K28). Unsupported where the
     /// kernel cannot say.
     fn retransmission_timeout(&self) -> io::Result<Duration>;
+
+    /// The address of our end: where the peer connected to, if this stream was accepted. Also after the connection has
+    /// failed.
+    fn local(&self) -> io::Result<Address>;
 
     /// Sets SO_KEEPALIVE and its times: the peer is asked after this idle time, in whole seconds. Accepted streams inherit
     /// them (K13); a connected one needs four calls.

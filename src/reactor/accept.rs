@@ -100,7 +100,7 @@ impl<N: Net> Reactor<N> {
             return debug_assert!(false, "a client of a closed listener");
         };
         let no_room = || !self.has_room() || !self.listeners.has_room(listener);
-        if let Some(why) = self.refusal(route, &client).or_else(|| no_room().then_some(Refusal::NoRoom)) {
+        if let Some(why) = self.refusal_at_accept(route, &client).or_else(|| no_room().then_some(Refusal::NoRoom)) {
             drop(stream);
             self.listeners.note_refused(listener);
             return self.note_refused(route, client, why);
@@ -108,12 +108,23 @@ impl<N: Net> Reactor<N> {
         self.listeners.note_accepted(listener);
         self.routes.begin_session(route);
         let key = self.admit(stream, client, route);
-        self.count_client(key, listener);
+        if !self.table[key].awaits_header() {
+            self.count_client(key, listener);
+        }
         self.note_route_limit(listener);
     }
 
+    /// Why a client of this route is not served, as far as its own address tells. Where a proxy is to announce clients, the
+    /// others are judged when that is done.
+    fn refusal_at_accept(&self, route: u16, client: &Client) -> Option<Refusal> {
+        match self.routes.get(route).settings.accept_proxy {
+            true => (!self.is_believed(route, client)).then_some(Refusal::NoProxy),
+            false => self.refusal(route, client),
+        }
+    }
+
     /// The session's client counts among those of its address, if the route limits them.
-    fn count_client(&mut self, key: u32, listener: u16) {
+    pub(super) fn count_client(&mut self, key: u32, listener: u16) {
         let session = &mut self.table[key];
         if self.routes.get(session.route()).settings.max_sessions_per_ip.is_some() {
             let client = session.count_client();
@@ -125,8 +136,8 @@ impl<N: Net> Reactor<N> {
     /// client was reset while it waited in the queue (K26).
     fn admit(&mut self, stream: N::Stream, client: Client, route: u16) -> u32 {
         self.has_started();
-        let now = self.now;
-        let key = self.table.insert(|serial| Session::new(stream, client, route, serial, now));
+        let (now, accept_proxy) = (self.now, self.routes.get(route).settings.accept_proxy);
+        let key = self.table.insert(|serial| Session::new(stream, client, (route, accept_proxy), serial, now));
         match self.table[key].register_client(key, &mut self.net) {
             Ok(()) => self.table.wake(key),
             Err(_) => self.end(key, Some(Cause::NoResources)),

@@ -53,6 +53,10 @@ pub enum Cause {
     Lifetime,
     /// While draining, no byte moved for the idle timeout of the drain.
     DrainIdle,
+    /// A proxy was to announce the client, and what came first is no header, or ended before it was whole.
+    BadHeader,
+    /// A proxy was to announce the client, and its header did not come in time.
+    HeaderTimeout,
     /// Nothing explains the end. That is a fault of the relay, and no session of the simulation may end like this.
     Unknown,
 }
@@ -83,6 +87,8 @@ impl Cause {
             Self::Limit => "limit",
             Self::Lifetime => "lifetime",
             Self::DrainIdle => "drain-idle",
+            Self::BadHeader => "bad-header",
+            Self::HeaderTimeout => "header-timeout",
             Self::Unknown => "unknown",
         }
     }

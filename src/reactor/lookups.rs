@@ -30,7 +30,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn upstream_is_known(&mut self, key: u32, deadline: Time) -> bool {
         let route = self.table[key].route();
         // Half of the time is for connecting, if there is an address to connect to.
-        let patient = self.table[key].began() + self.routes.get(route).settings.connect_timeout / 2;
+        let patient = self.table[key].opened() + self.routes.get(route).settings.connect_timeout / 2;
         // Once an attempt: of two names, one may be old again when the other's answer comes.
         if !self.table[key].awaits_name() {
             for index in 0..self.routes.get(route).upstream.names().len() {

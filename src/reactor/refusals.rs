@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     Denied,
     /// Its address has as many sessions as it may have.
     PerIp,
+    /// A proxy is to announce clients here, and it is none that is believed: see [`Route::proxy_from`].
+    NoProxy,
     /// There is no room, and such clients do not wait: see [`Route::at_limit`].
     NoRoom,
 }
@@ -27,7 +29,7 @@ impl Refusal {
     /// The word in the log.
     pub(super) fn cause(self) -> Cause {
         match self {
-            Self::Denied => Cause::Denied,
+            Self::Denied | Self::NoProxy => Cause::Denied,
             Self::PerIp | Self::NoRoom => Cause::Limit,
         }
     }
@@ -48,7 +50,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// When each kind of refusal was last told, and how many there were since.
 #[derive(Debug, Default)]
-pub(super) struct Told([(Option<Time>, u64); 3]);
+pub(super) struct Told([(Option<Time>, u64); 4]);
 
 impl Told {
     /// One more client is refused. If that is to be told now: how many were since it was last told, without this one.
@@ -89,7 +91,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Says that a client is not served, once a minute.
-    fn tell_refused(&mut self, route: u16, client: &Client, why: Refusal) {
+    pub(super) fn tell_refused(&mut self, route: u16, client: &Client, why: Refusal) {
         let Some(more) = self.routes.get_mut(route).refused.note(why, self.now) else {
             return;
         };
@@ -104,6 +106,7 @@ impl<N: Net> Reactor<N> {
                 let most = most.unwrap_or_default();
                 warn!("{about}client {client} is reset: its address has {most} sessions, which is the most{more}");
             }
+            Refusal::NoProxy => info!("{about}client {client} is denied: it is none of --proxy-from{more}"),
             Refusal::NoRoom => warn!("{about}client {client} is reset: there is no room for another session{more}"),
         }
     }

@@ -178,6 +178,9 @@ impl<N: Net> Reactor<N> {
         }
         let settings = &self.routes.get(route).settings;
         let most = self.admission.limit().min(settings.max_sessions.unwrap_or(usize::MAX));
+        if settings.proxy_from.contains_a_whole_family() {
+            warn!("{about}--proxy-from {}: every client may say that it is another", settings.proxy_from);
+        }
         let upstream: Vec<_> = settings.to.iter().map(ToString::to_string).collect();
         info!("{about}listening on {at}, relaying to {}, up to {most} sessions", upstream.join(", "));
     }

@@ -96,14 +96,27 @@ impl<P> Preface<P> {
     /// A header to send before what the source says. It is not counted among the bytes moved.
     ///
     /// # Panics
-    /// When the header is larger than a buffer or than 65,535 bytes.
+    /// When the header is larger than 65,535 bytes.
     pub fn header(header: &[u8], pool: &mut Pool<P>) -> Self {
+        Self::new(header, &[], pool)
+    }
+
+    /// A header to send, and behind it what the source has said already. Only that is counted.
+    pub(super) fn new(header: &[u8], rest: &[u8], pool: &mut Pool<P>) -> Self {
         let uncounted = u16::try_from(header.len()).unwrap_or(u16::MAX);
         assert_eq!(usize::from(uncounted), header.len(), "a header has at most 65,535 bytes");
-        let mut lease = pool.lend();
-        lease.room()[..header.len()].copy_from_slice(header);
-        lease.filled(header.len());
+        let size = header.len() + rest.len();
+        let mut lease = if size <= pool.size() { pool.lend() } else { pool.lend_sized(size) };
+        for bytes in [header, rest] {
+            lease.room()[..bytes.len()].copy_from_slice(bytes);
+            lease.filled(bytes.len());
+        }
         Self { lease, uncounted }
+    }
+
+    /// What the source has said already, and is in this lease.
+    pub(super) fn rest(lease: Lease<P>) -> Self {
+        Self { lease, uncounted: 0 }
     }
 }
 
@@ -133,12 +146,13 @@ impl<P> Flow<P> {
         self.lease.is_some()
     }
 
-    /// Bytes that were read for the target and not written, also those that were dropped when it failed. What is thrown
-    /// away later is not among them.
+    /// Bytes that were read for the target and not written, also those that were dropped when it failed. Neither a header
+    /// nor what is thrown away later is among them.
     pub(super) fn undelivered(&self) -> usize {
+        let uncounted = usize::try_from(self.uncounted).unwrap_or(usize::MAX);
         match &self.lease {
-            Some(lease) => lease.held(),
-            None if self.state == State::Cut => usize::try_from(self.uncounted).unwrap_or(usize::MAX),
+            Some(lease) => lease.held().saturating_sub(uncounted),
+            None if self.state == State::Cut => uncounted,
             None => 0,
         }
     }

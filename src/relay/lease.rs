@@ -67,6 +67,22 @@ impl<P> Lease<P> {
         matches!(*self.0, Storage::Pipe { .. })
     }
 
+    /// What is held, if it is a buffer.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &*self.0 {
+            Storage::Buffer { bytes, start, end } => &bytes[*start..*end],
+            Storage::Pipe { .. } => &[],
+        }
+    }
+
+    /// What was held and is written, if it is a buffer.
+    pub(super) fn gone(&self) -> &[u8] {
+        match &*self.0 {
+            Storage::Buffer { bytes, start, .. } => &bytes[..*start],
+            Storage::Pipe { .. } => &[],
+        }
+    }
+
     /// `count` more bytes are held now.
     pub(super) fn filled(&mut self, count: usize) {
         match &mut *self.0 {

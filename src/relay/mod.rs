@@ -12,6 +12,7 @@
 
 pub mod bulk;
 pub mod flow;
+pub mod incoming;
 pub mod input;
 pub mod lease;
 pub mod pair;

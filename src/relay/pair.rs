@@ -168,10 +168,12 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Bytes that came for this peer and that it has not acknowledged: what is held, and what its kernel still has. The
-    /// FIN is no byte.
+    /// FIN is no byte of them, and neither is a header: that was written first, so it is acknowledged first.
     pub fn undelivered(&self, target: Peer) -> u64 {
-        let fin = usize::from(self.flow(target.other()).state() == State::Finished);
-        self.held(target) + self.side(target).left_unacked().saturating_sub(fin) as u64
+        let flow = self.flow(target.other());
+        let fin = usize::from(flow.state() == State::Finished);
+        let unacked = self.side(target).left_unacked().saturating_sub(fin) as u64;
+        self.held(target) + unacked.min(flow.moved())
     }
 
     /// How long the kernel waits for this peer's acknowledgement now, if it can say.

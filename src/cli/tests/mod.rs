@@ -4,6 +4,7 @@ mod example;
 mod file;
 mod line;
 mod options;
+mod proxies;
 mod words;
 
 use std::ffi::OsString;

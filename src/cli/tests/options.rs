@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use log::LevelFilter;
-use tproxy::{AtLimit, Balance, Config, ResetGrace, Route, Splice};
+use tproxy::{AtLimit, Balance, Config, ProxyVersion, ResetGrace, Route, Splice};
 
 use super::{config_of, line, parsed, parsed_with};
 use crate::cli::settings::{Scope, Settings};
@@ -18,7 +18,7 @@ fn defaults() -> Config {
 type Change = fn(&mut Config);
 
 /// Every option that is a field of the configuration, with another value than its default.
-const CHANGES: [(&str, &str, Change); 24] = [
+const CHANGES: [(&str, &str, Change); 25] = [
     ("balance", "round-robin", |c| each(c, |route| route.balance = Balance::RoundRobin)),
     ("connect-timeout", "7s", |c| each(c, |route| route.connect_timeout = Duration::from_secs(7))),
     ("connect-attempts", "7", |c| each(c, |route| route.connect_attempts = 7)),
@@ -35,6 +35,7 @@ const CHANGES: [(&str, &str, Change); 24] = [
     ("deny", "10.0.0.1", |c| each(c, |route| route.deny = "10.0.0.1/32".parse().unwrap())),
     ("max-sessions-per-ip", "7", |c| each(c, |route| route.max_sessions_per_ip = Some(7))),
     ("at-limit", "reset", |c| each(c, |route| route.at_limit = AtLimit::Reset)),
+    ("send-proxy", "v2", |c| each(c, |route| route.send_proxy = Some(ProxyVersion::V2))),
     ("drain-delay", "7s", |c| c.drain_delay = Duration::from_secs(7)),
     ("drain-idle-timeout", "7s", |c| c.drain_idle_timeout = Some(Duration::from_secs(7))),
     ("backlog", "7", |c| each(c, |route| route.backlog = 7)),
@@ -150,9 +151,11 @@ fn exactly_these_are_one_for_the_process() {
     let process: Vec<_> = process.split(' ').collect();
     assert_eq!(of(Scope::Process), process);
     assert_eq!(of(Scope::OneRoute), ["from", "name", "to"]);
-    // Each of the rest, and each of those with a field, is in the table of this test.
+    // Each of the rest, and each of those with a field, is in the table of this test; two that need each other in another.
     let fields = of(Scope::EachRoute).into_iter().chain(process);
-    for option in fields.filter(|option| !["port-file", "quiet", "verbose"].contains(option)) {
+    for option in
+        fields.filter(|option| !["port-file", "quiet", "verbose", "accept-proxy", "proxy-from"].contains(option))
+    {
         assert!(CHANGES.iter().any(|(known, ..)| *known == option), "{option} is not tested");
     }
 }

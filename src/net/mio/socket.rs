@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 
 use super::pipe::Pipe;
 use super::{options, raw};
-use crate::net::Stream;
+use crate::net::{Address, Stream};
 
 /// A connected TCP socket; four bytes.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ impl Stream for Socket {
 
     fn retransmission_timeout(&self) -> io::Result<Duration> {
         raw::retransmission_timeout(self.0.as_fd())
+    }
+
+    fn local(&self) -> io::Result<Address> {
+        self.0.local_addr().map(Address::from)
     }
 
     fn keep_alive(&mut self, idle: Duration) {

@@ -15,13 +15,14 @@ use fastrand::Rng;
 
 use super::super::backoff::Backoff;
 use crate::net::Time;
+use crate::reactor::cause::Cause;
 
 /// Between attempts: with its jitter, a pause is at most a second.
 const BACKOFF: Backoff =
     Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_millis(666), spread: 0.5 };
 
 /// How far the attempts to connect are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attempts {
     /// What became of the address at each place. Empty until the first has failed, which is most often never.
     marks: Box<[Mark]>,
@@ -35,6 +36,8 @@ pub(super) struct Attempts {
     quick: bool,
     /// Those too slow in the first pass are being tried again.
     again: bool,
+    /// Why the session is not connected yet: the last address failed, or it waits.
+    pub(super) last: Cause,
 }
 
 /// What became of an address in this attempt.
@@ -92,6 +95,20 @@ pub(super) enum Step {
     },
     /// All attempts are made, or the deadline has come.
     GiveUp,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            marks: Box::default(),
+            version: 0,
+            failures: 0,
+            place: 0,
+            quick: false,
+            again: false,
+            last: Cause::ConnectTimeout,
+        }
+    }
 }
 
 impl Attempts {

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod ending;
+mod header;
 mod moment;
 mod opening;
 mod relaying;
@@ -15,10 +16,13 @@ use super::record::Record;
 use super::table::Queued;
 use super::upstreams::EndpointId;
 use crate::net::{Address, Client, Hints, Peer, Stream, Time, Token};
+use crate::relay::flow::Preface;
 use crate::relay::input::End;
 use crate::relay::pair::{Fate, Pair};
 use crate::relay::pool::Pool;
+use crate::relay::side::Side;
 use ending::Ending;
+use header::Awaiting;
 use moment::Moment;
 use opening::Opening;
 pub(super) use relaying::{Conclusion, Trigger};
@@ -55,11 +59,13 @@ pub(super) struct Session<S: Stream> {
 /// What a session is doing.
 ///
 /// ```text
-///   Opening ──► Relaying ──► Relaying with an Ending ──► reaped
-///      └───────────┴──────────────────────────────────────▲
+///   Header ──► Opening ──► Relaying ──► Relaying with an Ending ──► reaped
+///      └──────────┴───────────┴──────────────────────────────────────▲
 /// ```
 #[derive(Debug)]
 enum Stage<S: Stream> {
+    /// The client is to be announced by a proxy. Where that is not so, a session begins with the next.
+    Header(Awaiting<S>),
     /// The client waits for its upstream.
     Opening(Opening<S>),
     /// Bytes move; or, with an ending, nothing more will be relayed and what was written is being acknowledged.
@@ -72,6 +78,7 @@ impl<S: Stream> Stage<S> {
     /// A method was called in a stage that it is not for.
     fn unexpected(&self, what: &str) {
         let stage = match self {
+            Self::Header(_) => "awaiting a header",
             Self::Opening(_) => "opening",
             Self::Relaying(_, None) => "relaying",
             Self::Relaying(_, Some(_)) => "ending",
@@ -83,9 +90,12 @@ impl<S: Stream> Stage<S> {
 
 impl<S: Stream> Session<S> {
     /// A client that was just accepted.
-    pub(super) fn new(stream: S, client: Client, route: u16, serial: u32, now: Time) -> Self {
+    pub(super) fn new(stream: S, client: Client, (route, accept_proxy): (u16, bool), serial: u32, now: Time) -> Self {
         Self {
-            stage: Stage::Opening(Opening::new(stream, now)),
+            stage: match accept_proxy {
+                true => Stage::Header(Awaiting::new(stream)),
+                false => Stage::Opening(Opening::new(Side::new(stream), None, now)),
+            },
             client,
             route,
             endpoint: None,
@@ -118,9 +128,9 @@ impl<S: Stream> Session<S> {
         self.route
     }
 
-    /// When its client was accepted.
-    pub(super) fn began(&self) -> Time {
-        self.began
+    /// When connecting began: when its client was accepted, or was announced. It relays nothing yet.
+    pub(super) fn opened(&self) -> Time {
+        self.last_progress
     }
 
     /// The endpoint in use, or last tried.
@@ -146,6 +156,9 @@ impl<S: Stream> Session<S> {
     /// Remembers an event. The half-close time starts when a FIN is seen, read or not.
     pub(super) fn mark(&mut self, peer: Peer, hints: Hints, now: Time) {
         match &mut self.stage {
+            Stage::Header(awaiting) => {
+                awaiting.client.mark(hints);
+            }
             Stage::Opening(opening) => opening.mark(peer, hints),
             Stage::Relaying(pair, _) => {
                 if pair.mark(peer, hints) {
@@ -159,6 +172,7 @@ impl<S: Stream> Session<S> {
     /// Forgets every WouldBlock of both sides: the next run tries everything.
     pub(super) fn assume_ready(&mut self) {
         match &mut self.stage {
+            Stage::Header(awaiting) => awaiting.client.assume_ready(),
             Stage::Opening(opening) => opening.client.assume_ready(),
             Stage::Relaying(pair, _) => pair.assume_ready(),
             Stage::Moving => self.stage.unexpected("made ready"),
@@ -167,19 +181,20 @@ impl<S: Stream> Session<S> {
 
     /// Is nothing relayed yet?
     pub(super) fn is_opening(&self) -> bool {
-        matches!(self.stage, Stage::Opening(_))
+        matches!(self.stage, Stage::Header(_) | Stage::Opening(_))
     }
 
-    /// The upstream is connected: from opening to relaying. False, and nothing changes, if there is no upstream.
-    fn established(&mut self, now: Time) -> bool {
+    /// The upstream is connected: from opening to relaying. The preface is what it is sent first. False, and nothing changes,
+    /// if there is no upstream.
+    fn established(&mut self, preface: Option<Preface<S::Pipe>>, now: Time) -> bool {
         match std::mem::replace(&mut self.stage, Stage::Moving) {
             Stage::Opening(Opening { client, upstream: Some(upstream), .. }) => {
-                self.stage = Stage::Relaying(Pair::new(client, upstream, None), None);
+                self.stage = Stage::Relaying(Pair::new(client, upstream, preface), None);
                 self.last_progress = now;
                 self.connected_ms = u32::try_from(now.since(self.began).as_millis()).unwrap_or(u32::MAX);
                 true
             }
-            stage @ (Stage::Opening(_) | Stage::Relaying(..) | Stage::Moving) => {
+            stage @ (Stage::Header(_) | Stage::Opening(_) | Stage::Relaying(..) | Stage::Moving) => {
                 stage.unexpected("established");
                 self.stage = stage;
                 false
@@ -203,7 +218,7 @@ impl<S: Stream> Session<S> {
     fn set_user_timeout(&mut self, timeout: Duration) {
         match &mut self.stage {
             Stage::Relaying(pair, _) => pair.side_mut(Peer::Upstream).stream_mut().set_user_timeout(timeout),
-            Stage::Opening(_) | Stage::Moving => self.stage.unexpected("timed"),
+            Stage::Header(_) | Stage::Opening(_) | Stage::Moving => self.stage.unexpected("timed"),
         }
     }
 
@@ -211,7 +226,7 @@ impl<S: Stream> Session<S> {
     pub(super) fn set_cause(&mut self, cause: Cause) {
         let earlier = match &self.stage {
             Stage::Relaying(pair, _) => pair.first_error(),
-            Stage::Opening(_) | Stage::Moving => None,
+            Stage::Header(_) | Stage::Opening(_) | Stage::Moving => None,
         };
         let cause = earlier.map_or(cause, |(peer, fault)| Cause::of_fault(peer, fault));
         self.cause.get_or_insert(cause);
@@ -272,7 +287,14 @@ impl<S: Stream> Session<S> {
                 }
                 pair.end(end, pool);
             }
-            Stage::Opening(opening) => record.end = self.cause.unwrap_or(opening.last),
+            Stage::Header(awaiting) => {
+                record.end = self.cause.unwrap_or(record.end);
+                awaiting.header.give_back(pool);
+            }
+            Stage::Opening(opening) => {
+                record.end = self.cause.unwrap_or(opening.attempts.last);
+                opening.header.into_iter().for_each(|header| header.give_back(pool));
+            }
             Stage::Moving => Stage::<S>::Moving.unexpected("closed"),
         }
         record

@@ -14,33 +14,27 @@ use crate::reactor::keepalive::Pending;
 use crate::reactor::record::Opened;
 use crate::reactor::upstreams::EndpointId;
 use crate::reactor::waiters::{Place, Want};
+use crate::relay::incoming::Accepted;
 use crate::relay::side::Side;
 
 /// What a session is before its upstream is connected.
 #[derive(Debug)]
-pub(super) struct Opening<S> {
+pub(super) struct Opening<S: Stream> {
     pub(super) client: Side<S>,
+    /// What a proxy sent before the client's bytes, and the first of those, until the upstream is connected.
+    pub(super) header: Option<Accepted<S::Pipe>>,
     /// The connection under way; none before the first, during a pause, or while the session waits.
     pub(super) upstream: Option<Side<S>>,
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     /// When the address in use, the pause, or the wait for a descriptor or a port has had its time.
     until: Time,
-    /// Why the last address failed.
-    pub(super) last: Cause,
     /// Its place among those that wait for a descriptor or a port, if it does.
     place: Option<Place>,
 }
 
 impl<S: Stream> Opening<S> {
-    pub(super) fn new(client: S, now: Time) -> Self {
-        Self {
-            client: Side::new(client),
-            upstream: None,
-            attempts: Attempts::default(),
-            until: now,
-            last: Cause::ConnectTimeout,
-            place: None,
-        }
+    pub(super) fn new(client: Side<S>, header: Option<Accepted<S::Pipe>>, now: Time) -> Self {
+        Self { client, header, upstream: None, attempts: Attempts::default(), until: now, place: None }
     }
 
     pub(super) fn mark(&mut self, peer: Peer, hints: Hints) {
@@ -62,7 +56,7 @@ impl<S: Stream> Session<S> {
     pub(in crate::reactor) fn awaits_name(&self) -> bool {
         match &self.stage {
             Stage::Opening(opening) => opening.place.is_some_and(|place| place.want().is_name()),
-            Stage::Relaying(..) | Stage::Moving => false,
+            Stage::Header(_) | Stage::Relaying(..) | Stage::Moving => false,
         }
     }
 
@@ -70,6 +64,7 @@ impl<S: Stream> Session<S> {
     pub(in crate::reactor) fn register_client(&mut self, key: u32, net: &mut impl Net<Stream = S>) -> io::Result<()> {
         let token = self.token(key, Peer::Client);
         match &mut self.stage {
+            Stage::Header(awaiting) => net.register(awaiting.client.stream_mut(), token),
             Stage::Opening(opening) => net.register(opening.client.stream_mut(), token),
             Stage::Relaying(..) | Stage::Moving => {
                 self.stage.unexpected("registered");
@@ -83,6 +78,9 @@ impl<N: Net> Reactor<N> {
     /// Something happened to a session that opens: its upstream is connected, or failed, or has had its time; or the
     /// client went away. Does it relay now?
     pub(in crate::reactor) fn open(&mut self, key: u32) -> bool {
+        if self.table[key].awaits_header() && !self.read_header(key) {
+            return false;
+        }
         let session = &mut self.table[key];
         let Stage::Opening(opening) = &mut session.stage else {
             session.stage.unexpected("opened");
@@ -131,7 +129,9 @@ impl<N: Net> Reactor<N> {
             let route = self.routes.get(self.table[key].route);
             info!("{} is up again", self.upstreams.describe(&route.upstream, endpoint));
         }
-        if !self.table[key].established(self.now) {
+        let send_proxy = self.routes.get(self.table[key].route).settings.send_proxy;
+        let preface = self.table[key].preface(send_proxy, &mut self.pool);
+        if !self.table[key].established(preface, self.now) {
             self.end(key, None);
             return false;
         }
@@ -163,7 +163,7 @@ impl<N: Net> Reactor<N> {
     /// Begins a connection to the next address that takes one.
     pub(in crate::reactor) fn dial(&mut self, key: u32) {
         let number = self.table[key].route;
-        let deadline = self.table[key].began + self.routes.get(number).settings.connect_timeout;
+        let deadline = self.table[key].opened() + self.routes.get(number).settings.connect_timeout;
         let queue = Want::Port { route: number };
         loop {
             let Stage::Opening(opening) = &mut self.table[key].stage else {
@@ -257,7 +257,7 @@ impl<N: Net> Reactor<N> {
             return session.stage.unexpected("refused");
         };
         let route = self.routes.get(session.route);
-        opening.last = Cause::of_connect(error);
+        opening.attempts.last = Cause::of_connect(error);
         opening.attempts.failed(route.upstream.len(), failure);
         if opening.attempts.all_failed(route.upstream.version()) {
             self.upstreams.doubt(&route.upstream, self.now);
@@ -307,7 +307,7 @@ impl<N: Net> Reactor<N> {
             self.table[key].stage.unexpected("waiting");
             return;
         };
-        opening.last = match want {
+        opening.attempts.last = match want {
             // An address is known, and a newer answer was waited for.
             Want::Name { route } if self.routes.get(route).upstream.len() > 0 => Cause::ConnectTimeout,
             Want::Name { .. } => Cause::Unresolved,

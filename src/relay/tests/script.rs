@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::net::Stream;
+use crate::net::{Address, Stream};
 
 /// A scripted stream. Clones are the same stream: one goes into the side, the other stays with the test.
 ///
@@ -251,6 +251,10 @@ impl<const DRY: bool> Stream for Script<DRY> {
     }
 
     fn retransmission_timeout(&self) -> io::Result<Duration> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn local(&self) -> io::Result<Address> {
         Err(ErrorKind::Unsupported.into())
     }
 
