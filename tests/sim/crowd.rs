@@ -6,6 +6,7 @@ use tproxy::{ResetGrace, Splice};
 
 use crate::drive::{run, run_counted};
 use crate::faults::Call;
+use crate::hello::Hello;
 use crate::plan::{Act, PeerPlan, Reading, SessionPlan};
 use crate::scenarios;
 
@@ -17,7 +18,8 @@ fn the_upstreams_of_a_crowd_are_kept_alive_a_few_at_a_time() {
     let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
     let client = peer(vec![Act::Pause(Duration::from_secs(10)), Act::Fin]);
     let upstream = peer(vec![Act::AwaitEnd, Act::Fin]);
-    plan.sessions = vec![SessionPlan { place: 0, start: Duration::ZERO, client, upstream }; CROWD];
+    plan.sessions =
+        vec![SessionPlan { place: 0, start: Duration::ZERO, hello: Hello::default(), client, upstream }; CROWD];
     let outcome = run(&plan);
     // Its trace would be a book.
     assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
@@ -34,7 +36,8 @@ fn the_endings_of_a_crowd_are_asked_ever_less_often() {
     let peer = |acts, reading| PeerPlan { acts, reading, caps: [64; 4] };
     let client = peer(vec![Act::Send(1)], Reading::Never);
     let upstream = peer(vec![Act::AwaitBytes(1), Act::Send(220), Act::Reset], Reading::Prompt);
-    plan.sessions = vec![SessionPlan { place: 0, start: Duration::ZERO, client, upstream }; CROWD];
+    plan.sessions =
+        vec![SessionPlan { place: 0, start: Duration::ZERO, hello: Hello::default(), client, upstream }; CROWD];
     let outcome = run_counted(&plan);
     assert_eq!((outcome.failure, outcome.sessions), (None, CROWD));
     let asked = outcome.calls.iter().filter(|call| **call == Call::Unacked).count() / CROWD;
@@ -54,7 +57,8 @@ fn bulk_lets_go_after_its_slice_however_much_there_is() {
         let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [16 << 20; 4] };
         let (client, upstream) =
             (peer(vec![Act::Fin]), peer(vec![Act::Send(BYTES), Act::Pause(Duration::from_secs(1)), Act::Fin]));
-        plan.sessions = vec![SessionPlan { place: 0, start: Duration::ZERO, client, upstream }];
+        plan.sessions =
+            vec![SessionPlan { place: 0, start: Duration::ZERO, hello: Hello::default(), client, upstream }];
         let outcome = run(&plan);
         assert_eq!((outcome.failure, outcome.bytes), (None, u64::from(BYTES)));
         // There was more than one slice of it at a time.

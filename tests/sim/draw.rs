@@ -3,6 +3,7 @@
 
 mod clients;
 mod crowds;
+mod hellos;
 mod reloads;
 mod sockets;
 mod upstreams;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use tproxy::{Config, ResetGrace, Splice};
 
 use crate::faults::{Call, Faults, Odds};
+use crate::hello::Hello;
 use crate::kernel::Laws;
 use crate::keyed::mix;
 use crate::plan::{Act, Dial, Noise, PeerPlan, Plan, Reading, SessionPlan, place, upstream};
@@ -72,7 +74,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         .map(|_| {
             let start = if together { Duration::ZERO } else { pause(rng) };
             let (client, upstream) = conversation(rng, config.buffer_size.min(laws.segment));
-            SessionPlan { place: 0, start, client, upstream }
+            SessionPlan { place: 0, start, hello: Hello::default(), client, upstream }
         })
         .collect();
     let dials = if one_in(rng, 4) { (0..2 * count).map(|_| dial(rng)).collect() } else { Vec::new() };
@@ -148,6 +150,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     upstreams::names(&mut plan);
     if plan.sessions.len() < 1000 {
         clients::clients(&mut plan);
+        hellos::hellos(&mut plan);
     }
     sockets::sockets(&mut plan);
     reloads::reloads(&mut plan);
@@ -222,7 +225,7 @@ fn timeouts(plan: &mut Plan) {
         }
     }
     if let Faults::Drawn(odds) = &mut plan.faults {
-        let busy = *odds != [0; 15] && one_in(rng, 3);
+        let busy = *odds != [0; 16] && one_in(rng, 3);
         odds[Call::RetransmissionTimeout.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
     }
 }
@@ -266,7 +269,7 @@ fn splice(plan: &mut Plan) {
     plan.laws.pipe_size = log(rng, 16, 1 << 16);
     if let Faults::Drawn(odds) = &mut plan.faults {
         for call in [Call::SpliceIn, Call::SpliceOut, Call::Pipe] {
-            let busy = *odds != [0; 15] && one_in(rng, 3);
+            let busy = *odds != [0; 16] && one_in(rng, 3);
             odds[call.index()] = if busy { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
         }
     }
@@ -303,7 +306,7 @@ fn dial(rng: &mut Rng) -> Dial {
 }
 
 fn odds(rng: &mut Rng) -> Odds {
-    let mut odds = [0; 15];
+    let mut odds = [0; 16];
     for odd in &mut odds[..=Call::Unacked.index()] {
         *odd = if one_in(rng, 3) { u16::try_from(log(rng, 50, 10_000)).unwrap() } else { 0 };
     }

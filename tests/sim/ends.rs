@@ -9,7 +9,7 @@ use tproxy::reactor::Totals;
 use crate::conn::Life;
 use crate::peers::How;
 use crate::records::Record;
-use crate::shadow::{Session, Undelivered, fault_word};
+use crate::shadow::{HEADER_TIMEOUT, Session, Undelivered, fault_word};
 use crate::world::World;
 
 impl World {
@@ -17,7 +17,7 @@ impl World {
         if self.check_refused(record) {
             return;
         }
-        let place = self.shadow.sessions.iter().position(|it| self.shadow.client(it.client) == record.client);
+        let place = self.shadow.sessions.iter().position(|it| self.shadow.client_of(it) == record.client);
         let Some(session) = place else {
             return self.violation(format!("a record of a client that never was: {record:?}"));
         };
@@ -111,10 +111,11 @@ impl World {
         let shadow = &self.shadow;
         let it = &shadow.sessions[session];
         let route = shadow.route(it);
-        if it.connected.is_some() || shadow.is_given_up(shadow.now) {
+        let is_early = it.header.awaited.is_some() || it.header.refused.is_some();
+        if it.connected.is_some() || is_early || shadow.is_given_up(shadow.now) {
             return;
         }
-        let timed_out = shadow.now >= it.began + route.connect_timeout;
+        let timed_out = shadow.now >= it.opened + route.connect_timeout;
         let given_up = match cause {
             "client-gone" | "drain" => true,
             "no-resources" if it.unwatched => true,
@@ -152,6 +153,9 @@ impl World {
         let explained = match cause {
             // Every end has a cause.
             "unknown" => false,
+            "bad-header" => it.header.bad && it.told[Peer::Client as usize].is_none(),
+            "header-timeout" => it.header.awaited.is_some() && !it.header.bad && now >= it.began + HEADER_TIMEOUT,
+            cause @ ("denied" | "limit") => it.header.refused.is_some_and(|why| why.word() == cause),
             "client-eof" => goodbye && it.first_fin == Some(Peer::Client),
             "upstream-eof" => goodbye && it.first_fin == Some(Peer::Upstream),
             // Never early.
@@ -179,18 +183,22 @@ impl World {
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),
             "client-gone" => it.connected.is_none() && it.told[Peer::Client as usize].is_some(),
+            // Nothing else can have happened to it yet.
+            cause if it.header.awaited.is_some() => it.unwatched && cause == "no-resources",
             // It waited for a newer answer although an address is known.
-            "connect-timeout" if shadow.has_names(it.route) && now >= it.began + route.connect_timeout => true,
-            "connect-timeout" if it.last_failure.is_none() => now >= it.began + route.connect_timeout,
+            "connect-timeout" if shadow.has_names(it.route) && now >= it.opened + route.connect_timeout => true,
+            "connect-timeout" if it.last_failure.is_none() => now >= it.opened + route.connect_timeout,
             // The turn that was to dial came too late.
             "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
-                now >= it.began + route.connect_timeout
+                now >= it.opened + route.connect_timeout
             }
             // It waited in vain, whatever became of other addresses meanwhile.
-            "no-ports" if shadow.may_lack_port(it) => it.connected.is_none() && now >= it.began + route.connect_timeout,
+            "no-ports" if shadow.may_lack_port(it) => {
+                it.connected.is_none() && now >= it.opened + route.connect_timeout
+            }
             "unresolved" => {
                 // The answer may have come when it was too late.
-                let late = now >= it.began + route.connect_timeout && shadow.has_names(it.route);
+                let late = now >= it.opened + route.connect_timeout && shadow.has_names(it.route);
                 it.connected.is_none()
                     && (late && !shadow.was_known_in_time(it) || shadow.candidates(it.route).is_empty())
             }
@@ -215,10 +223,20 @@ impl World {
             let reset = |it: &&Session| it.ended_late || drained(it);
             let least = self.shadow.sessions.iter().filter(drained).count() as u64;
             let most = self.shadow.sessions.iter().filter(reset).count() as u64;
-            let expected = (self.shadow.sessions.len() as u64, sum(0), sum(1));
+            let refused = |word: &str| {
+                let is_refused = |it: &&Session| it.cause.as_deref() == Some(word);
+                self.shadow.sessions.iter().filter(is_refused).count() as u64
+            };
+            let [denied, limited] = ["denied", "limit"].map(refused);
+            let expected = (self.shadow.sessions.len() as u64 - denied - limited, sum(0), sum(1));
             let undelivered =
                 |which: usize| self.shadow.sessions.iter().map(|it| it.said_undelivered[which]).sum::<u64>();
-            let expected = (expected, undelivered(0), undelivered(1), self.shadow.refusals);
+            let expected = (
+                expected,
+                undelivered(0),
+                undelivered(1),
+                [self.shadow.refusals[0] + denied, self.shadow.refusals[1] + limited],
+            );
             let given = (totals.sessions, totals.up, totals.down);
             let refused = [totals.denied, totals.limited];
             let given = (given, totals.undelivered_up, totals.undelivered_down, refused);
@@ -260,7 +278,7 @@ impl World {
         let peer = &self.peers[index];
         let session = self.shadow.sessions.iter().find(|it| it.plan == peer.session);
         let other = self.peers.iter().rev().find(|it| it.session == peer.session && it.is_client != peer.is_client);
-        let sent = other.map_or(0, |other| other.sent);
+        let sent = other.map_or(0, |other| (other.sent + peer.added).saturating_sub(peer.removed));
         if peer.received > sent {
             return Some(format!("got {} bytes of {sent}", peer.received));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tproxy::Splice;
 
 use crate::drive::run;
+use crate::hello::Hello;
 use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, SessionPlan};
 use crate::scenarios;
 use crate::seeds::explain;
@@ -96,6 +97,7 @@ fn plan(scripts: [&Script; 2], order: u32, breaks: u32) -> Plan {
         .map(|[upstream, client]| SessionPlan {
             place: 0,
             start: Duration::ZERO,
+            hello: Hello::default(),
             client: peer(client),
             upstream: peer(upstream),
         })

@@ -20,6 +20,7 @@ pub(crate) enum Call {
     Pipe,
     RetransmissionTimeout,
     Listen,
+    Local,
 }
 
 impl Call {
@@ -108,6 +109,7 @@ impl Call {
             ],
             Self::Pipe => &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::OPNOTSUPP],
             Self::RetransmissionTimeout => &[Errno::OPNOTSUPP, Errno::INVAL, Errno::NOBUFS],
+            Self::Local => &[Errno::NOBUFS, Errno::NOTCONN],
             Self::Listen => &[
                 Errno::ADDRINUSE,
                 Errno::ACCESS,
@@ -138,7 +140,8 @@ impl Call {
             | Self::SpliceOut
             | Self::Pipe
             | Self::RetransmissionTimeout
-            | Self::Listen => &[],
+            | Self::Listen
+            | Self::Local => &[],
         }
     }
 
@@ -157,7 +160,7 @@ pub(crate) const fn kills(error: Errno) -> bool {
 }
 
 /// Of 65,536 calls of a kind, so many fail, each with one of its errors.
-pub(crate) type Odds = [u16; 15];
+pub(crate) type Odds = [u16; 16];
 
 /// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,5 +172,5 @@ pub(crate) enum Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self::Drawn([0; 15]);
+    pub(crate) const NONE: Self = Self::Drawn([0; 16]);
 }

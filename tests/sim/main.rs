@@ -62,6 +62,7 @@ mod edges;
 mod ends;
 mod exhaustive;
 mod faults;
+mod hello;
 mod invariants;
 mod kernel;
 mod keyed;

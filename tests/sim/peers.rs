@@ -8,7 +8,7 @@ use tproxy::net::Time;
 use crate::conn::{Life, Who};
 use crate::kernel::{ConnId, Due, Kernel};
 use crate::keyed::Key;
-use crate::plan::{Act, PeerPlan, Reading};
+use crate::plan::{Act, PeerPlan, Reading, SessionPlan};
 
 /// How the stream ended that a peer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,12 @@ pub(crate) struct Peer {
     pub(crate) woken: bool,
     says: Key,
     hears: Key,
+    /// What it says before that, and what it is to hear before that.
+    says_first: Vec<u8>,
+    pub(crate) hears_first: Vec<u8>,
+    /// Of what it hears, what the relay put in front; and of what the other said, what the relay took off.
+    pub(crate) added: u64,
+    pub(crate) removed: u64,
 }
 
 /// What a peer has to report of one step.
@@ -58,7 +64,9 @@ pub(crate) enum News {
 }
 
 impl Peer {
-    pub(crate) fn new(seed: u64, session: usize, is_client: bool, conn: ConnId, plan: PeerPlan) -> Self {
+    pub(crate) fn new(seed: u64, session: usize, is_client: bool, conn: ConnId, of: &SessionPlan) -> Self {
+        let plan = if is_client { &of.client } else { &of.upstream }.clone();
+        let says_first = if is_client { of.hello.bytes.clone() } else { Vec::new() };
         Self {
             session,
             is_client,
@@ -78,12 +86,39 @@ impl Peer {
             woken: false,
             says: Key::new(seed, session, is_client),
             hears: Key::new(seed, session, !is_client),
+            says_first,
+            hears_first: Vec::new(),
+            added: 0,
+            removed: 0,
         }
     }
 
     /// Would it read whatever came?
     pub(crate) const fn reads_all(&self) -> bool {
         !matches!(self.plan.reading, Reading::Never | Reading::UpTo(_))
+    }
+
+    /// Bytes that came, without those that come first.
+    fn payload(&self) -> u64 {
+        self.received.saturating_sub(self.hears_first.len() as u64)
+    }
+
+    /// The first bytes that a client says behind its hello.
+    pub(crate) fn behind_hello(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.says.fill(0, &mut bytes);
+        bytes
+    }
+
+    /// The place of the first byte that is not as expected.
+    fn mismatch(&self, bytes: &[u8]) -> Option<u64> {
+        let first = self.hears_first.get(usize::try_from(self.received).unwrap()..).unwrap_or_default();
+        let (front, behind) = bytes.split_at(first.len().min(bytes.len()));
+        if let Some(place) = front.iter().zip(first).position(|(one, other)| one != other) {
+            return Some(self.received + place as u64);
+        }
+        let at = (self.received + front.len() as u64).saturating_sub(self.hears_first.len() as u64);
+        self.hears.mismatch(at, behind)
     }
 
     /// Does what can be done now, and asks to be woken for what cannot.
@@ -138,7 +173,7 @@ impl Peer {
                     tell(News::Ended(how));
                 }
                 Ok(count) => {
-                    if let Some(place) = self.hears.mismatch(self.received, &room[..count]) {
+                    if let Some(place) = self.mismatch(&room[..count]) {
                         tell(News::Mismatch(place));
                     }
                     self.received += count as u64;
@@ -188,7 +223,7 @@ impl Peer {
                     self.speaks_at = Time::START + moment;
                     kernel.at(self.speaks_at, Due::Wake { peer: me });
                 }
-                Act::AwaitBytes(count) if self.received < count && self.ended.is_none() => break,
+                Act::AwaitBytes(count) if self.payload() < count && self.ended.is_none() => break,
                 Act::AwaitEnd if self.ended.is_none() => break,
                 Act::AwaitBytes(_) | Act::AwaitEnd => {}
                 Act::Fin => {
@@ -225,7 +260,11 @@ impl Peer {
         let mut data = [0; 2048];
         while self.left > 0 {
             let part = &mut data[..(self.left as usize).min(2048)];
-            self.says.fill(self.sent, part);
+            let first = self.says_first.get(usize::try_from(self.sent).unwrap()..).unwrap_or_default();
+            let (front, behind) = part.split_at_mut(first.len().min(part.len()));
+            front.copy_from_slice(&first[..front.len()]);
+            let at = (self.sent + front.len() as u64).saturating_sub(self.says_first.len() as u64);
+            self.says.fill(at, behind);
             match kernel.send(self.conn, Who::Peer, part, urgent) {
                 Ok(count) => {
                     self.sent += count as u64;

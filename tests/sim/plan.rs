@@ -9,6 +9,7 @@ use tproxy::Config;
 use tproxy::net::Time;
 
 use crate::faults::Faults;
+use crate::hello::Hello;
 use crate::kernel::Laws;
 use crate::sources::Lack;
 
@@ -186,6 +187,8 @@ pub(crate) struct SessionPlan {
     pub(crate) place: usize,
     /// When the client connects.
     pub(crate) start: Duration,
+    /// What the client says before what its script says. Its first acts send it.
+    pub(crate) hello: Hello,
     pub(crate) client: PeerPlan,
     pub(crate) upstream: PeerPlan,
 }

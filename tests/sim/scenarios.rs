@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tproxy::{Config, Route, Splice};
 
+use crate::hello::Hello;
 use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, Reload, SessionPlan, place, upstream};
 
 use Act::{AwaitBytes, AwaitEnd, Close, Fin, Pause, Reset, Send, Urgent, Vanish};
@@ -28,7 +29,13 @@ pub(crate) fn quiet() -> Plan {
 /// One session, kind peers, wide queues.
 fn plan(client: Vec<Act>, upstream: Vec<Act>) -> Plan {
     let peer = |acts| PeerPlan { acts, reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { place: 0, start: Duration::ZERO, client: peer(client), upstream: peer(upstream) };
+    let session = SessionPlan {
+        place: 0,
+        start: Duration::ZERO,
+        hello: Hello::default(),
+        client: peer(client),
+        upstream: peer(upstream),
+    };
     Plan { sessions: vec![session], ..quiet() }
 }
 

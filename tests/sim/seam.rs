@@ -16,6 +16,7 @@ use crate::conn::{Life, Who};
 use crate::faults::Call;
 use crate::kernel::ConnId;
 use crate::listening::SimListener;
+use crate::plan::place;
 use crate::sources::connect_error;
 use crate::world::World;
 
@@ -148,6 +149,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         };
         world.note(Call::Connected, conn, || format!("connected {conn} -> {result:?}"));
         world.shadow.connected(conn, &result);
+        world.did_connect(conn);
         result
     }
 
@@ -327,6 +329,18 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         world.note(Call::RetransmissionTimeout, conn, || format!("retransmission_timeout {conn} -> {result:?}"));
         world.did_ask_timeout(conn, result);
         Ok(result?)
+    }
+
+    fn local(&self) -> io::Result<Address> {
+        let mut world = self.world.borrow_mut();
+        let door = world.shadow.owner(self.conn).map(|(session, _)| world.shadow.sessions[session].door);
+        let result = match world.enter(Call::Local) {
+            Some(error) => Err(error),
+            None => Ok(place(world.kernel.listeners[door.unwrap_or_default()].place)),
+        };
+        world.note(Call::Local, self.conn, || format!("local {} -> {result:?}", self.conn));
+        world.did_ask_local(self.conn, result);
+        Ok(result?.into())
     }
 
     fn keep_alive(&mut self, idle: Duration) {

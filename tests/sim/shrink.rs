@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tproxy::{Balance, Host, Splice};
+use tproxy::{Balance, Host, Route, Splice};
 
 use crate::drive::run;
 use crate::faults::Faults;
@@ -80,6 +80,11 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         });
     }
     add(&|plan| plan.config.routes.iter_mut().for_each(|route| route.balance = Balance::First));
+    add(&|plan| plan.config.routes.iter_mut().for_each(|route| route.send_proxy = None));
+    add(&|plan| {
+        let trusting = |route: &mut Route| (route.accept_proxy, route.proxy_from) = (false, Default::default());
+        plan.config.routes.iter_mut().for_each(trusting);
+    });
     add(&|plan| plan.crash = None);
     add(&|plan| plan.stops.clear());
     add(&|plan| plan.stop_calls.clear());
@@ -107,7 +112,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     ] {
         add(&|plan| quiet(&mut plan.noise));
     }
-    for i in 0..15 {
+    for i in 0..16 {
         add(&|plan| {
             if let Faults::Drawn(odds) = &mut plan.faults {
                 odds[i] = 0;

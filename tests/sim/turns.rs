@@ -141,9 +141,21 @@ impl World {
         let behind = !self.plan.config.drain_delay.is_zero();
         let stopped = self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn || !behind);
         let early = |it: &Session| it.connected.is_none() && it.accepted < self.shadow.turn;
-        let nameless = |it: &Session| early(it) && self.shadow.candidates(it.route).is_empty();
+        let nameless =
+            |it: &Session| early(it) && it.header.awaited.is_none() && self.shadow.candidates(it.route).is_empty();
         if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
             self.violation("it is to stop, and a session waits for a name");
+        }
+        let over = |it: &Session| it.header.bad || it.header.refused.is_some();
+        if let Some(session) = self.shadow.live.iter().find(|live| over(&self.shadow.sessions[**live])) {
+            self.violation(format!("session {session} has no header, or its client may not come, and it goes on"));
+        }
+        let untold = |it: &Session| {
+            let sends = self.shadow.route(it).send_proxy.is_some();
+            sends && it.connected.is_some() && it.header.sent.is_none()
+        };
+        if let Some(session) = self.shadow.live.iter().find(|live| untold(&self.shadow.sessions[**live])) {
+            self.violation(format!("session {session} relays, and its upstream is told nothing of its client"));
         }
         if self.shadow.is_given_up(self.shadow.now) && !self.shadow.live.is_empty() {
             self.violation(format!("{} sessions are left after the drain's deadline", self.shadow.live.len()));
@@ -160,10 +172,17 @@ impl World {
         let holding = |it: &Session, peer: Peer| {
             let flow = it.flows[peer as usize];
             // A flow that learns of its target's end from the other flow lets go in the next turn.
-            flow.read > flow.written && (it.told[peer.other() as usize].is_none() || it.told_turn == turn)
+            let unsent = peer == Peer::Client && it.header.unsent > 0;
+            (flow.read > flow.written || unsent) && (it.told[peer.other() as usize].is_none() || it.told_turn == turn)
         };
         let held = self.shadow.live.iter().map(|live| &self.shadow.sessions[*live]);
-        let held: usize = held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count()).sum();
+        // A header stays in its lease until it is passed on.
+        let header = |it: &Session| {
+            let kept = it.connected.is_none() && it.header.length > 0 && self.shadow.route(it).send_proxy.is_some();
+            it.header.awaited.is_some_and(|read| read > 0) || kept && it.flows[0].read == 0
+        };
+        let held: usize =
+            held.map(|it| Peer::BOTH.iter().filter(|peer| holding(it, **peer)).count() + usize::from(header(it))).sum();
         // A descriptor for each client, and one for each connection to an upstream.
         let open = self.kernel.open;
         let upstreams = |live: &&usize| self.shadow.sessions[**live].upstream.is_some();
@@ -210,6 +229,8 @@ impl World {
             && self.plan.faults == Faults::NONE
             // A client that waits for a name is not dialled for, and must not hold up the clients of other routes.
             && self.plan.names.is_empty()
+            // Nor one whose header is still to come.
+            && live.clone().all(|it| it.header.length == 0)
             && self.shadow.stop_turn.is_none()
             && live.clone().all(|it| {
                 it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()

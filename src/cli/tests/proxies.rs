@@ -55,7 +55,7 @@ fn one_without_the_other_is_answered_with_what_is_missing() {
         (format!("accept-proxy = true\n{ROUTE}"), "FILE:2:1: accept-proxy: needs proxy-from: write the networks"),
         (format!("{ROUTE}proxy-from = \"unix\"\n"), "FILE:4:1: proxy-from: is of no use without accept-proxy"),
         (format!("proxy-from = \"unix\"\n{ROUTE}"), "FILE:1:1: proxy-from: is of no use: no route has accept-proxy"),
-        (format!("{ROUTE}accept-proxy = \"yes\"\n"), "FILE:4:16: accept-proxy = \"yes\": invalid type: string"),
+        (format!("{ROUTE}accept-proxy = \"yes\"\n"), "FILE:4:16: accept-proxy = \"yes\": write true or false"),
         (format!("{ROUTE}send-proxy = 2\n"), "FILE:4:14: send-proxy = 2: write \"v1\", \"v2\" or \"off\""),
     ] {
         let complaint = parsed_with(&text, "").unwrap_err();

@@ -8,6 +8,7 @@ use tproxy::net::LISTEN_BACKLOG;
 
 use super::one_in;
 use crate::faults::Faults;
+use crate::hello::Hello;
 use crate::keyed::mix;
 use crate::plan::{Act, Noise, PeerPlan, Plan, Reading, SessionPlan};
 
@@ -19,7 +20,8 @@ pub(super) fn silent(plan: &mut Plan) {
     }
     let count = rng.usize(1100..=1400);
     let peer = PeerPlan { acts: Vec::new(), reading: Reading::Prompt, caps: [64; 4] };
-    let session = SessionPlan { place: 0, start: Duration::ZERO, client: peer.clone(), upstream: peer };
+    let session =
+        SessionPlan { place: 0, start: Duration::ZERO, hello: Hello::default(), client: peer.clone(), upstream: peer };
     plan.sessions = vec![session; count];
     (plan.limit, plan.laws.backlog, plan.laws.descriptors) = (count, count, 3 * count);
     plan.laws.delay = (0, 1000);
@@ -45,6 +47,7 @@ pub(super) fn queued(plan: &mut Plan) {
     let come = |at: u64| SessionPlan {
         place,
         start: Duration::from_nanos(at),
+        hello: Hello::default(),
         client: client.clone(),
         upstream: upstream.clone(),
     };

@@ -89,12 +89,22 @@ impl World {
     /// had acknowledged, without our FIN: as it said in this turn, for the rest may be acknowledged since.
     pub(super) fn undelivered(&self, session: usize, peer: Peer, conn: ConnId) -> Undelivered {
         let it = &self.shadow.sessions[session];
+        // What was read behind a header, and no upstream was there to take it, is no more undelivered than what was not read.
+        if it.connected.is_none() {
+            return Undelivered::default();
+        }
         let said = it.questions.and_then(|questions| questions.left[peer as usize]);
         let said = said.filter(|(turn, _)| *turn == self.shadow.turn).map(|(_, left)| left);
         let half = &self.kernel.conns[conn].from_relay;
         let truth = half.unacked() as u64 - u64::from(half.owes_fin());
         let truth = if self.kernel.laws.counts_unacked { truth } else { 0 };
-        Undelivered { held: it.flows[peer.other() as usize].held(), unacked: said.unwrap_or(truth) }
+        let unacked = said.unwrap_or(truth);
+        // A header was written before all payload, and is none.
+        let header = it.header.sent.as_ref().map_or(0, Vec::len) as u64 - it.header.unsent;
+        let header = if peer == Peer::Upstream { header } else { 0 };
+        let acked = (header + it.flows[peer.other() as usize].written).saturating_sub(unacked);
+        let unacked = unacked - header.saturating_sub(acked).min(unacked);
+        Undelivered { held: it.flows[peer.other() as usize].held(), unacked }
     }
 
     /// The shortest grace that the relay may give now. By default it is three times the connection's own retransmission

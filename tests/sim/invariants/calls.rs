@@ -1,5 +1,6 @@
 //! What must hold at each call.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -31,6 +32,14 @@ impl World {
             self.violation(format!("{what} on connection {conn}, although everything is given up"));
         }
         match owner {
+            // Before it is connected, only its header is read.
+            Some((session, Peer::Client))
+                if what == "read"
+                    && self.shadow.sessions[session].header.awaited.is_some()
+                    && !self.shadow.sessions[session].header.bad =>
+            {
+                owner
+            }
             Some((session, _)) if self.shadow.sessions[session].connected.is_none() => {
                 self.violation(format!("{what} on connection {conn} before its session was connected"));
                 None
@@ -47,6 +56,11 @@ impl World {
         let Some((session, peer)) = self.caller(conn, "read") else {
             return;
         };
+        if self.shadow.sessions[session].header.awaited.is_some() {
+            let plan = self.shadow.sessions[session].plan;
+            let verdict = self.plan.sessions[plan].hello.verdict(&self.peers[plan].behind_hello());
+            return self.shadow.read_header(session, verdict, result);
+        }
         let now = self.shadow.now;
         let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
         let enough = self.shadow.may_have_thrown_enough(&self.shadow.sessions[session]);
@@ -191,11 +205,17 @@ impl World {
             // A reset that a splice has swallowed is EPIPE to the write behind it. No EPIPE: nothing was swallowed.
             it.in_doubt[peer as usize] &= it.told[peer as usize].is_some();
         }
+        // What the relay puts in front is no payload.
+        let header = match peer {
+            Peer::Upstream => it.header.unsent.min(result.unwrap_or_default() as u64),
+            Peer::Client => 0,
+        };
+        it.header.unsent -= header;
         let flow = it.flow(peer.other());
         let finished = flow.finished;
         match result {
             Ok(count) => {
-                flow.written += count as u64;
+                flow.written += count as u64 - header;
                 // It was not cut.
                 flow.doubtful = 0;
                 flow.moved = true;
@@ -221,6 +241,23 @@ impl World {
         }
     }
 
+    /// The upstream of a session may be connected now: then it is known what it is to hear first.
+    pub(crate) fn did_connect(&mut self, conn: ConnId) {
+        let Some((session, Peer::Upstream)) = self.shadow.owner(conn) else { return };
+        if self.shadow.sessions[session].connected.is_some() {
+            self.shadow.passes_on(session);
+            self.tell_upstream(session);
+        }
+    }
+
+    /// Asked once, when the upstream is connected and is to be told.
+    pub(crate) fn did_ask_local(&mut self, conn: ConnId, result: Result<SocketAddr, Errno>) {
+        if let Some((session, _)) = self.caller(conn, "local") {
+            self.shadow.local_was_asked(conn, result);
+            self.tell_upstream(session);
+        }
+    }
+
     /// A FIN goes out only for a FIN that came in, after the last byte before it, once.
     pub(crate) fn did_shutdown_write(&mut self, conn: ConnId, result: Result<(), Errno>) {
         let Some((session, peer)) = self.caller(conn, "shutdown_write") else {
@@ -228,6 +265,7 @@ impl World {
         };
         let now = self.shadow.now;
         let it = &mut self.shadow.sessions[session];
+        let unsent = if peer == Peer::Upstream { it.header.unsent } else { 0 };
         let flow = it.flow(peer.other());
         let Flow { read, written, end, finished, .. } = *flow;
         match result {
@@ -242,6 +280,9 @@ impl World {
         }
         if end != Some(End::Eof) {
             self.violation(format!("session {session}: a FIN to connection {conn} for none that came ({end:?})"));
+        }
+        if unsent > 0 {
+            self.violation(format!("session {session}: a FIN to connection {conn} before its header"));
         }
         if read != written {
             self.violation(format!("session {session}: a FIN to connection {conn} after {written} of {read} bytes"));

@@ -6,7 +6,7 @@ use tproxy::net::{Peer, Time};
 
 use super::asks::longest_pause;
 use super::sockets::KEPT_PER_TURN;
-use crate::shadow::{End, Flow, PAUSE_JITTER, Session, YOUNG};
+use crate::shadow::{End, Flow, HEADER_TIMEOUT, PAUSE_JITTER, Session, YOUNG};
 use crate::world::World;
 
 /// When the next are kept alive, if they are too many for one turn.
@@ -96,8 +96,14 @@ impl World {
     fn missed(&self, session: usize) -> Option<String> {
         let it = &self.shadow.sessions[session];
         let (Some(_), Some(upstream)) = (it.connected, it.upstream) else {
+            if self.kernel.is_pending(it.client) {
+                return None;
+            }
+            if it.header.awaited.is_some() && self.kernel.conns[it.client].is_readable() {
+                return Some("its header could be read".to_owned());
+            }
             let error = self.kernel.conns[it.client].relay.error?;
-            return (!self.kernel.is_pending(it.client)).then(|| format!("nobody asked its client for {error:?}"));
+            return Some(format!("nobody asked its client for {error:?}"));
         };
         if self.kernel.is_pending(it.client) || self.kernel.is_pending(upstream) {
             return None;
@@ -126,6 +132,9 @@ impl World {
         if it.overdue || it.aged || flow.finished || !to.is_writable() {
             return None;
         }
+        if source == Peer::Client && it.header.unsent > 0 {
+            return Some("has a header to send");
+        }
         match flow {
             Flow { read, written, .. } if read > written => Some("holds bytes that could be written"),
             Flow { end: Some(End::Eof), .. } => Some("owes a FIN"),
@@ -146,8 +155,9 @@ impl World {
         // It may be over already, and ending.
         let oldest = oldest.map(|at| at.max(now + longest_pause(it.questions, now)));
         let deadline = match it.connected {
+            None if it.header.awaited.is_some() && !it.unwatched => Some(it.began + HEADER_TIMEOUT),
             None => {
-                let last = it.began + route.connect_timeout;
+                let last = it.opened + route.connect_timeout;
                 // An address that does not answer uses its own share of the time, and no other's.
                 let share = it.upstream.filter(|_| !it.attempt.is_vague()).map(|_| it.share);
                 // Before the first dial it waits for nothing but a name, or in a queue.

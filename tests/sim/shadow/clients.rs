@@ -6,7 +6,7 @@ use std::time::Duration;
 use tproxy::net::Time;
 use tproxy::{AtLimit, Route};
 
-use super::Shadow;
+use super::{Session, Shadow};
 use crate::kernel::ConnId;
 
 /// Clients of a route that are refused for one reason are told of so often at most.
@@ -27,6 +27,8 @@ pub(crate) struct Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
     Denied,
+    /// A proxy that is not believed.
+    NoProxy,
     /// Too many of its address.
     Neighbours,
     NoRoom,
@@ -36,7 +38,7 @@ impl Why {
     /// The word of its record.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Denied => "denied",
+            Self::Denied | Self::NoProxy => "denied",
             Self::Neighbours | Self::NoRoom => "limit",
         }
     }
@@ -45,6 +47,7 @@ impl Why {
     fn line(self) -> &'static str {
         match self {
             Self::Denied => " is denied",
+            Self::NoProxy => " is denied: it is none of --proxy-from",
             Self::Neighbours => " is reset: its address has ",
             Self::NoRoom => " is reset: there is no room",
         }
@@ -80,6 +83,11 @@ fn may_come(route: &Route, client: IpAddr) -> bool {
     allow.is_empty()
 }
 
+/// Is a client with this address one of the proxies that are believed?
+fn is_believed(route: &Route, client: IpAddr) -> bool {
+    route.proxy_from.to_string().split(',').any(|network| prefix(network, client).is_some())
+}
+
 /// "Clients with one IP address, or IPv6 clients with the same 64 bits in front."
 pub(crate) fn is_neighbour(one: IpAddr, other: IpAddr) -> bool {
     match (one, other) {
@@ -94,29 +102,49 @@ impl Shadow {
         self.plan.client(conn)
     }
 
+    /// The address of a session's client.
+    pub(crate) fn client_of(&self, it: &Session) -> SocketAddr {
+        it.announced.unwrap_or_else(|| self.client(it.client))
+    }
+
     /// Why a client that comes to this listener now is not served, if it is not.
     pub(super) fn refusal(&self, door: usize, conn: ConnId) -> Option<Why> {
         let (client, route) = (self.client(conn).ip(), self.route_of(door)?);
-        if !may_come(route, client) {
-            return Some(Why::Denied);
-        }
-        if let Some(most) = route.max_sessions_per_ip {
-            let counts = |live: &&usize| {
-                let it = &self.sessions[**live];
-                it.door == door && it.is_counted && is_neighbour(self.client(it.client).ip(), client)
-            };
-            if self.live.iter().filter(counts).count() >= most {
-                return Some(Why::Neighbours);
-            }
+        // "A header only from --proxy-from; anything else there is a reset." Its clients are judged when it has come.
+        let why = match route.accept_proxy {
+            true => (!is_believed(route, client)).then_some(Why::NoProxy),
+            false => self.limits(door, route, client),
+        };
+        if why.is_some() {
+            return why;
         }
         let no_room = self.live.len() >= self.limit || self.is_full(door);
         (no_room && route.at_limit == AtLimit::Reset).then_some(Why::NoRoom)
+    }
+
+    /// Why a client with this address may not come by this route now, if it may not.
+    pub(super) fn limits(&self, door: usize, route: &Route, client: IpAddr) -> Option<Why> {
+        if !may_come(route, client) {
+            return Some(Why::Denied);
+        }
+        // A listener that has closed counts nobody.
+        let most = route.max_sessions_per_ip.filter(|_| self.doors[door].open)?;
+        let counts = |live: &&usize| {
+            let it = &self.sessions[**live];
+            it.door == door && it.is_counted && is_neighbour(self.client_of(it).ip(), client)
+        };
+        (self.live.iter().filter(counts).count() >= most).then_some(Why::Neighbours)
     }
 
     /// A client is not to be served. Is that to be told?
     pub(super) fn refuse(&mut self, door: usize, conn: ConnId, why: Why) {
         let (client, route) = (self.client(conn), self.doors[door].route.unwrap());
         self.refused.push(Refused { conn, client, route, why, is_gone: false });
+        self.tell_refused(route, client, why);
+    }
+
+    /// Once a minute.
+    pub(super) fn tell_refused(&mut self, route: usize, client: SocketAddr, why: Why) {
         let told = self.refusals_told.get(&(route, why.line()));
         if told.is_none_or(|told| self.now >= *told + PAUSE) {
             self.refusals_told.insert((route, why.line()), self.now);
@@ -147,7 +175,7 @@ impl Shadow {
         let counted = counted.filter(|it| it.is_counted && self.doors[it.door].open);
         let mut known: Vec<(usize, IpAddr)> = Vec::new();
         for it in counted {
-            let ip = self.client(it.client).ip();
+            let ip = self.client_of(it).ip();
             if !known.iter().any(|(door, other)| *door == it.door && is_neighbour(ip, *other)) {
                 known.push((it.door, ip));
             }

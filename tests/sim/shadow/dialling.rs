@@ -150,9 +150,13 @@ impl Shadow {
         };
         let it = &self.sessions[session];
         let may = it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.ended.is_none();
-        let late = self.now >= it.began + self.route(it).connect_timeout;
+        let late = self.now >= it.opened + self.route(it).connect_timeout;
         if let Some(why) = self.too_soon(it) {
             self.violation(format!("session {session} dials, and {why}"));
+        }
+        let it = &self.sessions[session];
+        if it.header.awaited.is_some() || it.header.refused.is_some() {
+            self.violation(format!("session {session} dials, and its header is {:?}", it.header));
         }
         let it = &self.sessions[session];
         if !may || it.told != [None; 2] || late {
@@ -162,7 +166,7 @@ impl Shadow {
         self.check_choice(session, to);
         let (endpoint, now) = (self.upstreams.get(&to).cloned().unwrap_or_default(), self.now);
         let it = &self.sessions[session];
-        let left = (it.began + self.route(it).connect_timeout).since(now);
+        let left = (it.opened + self.route(it).connect_timeout).since(now);
         let untried = it.attempt.untried().count();
         let slow = it.attempt.marks.iter().filter(|(_, mark)| *mark == Mark::Slow).count();
         let share = now + left / u32::try_from((untried + slow).max(1)).unwrap();
@@ -232,7 +236,7 @@ impl Shadow {
             return self.violation(format!("session {session} dials {to} twice ({:?})", it.attempt));
         }
         let (count, cursor) = (candidates.len(), self.cursors[it.route]);
-        let client = self.client(it.client);
+        let client = self.client_of(it);
         let busy = |address: SocketAddr| {
             let named = |live: &&usize| **live != session && self.sessions[**live].tried == Some(address);
             let own = usize::from(it.tried == Some(address));
@@ -374,7 +378,7 @@ impl Shadow {
         let route = self.route(it);
         // A pause that would outlast the timeout is not begun.
         let pause = Duration::from_millis(150) * 2_u32.saturating_pow(it.attempt.before.min(8));
-        let patient = self.now + pause.min(Duration::from_secs(1)) < it.began + route.connect_timeout;
+        let patient = self.now + pause.min(Duration::from_secs(1)) < it.opened + route.connect_timeout;
         it.attempt.vague || (it.attempt.is_over() && (it.attempt.before + 1 >= route.connect_attempts || !patient))
     }
 

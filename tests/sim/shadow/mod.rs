@@ -3,6 +3,7 @@
 mod clients;
 mod dialling;
 mod doors;
+mod headers;
 mod names;
 mod opening;
 mod session;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use clients::Refused;
 use dialling::Endpoint;
 pub(crate) use doors::{Door, Reloading, literal};
+pub(crate) use headers::HEADER_TIMEOUT;
 use names::Name;
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};

@@ -144,7 +144,7 @@ impl Shadow {
     /// Until when does this session wait for a name? None if it need not. If there is an address to connect to, half of its
     /// time is for that.
     pub(crate) fn awaits_name(&self, it: &Session) -> Option<Time> {
-        let (route, half) = (it.route, it.began + self.route(it).connect_timeout / 2);
+        let (route, half) = (it.route, it.opened + self.route(it).connect_timeout / 2);
         let known = !self.candidates(route).is_empty();
         let asked = self.hosts(route).into_iter().filter_map(|host| self.names.get(&host)?.asked);
         let until = asked.map(|asked| if known { half.min(asked + PATIENCE) } else { Time::NEVER });
@@ -164,7 +164,7 @@ impl Shadow {
             let known = self.names.get(&host).cloned().unwrap_or_default();
             // Once an attempt.
             let it = &self.sessions[session];
-            let attempt = it.began.max(it.failed_at.unwrap_or_default());
+            let attempt = it.opened.max(it.failed_at.unwrap_or_default());
             let before = known.last_asked < attempt && known.last_answered < attempt;
             if known.asked.is_none() && known.expires <= attempt && before && !known.vague {
                 self.violation(format!("session {session} dials, and {host} was to be looked up"));
@@ -182,7 +182,7 @@ impl Shadow {
 
     /// Was an address of its upstream known before this session's time was up?
     pub(crate) fn was_known_in_time(&self, it: &Session) -> bool {
-        let until = it.began + self.route(it).connect_timeout;
+        let until = it.opened + self.route(it).connect_timeout;
         !self.candidates(it.route).is_empty() && self.known_since.get(&it.route).is_none_or(|since| *since < until)
     }
 

@@ -57,7 +57,7 @@ impl Shadow {
                     && it.upstream.is_none()
                     && !it.unwatched
                     && it.told == [None; 2]
-                    && self.now < it.began + self.route(it).connect_timeout
+                    && self.now < it.opened + self.route(it).connect_timeout
             });
             if let Some(session) = waits {
                 self.violation(format!("a client is let in while session {session} waits for a descriptor"));
@@ -82,7 +82,10 @@ impl Shadow {
                 let route = self.doors[door].route.unwrap();
                 self.sessions.push(Session::new(conn, (door, route), self.now, self.turn, is_reset));
                 self.doors[door].sessions += 1;
-                self.sessions.last_mut().unwrap().is_counted = self.routes[route].max_sessions_per_ip.is_some();
+                let it = self.sessions.last_mut().unwrap();
+                // A client that is to be announced counts when that is done.
+                it.header.awaited = self.routes[route].accept_proxy.then_some(0);
+                it.is_counted = self.routes[route].max_sessions_per_ip.is_some() && it.header.awaited.is_none();
                 self.note_full(door);
             }
             // "In a row" is without an empty queue between.

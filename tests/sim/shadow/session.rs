@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use tproxy::net::{Peer, Time, Token};
 
 use super::dialling::Attempt;
+use super::headers::Header;
 use crate::kernel::ConnId;
 
 /// How one direction ended, as the relay was told.
@@ -116,6 +117,12 @@ pub(crate) struct Session {
     /// The connection under way, or the one that stands.
     pub(crate) upstream: Option<ConnId>,
     pub(crate) began: Time,
+    /// When connecting could begin: then, or when its client was announced.
+    pub(crate) opened: Time,
+    /// What is known of the header that is to come first.
+    pub(crate) header: Header,
+    /// The address of its client, as it was announced.
+    pub(crate) announced: Option<SocketAddr>,
     /// The turn that accepted it.
     pub(crate) accepted: u64,
     /// Its client had reset the connection before it was accepted.
@@ -234,6 +241,9 @@ impl Session {
             client,
             upstream: None,
             began: now,
+            opened: now,
+            header: Header::default(),
+            announced: None,
             accepted,
             came_reset,
             known_reset: false,

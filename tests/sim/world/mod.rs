@@ -78,7 +78,7 @@ impl World {
         for (i, session) in plan.sessions.iter().enumerate() {
             kernel.now = Time::START + session.start;
             let conn = kernel.dial_relay(session.client.caps, session.place);
-            peers.push(Peer::new(plan.seed, i, true, conn, session.client.clone()));
+            peers.push(Peer::new(plan.seed, i, true, conn, session));
             owners.push(Some(i));
         }
         kernel.now = Time::START;
@@ -328,7 +328,8 @@ impl World {
 
     /// The upstream of a session: now it is known which, so the peer can be put at the other end.
     pub(crate) fn pair(&mut self, conn: ConnId, session: usize) {
-        let plan = &self.plan.sessions[session].upstream;
+        let of = &self.plan.sessions[session];
+        let plan = &of.upstream;
         let [peer_send, relay_receive, relay_send, peer_receive] = plan.caps.map(|cap| cap as u64);
         let it = &mut self.kernel.conns[conn];
         (it.from_peer.send_cap, it.from_peer.receive_cap) = (peer_send, relay_receive);
@@ -337,9 +338,22 @@ impl World {
             return;
         }
         self.owners[conn] = Some(self.peers.len());
-        self.peers.push(Peer::new(self.plan.seed, session, false, conn, plan.clone()));
+        self.peers.push(Peer::new(self.plan.seed, session, false, conn, of));
         self.kernel.stirred.push(conn);
         self.wake_peers();
+    }
+
+    /// It is known now what the upstream of this session hears first: the header that it is to be sent, and what the client
+    /// said in front of its script and the relay did not take for a header.
+    pub(crate) fn tell_upstream(&mut self, session: usize) {
+        let it = &self.shadow.sessions[session];
+        let Some(peer) = it.upstream.and_then(|conn| self.owners[conn]) else { return };
+        let hello = &self.plan.sessions[it.plan].hello.bytes;
+        let removed = usize::try_from(it.header.length).unwrap();
+        let added = it.header.sent.clone().unwrap_or_default();
+        let peer = &mut self.peers[peer];
+        (peer.added, peer.removed) = (added.len() as u64, it.header.length);
+        peer.hears_first = [added, hello[removed..].to_vec()].concat();
     }
 
     /// How much of a pipe goes out in one piece. Time may pass before the next.
