@@ -170,10 +170,9 @@ impl<S: Stream> Pair<S> {
     /// Bytes that came for this peer and that it has not acknowledged: what is held, and what its kernel still has. The
     /// FIN is no byte of them, and neither is a header: that was written first, so it is acknowledged first.
     pub fn undelivered(&self, target: Peer) -> u64 {
-        let flow = self.flow(target.other());
-        let fin = usize::from(flow.state() == State::Finished);
+        let fin = usize::from(self.flow(target.other()).state() == State::Finished);
         let unacked = self.side(target).left_unacked().saturating_sub(fin) as u64;
-        self.held(target) + unacked.min(flow.moved())
+        self.held(target) + unacked.min(self.flow(target.other()).moved())
     }
 
     /// How long the kernel waits for this peer's acknowledgement now, if it can say.

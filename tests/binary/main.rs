@@ -25,6 +25,8 @@ mod log;
 mod options;
 mod port_file;
 mod ports;
+mod proxies;
+mod real_proxies;
 mod reload;
 mod routes;
 mod signals;
