@@ -57,7 +57,7 @@ impl World {
         let client = field("client").and_then(|client| client.parse::<SocketAddr>().ok());
         let upstream = field("upstream").and_then(|upstream| upstream.parse::<SocketAddr>().ok());
         let connect = field("connect").map(str::to_owned);
-        let place = self.shadow.sessions.iter().position(|it| Some(self.shadow.client(it.client)) == client);
+        let place = self.shadow.sessions.iter().position(|it| Some(self.shadow.client_of(it)) == client);
         let Some(session) = place.filter(|_| words.next().is_none()) else {
             self.violation(format!("nobody's line: {line}"));
             return true;
