@@ -45,7 +45,7 @@ fn one_without_the_other_is_answered_with_what_is_missing() {
         ("--proxy-from 10.0.0.0/8", "--proxy-from is of no use without --accept-proxy: add that, or leave this out"),
         ("--accept-proxy --proxy-from haproxy", "such as 10.0.0.0/8, or unix"),
         ("--accept-proxy --proxy-from 10.0.0.1/8", "write 10.0.0.0/8 for the network"),
-        ("--send-proxy v3", "invalid value 'v3' for '--send-proxy <VERSION>'; [possible values: off, v1, v2]"),
+        ("--send-proxy v3", "invalid value 'v3' for '--send-proxy <VERSION>' [possible values: off, v1, v2]"),
     ] {
         let complaint = parsed(&format!("-t 127.0.0.1:80 {words}")).unwrap_err();
         assert!(complaint.contains(expected), "{words}: {complaint}");
