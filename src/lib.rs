@@ -82,6 +82,7 @@
 //! | which address of an upstream is next | `reactor/upstreams/choose.rs`, `health.rs`; how long it may take in `reactor/session/attempts.rs` |
 //! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
+//! | a header of the PROXY protocol | its bytes in `relay/proxy/`; when it is read and sent in `reactor/session/header.rs` |
 //! | how many sessions there may be | `config/limits.rs` |
 //! | who may come, and how many of one address | `config/networks.rs`, `reactor/refusals.rs`, `reactor/per_ip.rs` |
 //!

@@ -17,6 +17,9 @@ use crate::failure::{During as _, Outcome, failed};
 use crate::sessions::Upstream;
 
 const MESSAGE: usize = 64;
+
+/// Bytes of a header that a relay adds, at most.
+const HEADER_MAX: usize = 107;
 const LISTENER: Token = Token(usize::MAX >> 1);
 
 struct Connections {
@@ -25,6 +28,8 @@ struct Connections {
     listener: TcpListener,
     clients: Slab<Client>,
     upstreams: Slab<Exchange>,
+    /// Bytes that come before the client's at the upstream.
+    header: usize,
     started: u64,
     /// Clients that got their answer and closed.
     answered: u64,
@@ -41,6 +46,8 @@ struct Client {
 struct Exchange {
     stream: TcpStream,
     message: [u8; MESSAGE],
+    /// Bytes that come before it and are not looked at.
+    skips: usize,
     received: usize,
 }
 
@@ -51,7 +58,9 @@ pub(crate) fn run(address: SocketAddr, upstream: &Upstream, count: u64, at_a_tim
     let mut listener = TcpListener::from_std(listener);
     let (poll, clients, upstreams) = (Poll::new()?, Slab::new(), Slab::new());
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut all = Connections { poll, address, listener, clients, upstreams, started: 0, answered: 0, ended: 0 };
+    let header = upstream.header;
+    let mut all =
+        Connections { poll, address, listener, clients, upstreams, header, started: 0, answered: 0, ended: 0 };
     let mut events = Events::with_capacity(1024);
 
     let begin = now();
@@ -86,7 +95,7 @@ impl Connections {
         if let Some(head) = message.first_chunk_mut() {
             *head = self.started.to_ne_bytes();
         }
-        let exchange = Exchange { stream, message, received: 0 };
+        let exchange = Exchange { stream, message, skips: 0, received: 0 };
         entry.insert(Client { exchange, number: self.started, has_sent: false });
         self.started += 1;
         Ok(())
@@ -101,7 +110,7 @@ impl Connections {
             };
             let entry = self.upstreams.vacant_entry();
             self.poll.registry().register(&mut stream, Token(2 * entry.key() + 1), Interest::READABLE)?;
-            entry.insert(Exchange { stream, message: [0; MESSAGE], received: 0 });
+            entry.insert(Exchange { stream, message: [0; MESSAGE], skips: self.header, received: 0 });
         }
     }
 
@@ -152,13 +161,15 @@ impl Exchange {
     fn receive(&mut self) -> std::io::Result<Option<usize>> {
         loop {
             // One byte more than a message: so a read that returns a whole message is short, and the end is seen too.
-            let mut room = [0; MESSAGE + 1];
-            match self.stream.read(&mut room) {
+            let mut room = [0; HEADER_MAX + MESSAGE + 1];
+            match self.stream.read(&mut room[..self.skips + MESSAGE + 1]) {
                 Ok(0) => return Ok(Some(0)),
                 Ok(count) => {
-                    let data = room.iter().take(count);
+                    let skipped = self.skips.min(count);
+                    self.skips -= skipped;
+                    let data = &room[skipped..count];
                     self.message.iter_mut().skip(self.received).zip(data).for_each(|(to, from)| *to = *from);
-                    self.received += count;
+                    self.received += data.len();
                     if self.received == MESSAGE {
                         return Ok(Some(count));
                     }

@@ -91,8 +91,10 @@ impl Harness {
 
     /// Runs `work` with a new relay and upstream. A failure includes the last line of the relay's log.
     fn with_fixture<T>(&self, contender: &Contender, work: impl FnOnce(&Fixture<'_>) -> Outcome<T>) -> Outcome<T> {
-        let (upstream, folder) =
-            (Upstream::open(contender.upstream_host())?, tempfile::Builder::new().prefix("versus-").tempdir()?);
+        let (upstream, folder) = (
+            Upstream::open(contender.upstream_host(), contender.header())?,
+            tempfile::Builder::new().prefix("versus-").tempdir()?,
+        );
         let relay = match contender.program {
             Some(_) => Some(Relay::start(contender, &upstream, folder.path(), self.cores.relay)?),
             None => None,

@@ -57,6 +57,10 @@ const NAMED: &str = "tproxy (named, 100 routes)";
 /// The measured one and those beside it.
 const NAMED_ROUTES: u8 = 100;
 
+/// With a header of the PROXY protocol for the upstream, of this many bytes: 16, and the addresses of an IPv4 connection.
+const SEND_PROXY: &str = "tproxy --send-proxy v2";
+const HEADER: usize = 28;
+
 /// Where the upstream listens, if it is not to be found by name. Clients have another address, and relays a third.
 const UPSTREAM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
@@ -110,6 +114,7 @@ fn tproxy() -> Vec<Contender> {
         entry(BASELINE, &["-q"] as &[_]),
         entry(BASELINE_AGAIN, &["-q"]),
         entry("tproxy --splice off", &["-q", "--splice", "off"]),
+        entry(SEND_PROXY, &["-q", "--send-proxy", "v2"]),
         named,
     ]
 }
@@ -143,6 +148,11 @@ impl Contender {
     /// Neither tproxy nor the load alone.
     pub(crate) fn is_other_relay(&self) -> bool {
         !matches!(self.kind, Kind::Tproxy { .. } | Kind::Named | Kind::Direct)
+    }
+
+    /// Bytes that it sends the upstream before the client's.
+    pub(crate) fn header(&self) -> usize {
+        if self.name == SEND_PROXY { HEADER } else { 0 }
     }
 
     /// Where its upstream listens.

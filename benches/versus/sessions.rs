@@ -16,6 +16,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Upstream {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
+    /// Bytes that come before the client's on each connection: a header that the relay adds.
+    pub(crate) header: usize,
 }
 
 /// Both ends of a session.
@@ -26,12 +28,12 @@ pub(crate) struct Session {
 }
 
 impl Upstream {
-    pub(crate) fn open(host: Ipv4Addr) -> Outcome<Self> {
+    pub(crate) fn open(host: Ipv4Addr, header: usize) -> Outcome<Self> {
         let listener = TcpListener::bind((host, 0)).during("opening an upstream")?;
         // On Linux, accept(2) obeys this time-out too.
         set_socket_timeout(&listener, Timeout::Recv, Some(STEP_TIMEOUT))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, header })
     }
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn ping(mut client: &TcpStream, upstream: &Upstream, number: u64) -> 
     let (mut stream, _) = upstream.listener.accept().during("waiting for it to connect to the upstream")?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.read_exact(&mut vec![0; upstream.header]).during("reading a header")?;
     stream.read_exact(&mut received).during("reading a ping")?;
     stream.write_all(&received)?;
     (&mut client).read_exact(&mut received).during("reading the answer to a ping")?;

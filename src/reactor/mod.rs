@@ -16,6 +16,7 @@
 //! | the limit of sessions is met | `admission.rs` |
 //! | a client is denied, or its address has too many sessions | `refusals.rs`, `per_ip.rs` |
 //! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
+//! | a proxy announces its client, and the upstream is told | `session/header.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | which address is next, and which is down | `upstreams/choose.rs`, `upstreams/health.rs` |
 //! | a name is looked up | `lookups.rs`, `upstreams/names.rs` |

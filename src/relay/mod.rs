@@ -4,6 +4,9 @@
 //! [`Lease`](lease::Lease) from the [`Pool`](pool::Pool) while it holds bytes. A side knows what its socket said last,
 //! a flow knows what it may do next, the pair knows what the end of one direction means for the other.
 //!
+//! Before a pair there may be an [`Incoming`](incoming::Incoming) header, and a [`Preface`](flow::Preface) for its upstream;
+//! [`proxy`] reads and writes what is in them.
+//!
 //! ```text
 //!   pair ──► flow ──► side ──► input     how the peer's input ended
 //!              ├────► pool ──► lease     a buffer or a pipe

@@ -1,6 +1,5 @@
 //! What must hold at each call.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -32,14 +31,7 @@ impl World {
             self.violation(format!("{what} on connection {conn}, although everything is given up"));
         }
         match owner {
-            // Before it is connected, only its header is read.
-            Some((session, Peer::Client))
-                if what == "read"
-                    && self.shadow.sessions[session].header.awaited.is_some()
-                    && !self.shadow.sessions[session].header.bad =>
-            {
-                owner
-            }
+            Some((session, Peer::Client)) if what == "read" && self.may_read_header(session) => owner,
             Some((session, _)) if self.shadow.sessions[session].connected.is_none() => {
                 self.violation(format!("{what} on connection {conn} before its session was connected"));
                 None
@@ -57,9 +49,7 @@ impl World {
             return;
         };
         if self.shadow.sessions[session].header.awaited.is_some() {
-            let plan = self.shadow.sessions[session].plan;
-            let verdict = self.plan.sessions[plan].hello.verdict(&self.peers[plan].behind_hello());
-            return self.shadow.read_header(session, verdict, result);
+            return self.did_read_header(session, result);
         }
         let now = self.shadow.now;
         let half_close = self.shadow.route(&self.shadow.sessions[session]).half_close_timeout;
@@ -238,23 +228,6 @@ impl World {
         }
         if told.is_some() {
             self.violation(format!("session {session}: a write to connection {conn} after {told:?}"));
-        }
-    }
-
-    /// The upstream of a session may be connected now: then it is known what it is to hear first.
-    pub(crate) fn did_connect(&mut self, conn: ConnId) {
-        let Some((session, Peer::Upstream)) = self.shadow.owner(conn) else { return };
-        if self.shadow.sessions[session].connected.is_some() {
-            self.shadow.passes_on(session);
-            self.tell_upstream(session);
-        }
-    }
-
-    /// Asked once, when the upstream is connected and is to be told.
-    pub(crate) fn did_ask_local(&mut self, conn: ConnId, result: Result<SocketAddr, Errno>) {
-        if let Some((session, _)) = self.caller(conn, "local") {
-            self.shadow.local_was_asked(conn, result);
-            self.tell_upstream(session);
         }
     }
 

@@ -149,14 +149,10 @@ impl Shadow {
             return self.violation(format!("{to} is dialled for nobody"));
         };
         let it = &self.sessions[session];
-        let may = it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.ended.is_none();
+        let may = it.may_dial();
         let late = self.now >= it.opened + self.route(it).connect_timeout;
         if let Some(why) = self.too_soon(it) {
             self.violation(format!("session {session} dials, and {why}"));
-        }
-        let it = &self.sessions[session];
-        if it.header.awaited.is_some() || it.header.refused.is_some() {
-            self.violation(format!("session {session} dials, and its header is {:?}", it.header));
         }
         let it = &self.sessions[session];
         if !may || it.told != [None; 2] || late {

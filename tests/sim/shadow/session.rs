@@ -312,6 +312,12 @@ impl Session {
         self.saw_fin.contains(&true) || self.first_told.is_some()
     }
 
+    /// May its upstream be dialled, as far as the stages go that it has passed?
+    pub(crate) fn may_dial(&self) -> bool {
+        let is_announced = self.header.awaited.is_none() && self.header.refused.is_none();
+        self.connected.is_none() && self.upstream.is_none() && !self.unwatched && self.ended.is_none() && is_announced
+    }
+
     pub(crate) fn conn(&self, peer: Peer) -> Option<ConnId> {
         match peer {
             Peer::Client => Some(self.client),
