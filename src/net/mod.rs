@@ -16,8 +16,8 @@
 //! # Kernel facts
 //!
 //! What the relay leans on, probed on Linux 6.18. The rest of the documentation cites these numbers. K1 to
-//! K19 and K26 have a script each in `tests/sim/conformance`, which runs on the simulated and on the real kernel; the
-//! others get one with the feature that needs them.
+//! K19 and K26 have a script each in `tests/sim/conformance`, which runs on the simulated and on the real kernel. K23 has a
+//! test in `mio/option_tests.rs`; the others get one with the feature that needs them.
 //!
 //! | fact | what the kernel does |
 //! |---|---|

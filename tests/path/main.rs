@@ -9,12 +9,16 @@
 //! the other end, waits until its kernel has nothing left that is not acknowledged, and resets. Each client is to have all
 //! of it before it sees the reset. The same is done with the grace of a machine room, to compare.
 //!
+//! And an upstream that vanishes while bytes to it are under way, without a word: the far end loses its address. A session
+//! with `--tcp-user-timeout` ends within it, one without does not.
+//!
 //! It needs root, `ip` (iproute2), python3 and /dev/net/tun, and takes about a quarter of a minute.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod network;
 mod peers;
+mod vanish;
 
 use std::thread;
 
@@ -47,7 +51,7 @@ fn what_was_acknowledged_before_a_reset_crosses_a_long_path_that_loses_packets()
 /// How many clients of a relay with this grace get everything?
 fn count_whole(network: &Network, grace: &str) -> usize {
     let upstream = Upstream::start(network, BYTES);
-    let relay = Relay::start(network, upstream.address, grace);
+    let relay = Relay::start(network, upstream.address, &["--reset-grace", grace]);
     let clients: Vec<_> = thread::scope(|scope| {
         let run = || {
             network.enter(End::Far);

@@ -73,6 +73,11 @@ impl Network {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 
+    /// The far end has no address any more: what comes there is thrown away, and nothing is answered.
+    pub(crate) fn vanish(&self) {
+        ip(&["-n", &self.far, "address", "del", "10.99.0.2/24", "dev", &self.far]);
+    }
+
     /// Cuts the wire. What did it carry?
     pub(crate) fn cut(mut self) -> String {
         drop(self.wire.stdin.take());

@@ -129,11 +129,12 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn start(network: &Network, upstream: SocketAddr, grace: &str) -> Self {
+    pub(crate) fn start(network: &Network, upstream: SocketAddr, options: &[&str]) -> Self {
         let spawn = || {
             network.enter(End::Near);
             Command::new(env!("CARGO_BIN_EXE_tproxy"))
-                .args(["--from", "10.99.0.1:0", "--to", &upstream.to_string(), "--reset-grace", grace])
+                .args(["--from", "10.99.0.1:0", "--to", &upstream.to_string()])
+                .args(options)
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap()
