@@ -52,6 +52,15 @@ fn a_denied_client_is_reset_and_no_upstream_hears_of_it() {
 }
 
 #[test]
+fn a_list_of_networks_may_be_written_in_several_options() {
+    let upstream = Upstream::new();
+    let relay = relay_to(upstream.address).with(["--deny", "127.0.0.2", "--deny", "127.0.0.3"]).start();
+    assert_eq!([2, 3].map(|last| end_of(&client_from(last, &relay))), [Ended::Reset; 2]);
+    is_served(client_from(1, &relay), &upstream);
+    assert!(upstream.is_left_alone());
+}
+
+#[test]
 fn a_client_address_has_so_many_sessions_and_another_address_is_served() {
     let upstream = Upstream::new();
     let relay = relay_to(upstream.address).with(["--max-sessions-per-ip", "2", "-v"]).start();
@@ -74,7 +83,7 @@ fn a_client_address_has_so_many_sessions_and_another_address_is_served() {
 #[test]
 fn at_the_limit_clients_are_reset_if_they_are_not_to_wait() {
     let upstream = Upstream::new();
-    let relay = relay_to(upstream.address).with(["--max-sessions", "1", "--at-limit", "reset", "-v"]).start();
+    let mut relay = relay_to(upstream.address).with(["--max-sessions", "1", "--at-limit", "reset", "-v"]).start();
     let (near, far) = upstream.session(&relay);
     relay.log.wait_for("at the limit of 1 sessions; new clients are reset (--max-sessions-per-ip");
     for _ in 0..5 {
@@ -86,6 +95,10 @@ fn at_the_limit_clients_are_reset_if_they_are_not_to_wait() {
     finish(&far);
     relay.log.wait_for_session();
     is_served(client(relay.address), &upstream);
+    relay.log.wait_for_sessions(2);
+    assert_eq!(relay.stop(), 0);
+    let stopped = relay.log.with("stopped after");
+    assert!(stopped[0].contains("stopped after 2 sessions, ") && stopped[0].ends_with(" limited=5"), "{stopped:?}");
 }
 
 #[test]
@@ -172,4 +185,29 @@ fn the_idle_time_of_the_drain_does_not_count_before_it_and_during_the_delay_nobo
     assert!(session.end == "drain-idle" && session.time >= 0.7, "{session:?}");
     assert_eq!(relay.code(), 0);
     assert!(Duration::from_secs_f64(session.time) < Duration::from_secs(20));
+}
+
+#[test]
+fn the_idle_time_of_the_drain_counts_from_the_last_byte_also_if_that_was_before_the_signal() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address)
+        .with(["--drain-delay", "2s", "--drain-idle-timeout", "2s", "--drain-timeout", "20s"])
+        .start();
+    let (_idle, _far) = upstream.session(&relay);
+    relay.signal(Signal::TERM);
+    let session = relay.log.wait_for_session();
+    // When the drain begins it has been idle for long enough.
+    assert!(session.end == "drain-idle" && session.time >= 2.0 && session.time < 4.0, "{session:?}");
+    assert_eq!(relay.code(), 0);
+}
+
+#[test]
+fn a_signal_right_after_the_delay_is_a_second_one() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).with(["--drain-delay", "1s", "--drain-timeout", "off"]).start();
+    let (near, _far) = upstream.session(&relay);
+    relay.signal(Signal::TERM);
+    relay.log.wait_for("draining 1 sessions, as long as it takes");
+    relay.signal(Signal::TERM);
+    assert_eq!((end_of(&near), relay.code()), (Ended::Reset, 4));
 }
