@@ -128,7 +128,9 @@ fn clients_are_served_as_before_until_the_delay_of_the_drain_is_over() {
     answer_a(&late, &upstream);
     relayed(&near, &far, b"still here");
     relay.log.wait_for("draining 1 sessions, up to 20s");
-    assert!(is_refused(relay.address));
+    // The listener closes a little after it says so. Whoever comes in between finds no upstream.
+    drop(upstream);
+    until("a client to be refused", || is_refused(relay.address).then_some(()));
     finish(&near);
     finish(&far);
     assert_eq!(relay.code(), 0);
