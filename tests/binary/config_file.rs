@@ -40,6 +40,19 @@ fn the_routes_of_a_file_are_served() {
 }
 
 #[test]
+fn at_the_limit_of_a_route_the_log_says_what_becomes_of_its_clients() {
+    for (at_limit, fate) in [("wait", "wait in the kernel's queue"), ("reset", "are reset")] {
+        let limits = format!("max-sessions = 1\nat-limit = \"{at_limit}\"\n");
+        let (_folder, path) = file(&format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"echo:\"\n{limits}"));
+        let mut relay = Served::with(&["-c", &path]);
+        let near = client(relay.addresses[0]);
+        relay.log.wait_for(&format!("at the limit of 1 sessions; new clients {fate}"));
+        finish(&near);
+        assert_eq!(relay.stop(), 0);
+    }
+}
+
+#[test]
 fn a_route_of_a_file_may_lead_to_the_built_in_server() {
     let (_folder, path) = file("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"echo:\"\n");
     let mut relay = Served::with(&["-c", &path]);
