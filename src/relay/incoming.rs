@@ -31,12 +31,14 @@ pub enum Progress<P> {
     Bad,
 }
 
-impl<P> Incoming<P> {
+impl<P> Default for Incoming<P> {
     /// Nothing was read yet.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Self(None)
     }
+}
 
+impl<P> Incoming<P> {
     /// Reads what is there, until the header is whole. What is read behind it is kept too.
     pub fn read<S: Stream<Pipe = P>>(&mut self, client: &mut Side<S>, pool: &mut Pool<P>) -> Progress<P> {
         let mut lease = match self.0.take() {

@@ -32,7 +32,7 @@ pub(super) struct Awaiting<S: Stream> {
 
 impl<S: Stream> Awaiting<S> {
     pub(super) fn new(client: S) -> Self {
-        Self { client: Side::new(client), header: Incoming::new() }
+        Self { client: Side::new(client), header: Incoming::default() }
     }
 }
 

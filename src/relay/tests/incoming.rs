@@ -23,7 +23,7 @@ fn rig() -> Rig {
     let client = Script::new();
     let mut side = Side::new(client.clone());
     side.mark(Hints::READABLE);
-    Rig { side, client, header: Incoming::new(), pool: Pool::new(64, Splicing::OFF) }
+    Rig { side, client, header: Incoming::default(), pool: Pool::new(64, Splicing::OFF) }
 }
 
 impl Rig {
