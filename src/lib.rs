@@ -80,6 +80,7 @@
 //! | where a second route comes in | `Config::routes`; `reactor/listeners.rs` and `reactor/routes.rs` serve any number |
 //! | what a reload does | `reactor/reload.rs`; SIGHUP and the file in `control/reload.rs` |
 //! | which address of an upstream is next | `reactor/upstreams/choose.rs`, `health.rs`; how long it may take in `reactor/session/attempts.rs` |
+//! | which address a connection comes from | `reactor/sources.rs`, `net/mio/source.rs` |
 //! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | a header of the PROXY protocol | its bytes in `relay/proxy/`; when it is read and sent in `reactor/session/header.rs` |

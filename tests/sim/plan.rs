@@ -13,9 +13,12 @@ use crate::hello::Hello;
 use crate::kernel::Laws;
 use crate::sources::Lack;
 
-/// The address of the upstream with this number.
+/// The address of the upstream with this number. From 200 on they are of IPv6.
 pub(crate) fn upstream(number: u8) -> SocketAddr {
-    ([10, 9, 9, number], 80).into()
+    match number {
+        ..200 => ([10, 9, 9, number], 80).into(),
+        _ => ([0x2001, 0xdb8, 0, 0, 0, 0, 9, number.into()], 80).into(),
+    }
 }
 
 /// The address of a listener.

@@ -7,6 +7,7 @@ use tproxy::{Config, Route, Splice};
 
 use crate::hello::Hello;
 use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, Reload, SessionPlan, place, upstream};
+use crate::sources::{Lack, source};
 
 use Act::{AwaitBytes, AwaitEnd, Close, Fin, Pause, Reset, Send, Urgent, Vanish};
 
@@ -240,6 +241,19 @@ fn reloads() -> Vec<Scenario> {
         plan.reloads.push(Reload { at: 10 * MS, config, is_bad: false });
         plan
     };
+    // A port for each of two source addresses.
+    let sourced = || {
+        with(crowd(), |plan| {
+            (plan.limit, plan.laws.ports) = (3, 1);
+            plan.config.routes[0].source = vec![source(1), source(2)];
+            plan.config.routes[0].log_open = true;
+        })
+    };
+    let socket = |route: &mut Route| {
+        route.source = vec![source(3), source(1)];
+        (route.backlog, route.keepalive) = (2, Some(Duration::from_secs(1)));
+        (route.tcp_user_timeout, route.log_empty) = (Some(20 * MS), false);
+    };
     vec![
         ("a reload of the same", reload(crowd(), &|_| {})),
         ("two routes more", reload(crowd(), &|config| config.routes.extend([route(2, 3), route(3, 1)]))),
@@ -273,6 +287,13 @@ fn reloads() -> Vec<Scenario> {
             "a reload behind a stop",
             with(reload(crowd(), &|config| config.routes.truncate(1)), |plan| {
                 plan.stops = vec![10 * MS];
+            }),
+        ),
+        ("sources, times and the queue change", reload(sourced(), &|config| socket(&mut config.routes[0]))),
+        (
+            "a source of the reload is missing",
+            with(reload(sourced(), &|config| socket(&mut config.routes[0])), |plan| {
+                plan.lacks.push(Lack { source: source(3), from: Duration::ZERO, until: AGES });
             }),
         ),
         (

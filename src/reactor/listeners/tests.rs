@@ -161,3 +161,16 @@ fn sessions_of_a_client_address_are_counted_for_each_listener() {
     listeners.note_ended(0, Some(other));
     assert_eq!(([one, other].map(|ip| listeners.sessions_of(0, ip)), listeners.client_addresses()), ([1, 0], 2));
 }
+
+#[test]
+fn a_shorter_backlog_forgets_none_of_those_who_wait_by_the_longer_one() {
+    let mut listeners = listeners(None);
+    for backlog in [3, 1] {
+        listeners.lead(0, 10, &Route { backlog, ..settings(None) });
+    }
+    listeners.accept_the_rest(0);
+    for left in (0..4).rev() {
+        listeners.note_accepted(0);
+        assert_eq!(finished(&mut listeners).len(), usize::from(left == 0), "{left}");
+    }
+}

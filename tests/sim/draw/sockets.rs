@@ -9,7 +9,8 @@ use tproxy::{Config, Route};
 
 use super::{log, one_in, pause};
 use crate::keyed::mix;
-use crate::plan::{Act, Plan, SessionPlan};
+use crate::plan::{Act, Plan, Says, SessionPlan};
+use crate::shadow::literal;
 use crate::sources::{Lack, source};
 
 /// A crowd is about something else.
@@ -24,6 +25,7 @@ pub(super) fn sockets(plan: &mut Plan) {
     for route in &mut plan.config.routes {
         settings(rng, route);
     }
+    families(rng, plan);
     if plan.config.routes.iter().all(|route| route.source.is_empty()) {
         return;
     }
@@ -56,6 +58,7 @@ pub(super) fn reloads(plan: &mut Plan) {
             let which = rng.usize(..reload.config.routes.len());
             settings(rng, &mut reload.config.routes[which]);
         }
+        reload.config.routes.iter_mut().for_each(mend);
     }
     let sourced = |config: &Config| config.routes.iter().any(|route| !route.source.is_empty());
     if plan.reloads.iter().any(|reload| sourced(&reload.config)) && one_in(rng, 2) {
@@ -67,6 +70,34 @@ pub(super) fn reloads(plan: &mut Plan) {
             }
         }
     }
+}
+
+/// Some names have addresses of IPv6 too, and some routes come from there only.
+fn families(rng: &mut Rng, plan: &mut Plan) {
+    for answer in plan.names.iter_mut().flat_map(|name| &mut name.answers) {
+        if let Says::Upstreams(numbers) = &mut answer.says
+            && one_in(rng, 2)
+        {
+            numbers.insert(rng.usize(..=numbers.len()), rng.u8(200..=202));
+        }
+    }
+    for route in &mut plan.config.routes {
+        if one_in(rng, 4) && !route.source.is_empty() && route.to.iter().all(|host| literal(host).is_none()) {
+            route.source = vec![other()];
+        }
+    }
+}
+
+/// What is written as an address can be connected to.
+fn mend(route: &mut Route) {
+    let is_literal = route.to.iter().any(|host| literal(host).is_some());
+    if is_literal && !route.source.is_empty() && route.source.iter().all(IpAddr::is_ipv6) {
+        route.source.push(source(1));
+    }
+}
+
+fn other() -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into()
 }
 
 fn settings(rng: &mut Rng, route: &mut Route) {
@@ -90,8 +121,7 @@ fn settings(rng: &mut Rng, route: &mut Route) {
 fn sources(rng: &mut Rng) -> Vec<IpAddr> {
     let mut list: Vec<_> = (1..=rng.u8(1..=3)).map(source).collect();
     if one_in(rng, 2) {
-        let other = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into();
-        list.insert(rng.usize(..=list.len()), other);
+        list.insert(rng.usize(..=list.len()), other());
     }
     rng.shuffle(&mut list);
     list

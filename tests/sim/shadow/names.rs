@@ -66,6 +66,8 @@ impl Shadow {
                 // One that leads back to the relay is left out.
                 let named = matches!(host, Host::Name { .. });
                 let own = named && self.doors.iter().any(|door| door.open && place(door.place) == address);
+                // Nor is one connected to whose family is not among the source addresses.
+                let own = own || !self.can_reach(route, address);
                 if !own && !all.contains(&address) && all.len() < ADDRESSES {
                     all.push(address);
                 }
@@ -115,12 +117,16 @@ impl Shadow {
         self.forget_endpoints();
         let found = answer.as_deref().unwrap_or_default().iter().map(SocketAddr::ip);
         let own = |address: SocketAddr| self.doors.iter().any(|door| door.open && place(door.place) == address);
-        let to = self.routes_alive().into_iter().flat_map(|route| &self.routes[route].to);
-        let mut to = to.filter_map(|to| match to {
-            Host::Name { name, port } if **name == *host => Some(*port),
+        // An address that is not connected to leads nowhere.
+        let leads_back = |route: usize, address: SocketAddr| own(address) && self.can_reach(route, address);
+        let alive = self.routes_alive();
+        let to = alive.iter().flat_map(|route| self.routes[*route].to.iter().map(|to| (*route, to)));
+        let mut to = to.filter_map(|(route, to)| match to {
+            Host::Name { name, port } if **name == *host => Some((route, *port)),
             _ => None,
         });
-        self.is_starting() && to.any(|port| found.clone().any(|ip| own(SocketAddr::new(ip, port))))
+        let is_ours = |route, port| found.clone().any(|ip| leads_back(route, SocketAddr::new(ip, port)));
+        self.is_starting() && to.any(|(route, port)| is_ours(route, port))
     }
 
     /// Was nobody served yet, under the routes that it began with?

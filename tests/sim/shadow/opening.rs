@@ -159,6 +159,7 @@ impl Shadow {
         if let Err(error) = result
             && token.peer() == Peer::Upstream
         {
+            self.source_is_unseen();
             self.dial_failed(error);
         }
         match token.peer() {

@@ -182,7 +182,8 @@ pub(crate) struct Session {
     pub(crate) was_starved: bool,
     /// A connect found no source port.
     pub(crate) lacked_port: bool,
-    /// None of the addresses that it could come from was this machine's.
+    /// None of the addresses that it could come from, to one of its upstream's, was this machine's. A line says so, and the
+    /// relay says no more if others of its upstream's have no port.
     pub(crate) sourceless: bool,
     /// Why it is not connected yet.
     pub(crate) last_failure: Option<&'static str>,

@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     passing: Option<Passing>,
     /// Those of a route that were missing when something was to come from there.
     missing: BTreeSet<(usize, IpAddr)>,
+    /// The one that the last connection came from, if it was missing before.
+    found: Option<(usize, IpAddr)>,
     /// What a line of this turn is to say: an address is missing, or there again.
     news: Vec<(IpAddr, bool)>,
 }
@@ -45,6 +47,11 @@ impl Shadow {
     /// The addresses of a route that can connect there.
     fn fitting(&self, route: usize, to: SocketAddr) -> Vec<IpAddr> {
         self.routes[route].source.iter().copied().filter(|source| source.is_ipv4() == to.is_ipv4()).collect()
+    }
+
+    /// Upstream addresses of a family that is not among the sources are not connected to.
+    pub(super) fn can_reach(&self, route: usize, to: SocketAddr) -> bool {
+        self.routes[route].source.is_empty() || !self.fitting(route, to).is_empty()
     }
 
     /// The session of this token dials this address from there. Is it that one's turn?
@@ -88,7 +95,9 @@ impl Shadow {
             if result == Err(NO_SOURCE) && self.sources.missing.insert(known) {
                 self.sources.news.push((source, true));
             }
-            if result.is_ok() && self.sources.missing.remove(&known) {
+            let found = result.is_ok() && self.sources.missing.remove(&known);
+            self.sources.found = found.then_some(known);
+            if found {
                 self.sources.news.push((source, false));
             }
         }
@@ -101,12 +110,20 @@ impl Shadow {
         let fitting = self.fitting(route, passing.to);
         let gone = fitting.iter().all(|source| self.sources.missing.contains(&(route, *source)));
         if let Some(session) = session.filter(|_| lacks) {
-            self.sessions[session].sourceless = gone && !fitting.is_empty();
+            self.sessions[session].sourceless |= gone && !fitting.is_empty();
         }
         if portless || (lacks && !gone) {
             self.portless_addresses.push(passing.to);
         }
         true
+    }
+
+    /// The new connection cannot be watched: the relay hears of that, and not that its source was there.
+    pub(super) fn source_is_unseen(&mut self) {
+        if let Some(known) = self.sources.found.take() {
+            self.sources.missing.insert(known);
+            self.sources.news.retain(|news| *news != (known.1, false));
+        }
     }
 
     /// A line of the log says that a source address is missing, or there again.
