@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::{Config, Route, Splice};
+use tproxy::{Config, ProxyVersion, Route, Splice};
 
-use crate::hello::Hello;
+use crate::hello::{Announced, Hello};
 use crate::plan::{Act, Dial, PeerPlan, Plan, Reading, Reload, SessionPlan, place, upstream};
 use crate::sources::{Lack, source};
 
@@ -66,6 +66,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     all.extend(connects());
     all.extend(clocks());
     all.extend(reloads());
+    all.extend(headers());
     let minimum = all.iter().map(|(name, plan)| {
         let mut plan = plan.clone();
         (plan.laws.linux, plan.laws.short) = (false, 128);
@@ -302,6 +303,27 @@ fn reloads() -> Vec<Scenario> {
                 (plan.limit, plan.config.routes[0].max_sessions) = (8, Some(1));
             }),
         ),
+    ]
+}
+
+fn headers() -> Vec<Scenario> {
+    let sends = |version| move |plan: &mut Plan| plan.config.routes[0].send_proxy = Some(version);
+    // The header in two pieces, and a FIN behind the request.
+    let announced = |plan: &mut Plan| {
+        let ends = Announced::Inet(plan.client(7), upstream(9));
+        let hello = Hello::header(ProxyVersion::V2, ends, b"tlv");
+        let rest = u32::try_from(hello.bytes.len()).unwrap() - 20;
+        let session = &mut plan.sessions[0];
+        session.hello = hello;
+        session.client.acts.splice(..0, [Send(20), Pause(2 * MS), Send(rest)]);
+        let route = &mut plan.config.routes[0];
+        (route.accept_proxy, route.proxy_from) = (true, "0.0.0.0/0".parse().unwrap());
+    };
+    vec![
+        ("a header is sent", with(echo(), sends(ProxyVersion::V2))),
+        ("a header is sent to a server that speaks first", with(bulk(), sends(ProxyVersion::V1))),
+        ("a header is accepted", with(echo(), announced)),
+        ("a header is passed on", with(with(echo(), announced), sends(ProxyVersion::V1))),
     ]
 }
 
