@@ -69,7 +69,9 @@ impl fmt::Display for Error {
                     "the upstream {upstream} is this relay itself, which listens on {listening}; choose another address or port"
                 )
             }
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}{}", advice(error)),
+            Self::Listen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}{}", advice(error, address))
+            }
             Self::Overlap { address, open, is_removed: true } => write!(
                 f,
                 "cannot listen on {address} while {open}, which is to be removed, is open (restart, or reload twice: \
@@ -100,8 +102,14 @@ impl fmt::Display for Error {
 }
 
 /// What to do about an address that cannot be listened on.
-fn advice(error: &io::Error) -> &'static str {
+fn advice(error: &io::Error, address: &Address) -> &'static str {
     match error.kind() {
+        io::ErrorKind::PermissionDenied if address.is_unix() => " (its folder must be writable)",
+        io::ErrorKind::AddrInUse if address.is_unix() => {
+            " (another process listens there; choose another path, or stop it)"
+        }
+        io::ErrorKind::NotFound if address.is_unix() => " (its folder is not there)",
+        io::ErrorKind::AlreadyExists if address.is_unix() => " (choose another path, or remove it)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrInUse => " (another process listens there; choose another port, or stop it)",
         io::ErrorKind::AddrNotAvailable => " (this machine does not have that address)",

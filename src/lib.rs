@@ -170,13 +170,17 @@ impl Relay {
 
     /// The addresses it listens on, one for each route, with the ports that the kernel chose where the configuration
     /// said 0.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.reactor.local_addrs().into_iter().map(|Address::Inet(address)| address).collect()
+    pub fn local_addrs(&self) -> Vec<Address> {
+        self.reactor.local_addrs()
     }
 
-    /// The address of the first route: see [`local_addrs`](Self::local_addrs).
+    /// The first IP address and port that it listens on: see [`local_addrs`](Self::local_addrs).
+    ///
+    /// # Panics
+    /// When it listens only on Unix sockets.
+    #[expect(clippy::expect_used, reason = "documented")]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addrs()[0]
+        self.local_addrs().iter().find_map(Address::inet).expect("it listens only on Unix sockets")
     }
 
     /// A handle to stop it with.

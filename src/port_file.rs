@@ -2,11 +2,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use tproxy::net::Address;
 
 /// Where the addresses of the listeners are written, one on each line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl PortFile {
     ///
     /// # Errors
     /// When one of the calls fails.
-    pub(crate) fn update(&self, listeners: &[SocketAddr]) -> io::Result<()> {
+    pub(crate) fn update(&self, listeners: &[Address]) -> io::Result<()> {
         match self {
             Self::Stdout => Ok(()),
             Self::File(_) => self.write(listeners),
@@ -57,7 +57,7 @@ impl PortFile {
     ///
     /// # Errors
     /// When one of the calls fails.
-    pub(crate) fn write(&self, listeners: &[SocketAddr]) -> io::Result<()> {
+    pub(crate) fn write(&self, listeners: &[Address]) -> io::Result<()> {
         let text: String = listeners.iter().map(|address| format!("{address}\n")).collect();
         match self {
             Self::Stdout => io::stdout().write_all(text.as_bytes()).map_err(|error| named(Path::new("-"), &error)),
@@ -94,8 +94,8 @@ mod tests {
 
     use super::*;
 
-    fn addresses() -> [SocketAddr; 2] {
-        ["127.0.0.1:80", "[::1]:81"].map(|text| text.parse().unwrap())
+    fn addresses() -> [Address; 3] {
+        ["127.0.0.1:80", "[::1]:81", "unix:/run/app"].map(|text| text.parse().unwrap())
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         file.remove_old().unwrap();
         for _ in 0..2 {
             file.write(&addresses()).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1:80\n[::1]:81\n");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1:80\n[::1]:81\nunix:/run/app\n");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
         file.remove_old().unwrap();

@@ -95,6 +95,9 @@ impl Stream for Socket {
     fn short_is_dry(&self) -> bool {
         true
     }
+    fn epipe_is_fin(&self) -> bool {
+        true
+    }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         // The bytes could be anything from now on, so nothing is left out because nobody looks at them.

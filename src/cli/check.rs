@@ -26,11 +26,11 @@ pub(super) fn unresolved(drafts: &[Draft], look_up: LookUp) -> Vec<Complaint> {
     for draft in drafts {
         let from = match &draft.from {
             Listen::Name(name, _) => Some(("from", draft.place, name)),
-            Listen::Address(_) => None,
+            Listen::Address(_) | Listen::Unix(_) => None,
         };
         let to = draft.to.iter().filter_map(|(target, place)| match target {
             Target::Name(name, _) => Some(("to", *place, name)),
-            Target::Address(_) | Target::Echo => None,
+            Target::Address(_) | Target::Echo | Target::Unix(_) => None,
         });
         for (key, place, name) in from.into_iter().chain(to) {
             let index = *known.entry(name).or_insert_with(|| {

@@ -5,6 +5,7 @@ mod check;
 mod complaint;
 mod file;
 mod line;
+mod mode;
 mod names;
 mod plan;
 mod print;
@@ -81,7 +82,7 @@ const FILE: &str = "File";
 const USAGE: &str = "tproxy [OPTIONS] [--from <ADDR>] --to <ADDR> ...\n       tproxy [OPTIONS] --config <FILE>";
 
 const AFTER_HELP: &str = "\
-ADDR is 127.0.0.1:80, [::1]:80, :80 or db.internal:80. TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days.
+ADDR is 127.0.0.1:80, [::1]:80, :80, db.internal:80, unix:/run/app.sock or unix:@name. TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days.
 SIZE is 4096, 64k or 1M; k is 1024. RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q
 does, here or in the file.
 

@@ -70,7 +70,7 @@ impl Plan {
         let mut answers = self.look_up(interrupt)?.into_iter();
         for draft in &self.routes {
             match &draft.from {
-                Listen::Address(_) => drafts.push(draft.clone()),
+                Listen::Address(_) | Listen::Unix(_) => drafts.push(draft.clone()),
                 Listen::Name(name, port) => {
                     let ours = answers.next().unwrap_or_else(|| Err("it was not looked up".to_owned()));
                     let ours = ours.map_err(|why| self.cannot_listen(name, *port, draft.place, &why))?;
@@ -101,7 +101,7 @@ impl Plan {
     fn look_up(&self, interrupt: &Interrupt) -> Result<Vec<Result<Vec<SocketAddr>, String>>, Problem> {
         let name = |draft: &Draft| match &draft.from {
             Listen::Name(name, port) => Some((name.clone(), *port, draft.place)),
-            Listen::Address(_) => None,
+            Listen::Address(_) | Listen::Unix(_) => None,
         };
         let names: Vec<_> = self.routes.iter().filter_map(name).collect();
         let Some((first, port, place)) = names.first().cloned() else { return Ok(Vec::new()) };
@@ -125,12 +125,15 @@ impl Plan {
 
 fn route(draft: Draft) -> io::Result<Route> {
     let mut route = draft.route;
-    if let Listen::Address(address) = draft.from {
-        route.from = address.into();
+    match draft.from {
+        Listen::Address(address) => route.from = address.into(),
+        Listen::Unix(address) => route.from = address,
+        Listen::Name(..) => debug_assert!(false, "a name that was not looked up"),
     }
     for (target, _) in draft.to {
         route.to.push(match target {
             Target::Address(address) => address.into(),
+            Target::Unix(address) => address.into(),
             Target::Name(name, port) => Host::name(&name, port),
             Target::Echo => echo::address()?.into(),
         });

@@ -123,7 +123,7 @@ impl Written {
 fn misses(route: &Route, to: &Target) -> Option<String> {
     match to {
         Target::Address(address) => route.source_misses(*address),
-        Target::Name(..) | Target::Echo => None,
+        Target::Name(..) | Target::Echo | Target::Unix(_) => None,
     }
 }
 
@@ -174,7 +174,8 @@ fn overlap(one: &Listen, other: &Listen) -> bool {
         (Listen::Name(one, port), Listen::Name(other, other_port)) => {
             *port != 0 && port == other_port && one.eq_ignore_ascii_case(other)
         }
-        (Listen::Address(_), Listen::Name(..)) | (Listen::Name(..), Listen::Address(_)) => false,
+        (Listen::Unix(one), Listen::Unix(other)) => one.overlaps(other),
+        (Listen::Address(_) | Listen::Name(..) | Listen::Unix(_), _) => false,
     }
 }
 
@@ -213,6 +214,7 @@ mod tests {
             Target::Address(address) => address.to_string(),
             Target::Name(name, port) => format!("{name}:{port}"),
             Target::Echo => "echo:".to_owned(),
+            Target::Unix(address) => address.to_string(),
         };
         let led = |draft: Draft| (draft.route.name, draft.to.iter().map(to).collect::<Vec<_>>().join(","));
         drafts.into_iter().map(led).collect()
@@ -274,6 +276,8 @@ mod tests {
             (":80", "[::]:80"),
             (":70-90", "127.0.0.1:80"),
             ("localhost:80", "LOCALHOST:80"),
+            ("unix:/run/a", "unix:/run/a"),
+            ("unix:@a", "unix:@a"),
         ] {
             let (_, complaints) = of(&[("", first, "a:1"), ("", second, "a:1")]);
             let [complaint] = &complaints[..] else { panic!("{first} {second}: {complaints:?}") };
@@ -286,6 +290,8 @@ mod tests {
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("[fe80::1%1]:80", "[fe80::1%2]:80"),
             ("localhost:80", "127.0.0.1:80"),
+            ("unix:/a", "unix:@/a"),
+            ("unix:/a", "127.0.0.1:80"),
         ] {
             assert_eq!(of(&[("", first, "a:1"), ("", second, "a:1")]).1, [""; 0], "{first} {second}");
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use tproxy::{AtLimit, Balance, Config, Networks, Proxies, ProxyVersion, Route, Splice};
 
 use super::address::{Listeners, Upstream};
+use super::mode::Mode;
 use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
 use super::routes::RouteName;
 use super::socket::{Backlog, Keepalive, Sources, Switch, UserTimeout};
@@ -35,12 +36,13 @@ pub(crate) struct Settings {
 
     /// Address and port to listen on, or several, separated by commas. :PORT is every address of this machine, port 0 lets
     /// the system choose, a range such as :7000-7009 is a listener for each port, and a name is looked up once, at start.
+    /// unix:/run/app.sock is a Unix socket, unix:@name one with an abstract name.
     /// May be repeated: each --to then belongs to the last --from before it [default: 127.0.0.1:6101]
     #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
     #[serde(deserialize_with = "one_or_several")]
     pub(super) from: Vec<Listeners>,
 
-    /// Address or name, and port, to connect to, or several, separated by commas, or repeated: the upstream's hosts in
+    /// Address or name, and port, or a Unix socket, to connect to, or several, separated by commas, or repeated: the upstream's hosts in
     /// their order. A range belongs to a range of --from, port by port. echo: is a built-in server that sends back what it
     /// gets
     #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
@@ -137,6 +139,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true)]
     #[arg(help_heading = SESSIONS)]
     log_open: Option<Switch>,
+
+    /// The permissions of a listening Unix socket's file. They say who may connect: an abstract name has none
+    /// [default: 660]
+    #[arg(long, value_name = "MODE", allow_hyphen_values = true, help_heading = CLIENTS)]
+    unix_mode: Option<Mode>,
 
     /// Send the upstream a header of the PROXY protocol first. It says where the client connected from, and where to
     /// [default: off]
@@ -281,6 +288,7 @@ impl Settings {
         set(&mut route.send_proxy, self.send_proxy.map(|word| word.0));
         set(&mut route.accept_proxy, self.accept_proxy.as_ref().map(|switch| switch.0));
         set(&mut route.proxy_from, proxies(&self.proxy_from));
+        set(&mut route.unix_mode, self.unix_mode.as_ref().map(|mode| mode.0));
     }
 
     /// The most sessions of the route in whose table these settings are.

@@ -123,6 +123,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Address;
 
     fn config() -> Config {
         Config::new(([127, 0, 0, 1], 0).into(), [([127, 0, 0, 1], 80).into()])
@@ -175,6 +176,9 @@ mod tests {
             (complaint(|c| c.routes[0].tcp_user_timeout = Some(Duration::ZERO)), "tcp-user-timeout"),
             (complaint(|c| c.routes[0].source = vec![[0; 4].into()]), "0.0.0.0"),
             (complaint(|c| c.routes[0].source = vec![[0, 0, 0, 0, 0, 0, 0, 1].into()]), "127.0.0.1:80 is IPv4"),
+            (complaint(|c| c.routes[0].unix_mode = 0o1000), "unix_mode 1000"),
+            (complaint(|c| c.routes[0].from = Address::Unix((*b"").into())), "path of the Unix socket is missing"),
+            (complaint(|c| c.routes[0].to = vec![Address::Unix([b'x'; 108].into()).into()]), "at most 107 bytes"),
             (complaint(|c| c.routes.clear()), "0 routes"),
             (complaint(|c| c.routes = vec![c.routes[0].clone(); 1025]), "1025 routes"),
             (complaint(|c| c.buffer_size = (4 << 10) - 1), "buffer"),

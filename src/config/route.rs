@@ -9,7 +9,7 @@ use super::proxies::Proxies;
 use super::ranges::{DURATIONS, HOSTS, KEEPALIVES, USER_TIMEOUTS};
 use super::source::{check_sources, source_misses};
 use super::upstream::{Balance, Host};
-use crate::net::{Address, KEEPALIVE, LISTEN_BACKLOG, ListenOptions};
+use crate::net::{Address, KEEPALIVE, LISTEN_BACKLOG, ListenOptions, UNIX_MODE};
 use crate::relay::proxy::ProxyVersion;
 
 /// A listener, the upstream it leads to, and the settings of its sessions. [`Route::new`] gives the defaults.
@@ -18,7 +18,7 @@ use crate::relay::proxy::ProxyVersion;
 pub struct Route {
     /// What the log calls it. Default: `from`, as written.
     pub name: String,
-    /// Where to listen. Port 0 lets the kernel choose one. `[::]` takes IPv4 clients too.
+    /// Where to listen: an IP address and a port, or a Unix socket. Port 0 lets the kernel choose one. `[::]` takes IPv4 clients too.
     pub from: Address,
     /// The upstream: 1 to 256 hosts, none with port 0. Of the addresses behind them, the first 256 are used.
     pub to: Vec<Host>,
@@ -80,6 +80,8 @@ pub struct Route {
     pub accept_proxy: bool,
     /// The proxies that are believed: others are reset. Not empty if and only if [`accept_proxy`](Self::accept_proxy) is set.
     pub proxy_from: Proxies,
+    /// The permissions of the listener's file, if it is a Unix socket with one: 0 to 0o777. Default 0o660.
+    pub unix_mode: u16,
 }
 
 /// What becomes of a client for which there is no room.
@@ -154,12 +156,18 @@ impl Route {
             send_proxy: None,
             accept_proxy: false,
             proxy_from: Proxies::default(),
+            unix_mode: UNIX_MODE,
         }
     }
 
     /// How to listen for its clients.
     pub(crate) fn listen_options(&self) -> ListenOptions {
-        ListenOptions { backlog: self.backlog, keepalive: self.keepalive, user_timeout: self.tcp_user_timeout }
+        ListenOptions {
+            backlog: self.backlog,
+            keepalive: self.keepalive,
+            user_timeout: self.tcp_user_timeout,
+            unix_mode: self.unix_mode,
+        }
     }
 
     /// Is every field within its range? If not, says what is wrong.
@@ -168,8 +176,16 @@ impl Route {
             let (least, most) = (HOSTS.start(), HOSTS.end());
             return Err(format!("{} upstream addresses; {least} to {most} are possible", self.to.len()));
         }
-        if let Some(host) = self.to.iter().find(|host| host.port() == 0) {
+        if let Some(host) = self.to.iter().find(|host| host.port() == Some(0)) {
             return Err(format!("port 0 cannot be connected to: {host}"));
+        }
+        let hosts = self.to.iter().filter_map(|host| match host {
+            Host::Address(address) => Some(address),
+            Host::Name { .. } => None,
+        });
+        hosts.chain([&self.from]).try_for_each(Address::check).map_err(|error| error.to_string())?;
+        if self.unix_mode > 0o777 {
+            return Err(format!("unix_mode {:o} is not between 0 and 777", self.unix_mode));
         }
         if self.max_sessions == Some(0) {
             return Err("max_sessions of a route must be at least 1".to_owned());
@@ -219,7 +235,7 @@ impl Route {
         check_sources(&self.source)?;
         let unfit = self.to.iter().find_map(|host| match host {
             Host::Address(Address::Inet(to)) => source_misses(&self.source, *to),
-            Host::Name { .. } => None,
+            Host::Address(Address::Unix(_)) | Host::Name { .. } => None,
         });
         unfit.map_or(Ok(()), Err)
     }

@@ -10,7 +10,7 @@ use crate::net::Address;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {
-    /// An address. Its port is not 0.
+    /// An address or a Unix socket. A port is not 0.
     Address(Address),
     /// A name, looked up by the system's resolver (getaddrinfo(3)) whenever a session wants it and the last answer is
     /// older than [`Config::resolve_ttl`](crate::Config::resolve_ttl).
@@ -28,11 +28,11 @@ impl Host {
         Self::Name { name: name.into(), port }
     }
 
-    /// The port.
-    pub fn port(&self) -> u16 {
+    /// The port. A Unix socket has none.
+    pub fn port(&self) -> Option<u16> {
         match self {
-            Self::Address(Address::Inet(address)) => address.port(),
-            Self::Name { port, .. } => *port,
+            Self::Address(address) => address.inet().map(|address| address.port()),
+            Self::Name { port, .. } => Some(*port),
         }
     }
 }
@@ -69,7 +69,7 @@ pub enum Balance {
     RoundRobin,
     /// The address with the fewest sessions first.
     LeastSessions,
-    /// By the client's IP address: a client comes to the same upstream again, also by way of another relay with the same
+    /// By the client's IP address, or the user of a client that came by a Unix socket: a client comes to the same upstream again, also by way of another relay with the same
     /// list. An address that joins or leaves moves only the clients that come to it or came to it (rendezvous hashing).
     Source,
 }

@@ -2,7 +2,7 @@
 //!
 //! | error | `accept` | `connect` | on a stream | `splice` from or to it |
 //! |---|---|---|---|---|
-//! | EAGAIN | the queue is empty | no port is left (`connect(2)`) | would block | from it: says nothing (K15); to it: would block |
+//! | EAGAIN | the queue is empty | no port is left (`connect(2)`); AF_UNIX: the backlog is full (K22) | would block | from it: says nothing (K15); to it: would block |
 //! | EINTR | again | under way | again | again |
 //! | ECONNREFUSED | | refused | reset | copy |
 //! | ECONNRESET | that client is gone | reset after it was established | reset | reset |
@@ -22,6 +22,8 @@
 use std::io::{self, ErrorKind};
 
 use rustix::io::Errno;
+
+use super::address::Address;
 
 /// What an error of `accept` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,16 +83,19 @@ pub enum ConnectError {
     /// The source address is none of this machine's, or bind(2) failed for another reason that has nothing to do with where
     /// the connection leads. The error has this kind and no number.
     NoSource,
+    /// The backlog of the Unix socket is full (K22).
+    Full,
     /// Descriptors, memory or watches are short.
     Shortage,
     /// The network has no route, or the error is another one.
     Unreachable,
 }
 
-/// What an error of `connect` means. The relay's own findings (a socket connected to itself, an attempt that took too
+/// What an error of `connect` to this address means. The relay's own findings (a socket connected to itself, an attempt that took too
 /// long) have a kind and no number.
-pub fn on_connect(error: &io::Error) -> ConnectError {
+pub fn on_connect(error: &io::Error, to: &Address) -> ConnectError {
     match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) if to.is_unix() => ConnectError::Full,
         Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectError::NoPorts,
         Some(_) | None if is_shortage(error) => ConnectError::Shortage,
         Some(_) | None => match error.kind() {
@@ -205,7 +210,8 @@ mod tests {
 
     #[test]
     fn errors_of_connect() {
-        use ConnectError::{NoPorts, Refused, Shortage, Timeout, Unreachable, WasEstablished};
+        use ConnectError::{Full, NoPorts, Refused, Shortage, Timeout, Unreachable, WasEstablished};
+        let [inet, unix]: [Address; 2] = ["127.0.0.1:80", "unix:/run/app"].map(|text| text.parse().unwrap());
         for (errnos, meaning) in [
             (&[Errno::CONNREFUSED][..], Refused),
             (&[Errno::TIMEDOUT], Timeout),
@@ -215,14 +221,18 @@ mod tests {
             (&[Errno::CONNRESET, Errno::PIPE], WasEstablished),
         ] {
             for errno in errnos {
-                assert_eq!(on_connect(&(*errno).into()), meaning, "{errno:?}");
+                assert_eq!(on_connect(&(*errno).into(), &inet), meaning, "{errno:?}");
+                let meaning = if *errno == Errno::AGAIN { Full } else { meaning };
+                assert_eq!(on_connect(&(*errno).into(), &unix), meaning, "{errno:?}");
             }
         }
-        assert_eq!(on_connect(&ErrorKind::ConnectionRefused.into()), Refused);
-        assert_eq!(on_connect(&ErrorKind::TimedOut.into()), Timeout);
-        assert_eq!(on_connect(&ErrorKind::Other.into()), Unreachable);
+        for (kind, meaning) in
+            [(ErrorKind::ConnectionRefused, Refused), (ErrorKind::TimedOut, Timeout), (ErrorKind::Other, Unreachable)]
+        {
+            assert_eq!(on_connect(&kind.into(), &inet), meaning, "{kind:?}");
+        }
         let gone = io::Error::new(ErrorKind::AddrNotAvailable, io::Error::from(Errno::ADDRNOTAVAIL));
-        assert_eq!(on_connect(&gone), ConnectError::NoSource);
+        assert_eq!(on_connect(&gone, &inet), ConnectError::NoSource);
     }
 
     #[test]

@@ -19,6 +19,8 @@ impl Hints {
     /// The peer's FIN has arrived: everything it sent before can be read, and the end of that will be true, whatever the
     /// socket dies of afterwards. It never comes together with ERROR, because a reset hangs up both directions as well.
     pub const FIN: Self = Self(16);
+    /// Both directions are over, and no error was seen. On AF_UNIX one may follow (K20), so a FIN beside this is no proof.
+    pub const HANG_UP: Self = Self(32);
     /// An error waits in SO_ERROR. It is told once: the caller must remember it.
     pub const ERROR: Self = Self(8);
 
@@ -55,6 +57,7 @@ impl fmt::Debug for Hints {
             (Self::READ_TO_EAGAIN, 'e'),
             (Self::FIN, 'f'),
             (Self::ERROR, '!'),
+            (Self::HANG_UP, 'h'),
         ];
         names.into_iter().filter(|(bit, _)| self.has(*bit)).try_for_each(|(_, name)| write!(f, "{name}"))
     }

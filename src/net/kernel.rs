@@ -18,6 +18,9 @@ pub const LISTEN_BACKLOG: u16 = 4096;
 /// The idle time after which the kernel asks a peer whether it is still there.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// The permissions of a Unix socket's file: its user and its group may connect.
+pub const UNIX_MODE: u16 = 0o660;
+
 /// How to listen. Accepted sockets inherit the times (K13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenOptions {
@@ -27,11 +30,13 @@ pub struct ListenOptions {
     pub keepalive: Option<Duration>,
     /// TCP_USER_TIMEOUT. None: it is off.
     pub user_timeout: Option<Duration>,
+    /// The permissions of a Unix socket's file (`chmod(2)`).
+    pub unix_mode: u16,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: LISTEN_BACKLOG, keepalive: Some(KEEPALIVE), user_timeout: None }
+        Self { backlog: LISTEN_BACKLOG, keepalive: Some(KEEPALIVE), user_timeout: None, unix_mode: UNIX_MODE }
     }
 }
 
@@ -48,13 +53,15 @@ pub trait Net {
     fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time>;
 
     /// Listens at this address and asks for the listener's events under this token. Returns the address with the port
-    /// that the kernel chose if it was 0.
+    /// that the kernel chose if it was 0. The file of a Unix socket is replaced if nobody answers behind it, otherwise
+    /// this is AddrInUse.
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Self::Listener, Address)>;
 
     /// Changes how a listener listens. Clients that wait in its queue keep the times that they have (K23).
     fn change_listener(&mut self, listener: &mut Self::Listener, how: &ListenOptions) -> io::Result<()>;
 
-    /// Ends the events of this listener and closes it. Clients that wait in its queue are reset.
+    /// Ends the events of this listener and closes it. Clients that wait in its queue are reset. The file of a Unix socket
+    /// goes too, if it is still its own.
     fn unlisten(&mut self, listener: Self::Listener);
 
     /// Looks up a name and returns at once. Exactly one [`Message::Resolved`] with this number comes later, however long
@@ -63,10 +70,11 @@ pub trait Net {
     fn resolve(&mut self, name: NameId, host: &str);
 
     /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias? They have
-    /// the same port.
+    /// the same port, or both are Unix sockets.
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool;
 
-    /// Takes one client off the listener's queue. Its options are inherited from the listener (K13).
+    /// Takes one client off the listener's queue. Its options are inherited from the listener (K13). A client of a Unix
+    /// socket is its process and its user.
     fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;
 
     /// Can sockets be connected from this address? If not, says why.
@@ -75,7 +83,8 @@ pub trait Net {
     /// Begins to connect, options set first, and asks for every event of the stream under this token, as
     /// [`register`](Self::register) does. A connection under way is Ok. With a source, which is of the family of `to`, it
     /// comes from that address, and the port is chosen for this destination alone. An error with the kind AddrNotAvailable
-    /// and no number means that nothing can come from there (see [`errno`](super::errno)).
+    /// and no number means that nothing can come from there (see [`errno`](super::errno)). EAGAIN of a Unix socket: its
+    /// backlog is full, and no event will tell when it is not (K22).
     fn connect(&mut self, to: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Self::Stream>;
 
     /// Is the connection established? Ok(false) means that it is still under way. A socket connected to itself (K14) is

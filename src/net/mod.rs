@@ -16,8 +16,8 @@
 //! # Kernel facts
 //!
 //! What the relay leans on, probed on Linux 6.18. The rest of the documentation cites these numbers. K1 to
-//! K19 and K26 have a script each in `tests/sim/conformance`, which runs on the simulated and on the real kernel. K23 has a
-//! test in `mio/option_tests.rs`; the others get one with the feature that needs them.
+//! K22, K26 and K27 have a script each in `tests/sim/conformance`, which runs on the simulated and on the real kernel. K23 has
+//! a test in `mio/option_tests.rs`; the others get one with the feature that needs them.
 //!
 //! | fact | what the kernel does |
 //! |---|---|
@@ -40,14 +40,14 @@
 //! | K17 | SIOCOUTQ counts unacknowledged bytes, a FIN as one; no edge tells when it reaches 0 |
 //! | K18 | a UDP socket can be bound to an address if and only if it is ours |
 //! | K19 | TCP_INFO counts what was received, the FIN as one, and still does after a reset |
-//! | K20 | AF_UNIX: a peer closes over unread input: our write gives EPIPE; read gives its data, then ECONNRESET, then EOF. SO_ERROR, if asked in between, consumes the ECONNRESET |
+//! | K20 | AF_UNIX: a peer closes over unread input: our write gives EPIPE; read gives its data, then ECONNRESET, then EOF. SO_ERROR, if asked in between, consumes the ECONNRESET, and so does a write that finds it between two pieces and tells of the first |
 //! | K21 | AF_UNIX: SO_LINGER {1, 0} does nothing. SIOCOUTQ counts memory until the peer reads, a FIN as 0. Queued data survives our close |
 //! | K22 | AF_UNIX: a non-blocking connect to a full backlog gives EAGAIN at once, and no edge ever |
 //! | K23 | options set on a listener are not inherited by clients already in its queue |
 //! | K24 | one of two SO_REUSEPORT listeners is closed with clients queued: some are reset (`net.ipv4.tcp_migrate_req=0`) |
 //! | K25 | a registered listener that is closed while its description lives elsewhere still raises events: deregister first |
 //! | K26 | registering a new client raises an edge at once, with ERROR if it was reset meanwhile |
-//! | K27 | AF_UNIX: recv and splice stop behind a message with a descriptor: a short count with more behind it, and no edge |
+//! | K27 | AF_UNIX: recv and splice stop behind a message with a descriptor: a short count with more behind it, and no edge. An urgent byte is lost without SO_OOBINLINE there too |
 //! | K28 | TCP_INFO tells the retransmission time-out, 200 ms or more unless a route says otherwise: it doubles with each loss in a row, and a closed window leaves it as it is |
 //! | K29 | SIOCOUTQ still counts what was not acknowledged after the connection has failed, the FIN as one |
 
@@ -62,9 +62,9 @@ pub mod stream;
 pub mod time;
 pub mod token;
 
-pub use address::{Address, Client};
+pub use address::{Address, AddressError, Client};
 pub use hints::{Hints, Ready};
-pub use kernel::{KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net};
+pub use kernel::{KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net, UNIX_MODE};
 pub use message::{Answer, Control, Message, NameId};
 pub use reply::{Pending, Reloaded, Reply};
 pub use stream::Stream;

@@ -1,9 +1,9 @@
 //! What the loop answers to a reload, and how the answer gets back.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::address::Address;
 use crate::error::Error;
 
 /// What a reload did. Its `Display` is the log line.
@@ -23,7 +23,7 @@ pub struct Reloaded {
     /// Settings that differ and stay as they are until a restart, by the names of their options.
     pub needs_restart: Vec<&'static str>,
     /// The addresses it listens on now, one for each route.
-    pub local_addrs: Vec<SocketAddr>,
+    pub local_addrs: Vec<Address>,
 }
 
 impl fmt::Display for Reloaded {

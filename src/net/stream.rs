@@ -9,15 +9,23 @@ use super::address::Address;
 /// One connected socket, all that the relay knows of the world.
 ///
 /// SO_LINGER {1, 0} is armed for life: **dropping a stream resets it**, so a crash, a panic or a forgotten path is
-/// truthful. Only [`close`](Stream::close) ends it in order.
+/// truthful. Only [`close`](Stream::close) ends it in order. (AF_UNIX has no such option: see
+/// [`epipe_is_fin`](Stream::epipe_is_fin).)
 pub trait Stream: Sized {
     /// What holds bytes in the kernel on their way from one stream to another: a pipe, on Linux. Dropping it throws away
     /// what is in it.
     type Pipe: fmt::Debug;
 
     /// Does a short count prove that the socket has nothing more to give (or to take), so that an edge will follow?
-    /// True for TCP under epoll (`epoll(7)`, question 9). Elsewhere only WouldBlock proves it.
+    /// True for TCP under epoll (`epoll(7)`, question 9). Elsewhere only WouldBlock proves it, on AF_UNIX too (K27). Asked
+    /// for each read and write: the answer is known without a call.
     fn short_is_dry(&self) -> bool;
+
+    /// Does EPIPE prove that the peer's FIN came before? On TCP (K16). On AF_UNIX it may be followed by ECONNRESET, and a
+    /// write that took less than it was given may have consumed that (K20). There a peer learns of a reset only if something
+    /// that it wrote is unread when the stream is dropped (K21). As for [`short_is_dry`](Self::short_is_dry), no call is
+    /// needed.
+    fn epipe_is_fin(&self) -> bool;
 
     /// Reads into `room`, which is not empty. 0 is the end of what will come, true or not (K1).
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
@@ -46,7 +54,8 @@ pub trait Stream: Sized {
     /// SO_ERROR as a result. The kernel tells it once.
     fn take_error(&mut self) -> io::Result<()>;
 
-    /// Bytes written and not yet acknowledged, the FIN counting as one (K17). Unsupported where the kernel cannot say.
+    /// Bytes written and not yet acknowledged, the FIN counting as one (K17). 0 on AF_UNIX, where queued data survives the
+    /// end of the stream (K21). Unsupported where the kernel cannot say.
     fn unacked(&self) -> io::Result<usize>;
 
     /// Bytes that have arrived from the peer, read or not, the FIN counting as one (K19). Also after the connection has

@@ -127,8 +127,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn count_client(&mut self, key: u32, listener: u16) {
         let session = &mut self.table[key];
         if self.routes.get(session.route()).settings.max_sessions_per_ip.is_some() {
-            let client = session.count_client();
-            self.listeners.count_client(listener, client);
+            if let Some(client) = session.count_client() {
+                self.listeners.count_client(listener, client);
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::net::Peer;
 use crate::net::errno::{ConnectError, on_connect};
+use crate::net::{Address, Peer};
 use crate::relay::input::Fault;
 
 /// The first cause of a session's end, one word of a closed vocabulary.
@@ -119,11 +119,12 @@ impl Cause {
         }
     }
 
-    /// connect(2) gave this error.
-    pub(super) fn of_connect(error: &io::Error) -> Self {
-        match on_connect(error) {
+    /// connect(2) to this address gave this error.
+    pub(super) fn of_connect(error: &io::Error, to: &Address) -> Self {
+        match on_connect(error, to) {
             ConnectError::Refused => Self::Refused,
-            ConnectError::Timeout => Self::ConnectTimeout,
+            // A backlog that stays full is a connection that takes too long.
+            ConnectError::Timeout | ConnectError::Full => Self::ConnectTimeout,
             ConnectError::Shortage => Self::NoResources,
             ConnectError::NoPorts | ConnectError::NoSource => Self::NoPorts,
             ConnectError::Unreachable | ConnectError::WasEstablished => Self::Unreachable,
@@ -134,6 +135,7 @@ impl Cause {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::net::SocketAddr;
 
     use crate::net::errno::is_shortage;
 
@@ -143,10 +145,11 @@ mod tests {
 
     #[test]
     fn no_resources_is_said_for_shortages_and_for_nothing_else() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         for number in 1..=133 {
             let error = io::Error::from_raw_os_error(number);
-            let ports = on_connect(&error) == ConnectError::NoPorts;
-            let said = Cause::of_connect(&error) == Cause::NoResources;
+            let ports = on_connect(&error, &to) == ConnectError::NoPorts;
+            let said = Cause::of_connect(&error, &to) == Cause::NoResources;
             assert_eq!(said, is_shortage(&error) && !ports, "{error:?}");
         }
         for peer in Peer::BOTH {
@@ -159,6 +162,7 @@ mod tests {
 
     #[test]
     fn errors_of_connect_become_words() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         for (errno, word) in [
             (Errno::CONNREFUSED, "refused"),
             (Errno::TIMEDOUT, "connect-timeout"),
@@ -171,10 +175,14 @@ mod tests {
             (Errno::MFILE, "no-resources"),
             (Errno::NOBUFS, "no-resources"),
         ] {
-            assert_eq!(Cause::of_connect(&io::Error::from(errno)).word(), word, "{errno:?}");
+            assert_eq!(Cause::of_connect(&io::Error::from(errno), &to).word(), word, "{errno:?}");
         }
-        assert_eq!(Cause::of_connect(&ErrorKind::ConnectionRefused.into()), Cause::Refused);
-        assert_eq!(Cause::of_connect(&ErrorKind::TimedOut.into()), Cause::ConnectTimeout);
-        assert_eq!(Cause::of_connect(&ErrorKind::Other.into()), Cause::Unreachable);
+        let of_kind = |kind: ErrorKind| Cause::of_connect(&kind.into(), &to);
+        assert_eq!(of_kind(ErrorKind::ConnectionRefused), Cause::Refused);
+        assert_eq!(of_kind(ErrorKind::TimedOut), Cause::ConnectTimeout);
+        assert_eq!(of_kind(ErrorKind::Other), Cause::Unreachable);
+        // A backlog that stays full.
+        let unix = "unix:/run/app".parse().unwrap();
+        assert_eq!(Cause::of_connect(&Errno::AGAIN.into(), &unix), Cause::ConnectTimeout);
     }
 }

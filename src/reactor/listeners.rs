@@ -67,9 +67,9 @@ pub(super) struct Listening<'a> {
     pub(super) route: u16,
 }
 
-/// Where the relay listens, by port.
+/// Where the relay listens, by port. Unix sockets have none, and are together.
 #[derive(Debug, Default)]
-pub(super) struct ByPort(HashMap<u16, Vec<Address>>);
+pub(super) struct ByPort(HashMap<Option<u16>, Vec<Address>>);
 
 impl ByPort {
     /// Those with the port of this upstream. It leads to none of the others.
@@ -78,9 +78,8 @@ impl ByPort {
     }
 }
 
-fn port(address: &Address) -> u16 {
-    let Address::Inet(address) = address;
-    address.port()
+fn port(address: &Address) -> Option<u16> {
+    address.inet().map(|address| address.port())
 }
 
 impl<L> Entry<L> {

@@ -68,7 +68,9 @@ impl Told {
 impl<N: Net> Reactor<N> {
     /// Why this client of this route is not served, if it is not.
     pub(super) fn refusal(&self, route: u16, client: &Client) -> Option<Refusal> {
-        let (settings, ip) = (&self.routes.get(route).settings, client.address().ip());
+        let settings = &self.routes.get(route).settings;
+        // The permissions of a Unix socket's file say who may come there.
+        let ip = client.ip()?;
         let listener = self.routes.listener(route);
         if !is_allowed(settings, ip) {
             Some(Refusal::Denied)

@@ -116,7 +116,7 @@ impl<N: Net> Reactor<N> {
     /// Carries the plan out. Nothing can fail any more. Returns the listeners of routes that are new or have changed, too.
     pub(super) fn commit(&mut self, plan: Plan) -> (Reloaded, Vec<u16>) {
         let listening = plan.routes.iter().filter_map(|wanted| self.listeners.get(wanted.listener));
-        let local_addrs = listening.map(|Listening { bound: Address::Inet(bound), .. }| *bound).collect();
+        let local_addrs = listening.map(|Listening { bound, .. }| bound.clone()).collect();
         let (mut done, mut told) = (Reloaded { local_addrs, ..Reloaded::default() }, Vec::new());
         let (mut replaced, mut names) = (Vec::new(), Vec::new());
         for Wanted { settings, listener, is_new } in plan.routes {

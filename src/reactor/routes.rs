@@ -16,6 +16,7 @@ use super::sources::Sources;
 use super::upstreams::{Upstream, Upstreams};
 use super::{Net, Reactor};
 use crate::config::Route;
+use crate::net::address::Visible;
 use crate::net::{Address, NameId};
 
 /// Routes at a time: those of the configuration and those that sessions began with.
@@ -58,7 +59,7 @@ impl Routes {
         names: &mut Vec<NameId>,
     ) -> u16 {
         let upstream = upstreams.list(&settings.to, names);
-        let name = visible(&settings.name).into();
+        let name = Visible(settings.name.as_bytes()).to_string().into();
         let sources = Sources::new(&settings.source);
         number(self.0.insert(ActiveRoute {
             settings,
@@ -171,9 +172,10 @@ impl<N: Net> Reactor<N> {
         let Some(Listening { from, bound, route, index: _ }) = self.listeners.get(listener) else {
             return;
         };
-        let (Address::Inet(wanted), Address::Inet(at)) = (from, bound);
         let about = self.about(route);
-        if wanted.is_ipv6() != at.is_ipv6() {
+        if let (Address::Inet(wanted), Address::Inet(at)) = (from, bound)
+            && wanted.is_ipv6() != at.is_ipv6()
+        {
             warn!("{about}this machine has no IPv6: {at} is used instead of {wanted}");
         }
         let settings = &self.routes.get(route).settings;
@@ -182,21 +184,8 @@ impl<N: Net> Reactor<N> {
             warn!("{about}--proxy-from {}: every client may say that it is another", settings.proxy_from);
         }
         let upstream: Vec<_> = settings.to.iter().map(ToString::to_string).collect();
-        info!("{about}listening on {at}, relaying to {}, up to {most} sessions", upstream.join(", "));
+        info!("{about}listening on {bound}, relaying to {}, up to {most} sessions", upstream.join(", "));
     }
-}
-
-/// The name as a word of the log: other characters than visible ones are escaped.
-fn visible(name: &str) -> String {
-    let mut word = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'\\' => word.push_str("\\x5c"),
-            0x21..=0x7e => word.push(byte.into()),
-            byte => word.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    word
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "there are at most ROUTES_MAX")]
@@ -250,6 +239,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_word_of_the_log() {
+        let visible = |name: &str| Visible(name.as_bytes()).to_string();
         assert_eq!(visible("db-1.eu"), "db-1.eu");
         assert_eq!(visible("a b\\\u{e4}"), "a\\x20b\\x5c\\xc3\\xa4");
     }

@@ -47,23 +47,24 @@ impl Sources {
 
     /// Can something be connected to this address?
     pub(super) fn is_fit(&self, to: &Address) -> bool {
-        (self.v4.list.is_empty() && self.v6.list.is_empty()) || !self.of(to).list.is_empty()
+        let is_any = self.v4.list.is_empty() && self.v6.list.is_empty();
+        is_any || self.of(to).is_none_or(|family| !family.list.is_empty())
     }
 
     /// Is none of those that could be connected to this address from this machine's any more?
     pub(super) fn are_gone(&self, to: &Address) -> bool {
-        let list = &self.of(to).list;
+        let list = self.of(to).map_or(&[][..], |family| &family.list);
         !list.is_empty() && list.iter().all(|source| source.is_gone)
     }
 
     /// How many there are to connect to this address from.
     fn count(&self, to: &Address) -> usize {
-        self.of(to).list.len()
+        self.of(to).map_or(0, |family| family.list.len())
     }
 
     /// The one whose turn it is, to connect to this address.
     fn next(&mut self, to: &Address) -> Option<IpAddr> {
-        let Family { list, next } = self.of_mut(to);
+        let Family { list, next } = if is_ipv4(to)? { &mut self.v4 } else { &mut self.v6 };
         let source = list.get(*next)?.address;
         *next = (*next + 1) % list.len();
         Some(source)
@@ -76,18 +77,14 @@ impl Sources {
         known.is_some_and(|known| std::mem::replace(&mut known.is_gone, is_gone) != is_gone)
     }
 
-    fn of(&self, to: &Address) -> &Family {
-        if is_ipv4(to) { &self.v4 } else { &self.v6 }
-    }
-
-    fn of_mut(&mut self, to: &Address) -> &mut Family {
-        if is_ipv4(to) { &mut self.v4 } else { &mut self.v6 }
+    fn of(&self, to: &Address) -> Option<&Family> {
+        is_ipv4(to).map(|is_ipv4| if is_ipv4 { &self.v4 } else { &self.v6 })
     }
 }
 
-fn is_ipv4(to: &Address) -> bool {
-    let Address::Inet(to) = to;
-    to.ip().to_canonical().is_ipv4()
+/// None of a Unix socket, which is connected to from nowhere.
+fn is_ipv4(to: &Address) -> Option<bool> {
+    to.inet().map(|to| to.ip().to_canonical().is_ipv4())
 }
 
 impl<N: Net> Reactor<N> {
@@ -105,7 +102,7 @@ impl<N: Net> Reactor<N> {
             let to = self.upstreams.address(endpoint);
             let source = self.routes.get_mut(route).sources.next(to);
             let result = self.net.connect(to, source, token);
-            let meaning = result.as_ref().err().map(on_connect);
+            let meaning = result.as_ref().err().map(|error| on_connect(error, to));
             match (result, meaning, source) {
                 (Ok(stream), _, source) => {
                     if let Some(source) = source {
@@ -168,6 +165,10 @@ mod tests {
         assert!(none.is_fit(&to("9.9.9.9:80")) && none.is_fit(&to("[::2]:80")) && !none.are_gone(&to("[::2]:80")));
         let one = sources(&["10.0.0.1"]);
         assert!(one.is_fit(&to("9.9.9.9:80")) && !one.is_fit(&to("[::2]:80")));
+        // A Unix socket has none, and needs none.
+        let (unix, mut one) = (to("unix:/run/app"), one);
+        assert!(one.is_fit(&unix) && !one.are_gone(&unix));
+        assert_eq!((one.count(&unix), one.next(&unix)), (0, None));
     }
 
     #[test]

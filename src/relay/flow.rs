@@ -190,6 +190,10 @@ impl<P> Flow<P> {
             if target.first_error().is_some() && !self.is_over() {
                 progress = true;
                 self.cut(pool);
+                if source.is_reset_by_unread() && target.is_dead() {
+                    // See `Pair::is_left_unread`, which decides whether it is read all the same.
+                    break;
+                }
             }
             if let Some(lease) = &mut self.lease {
                 if !target.is_writable() {

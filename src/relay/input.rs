@@ -14,6 +14,10 @@
 //!   Ended(Fin)     any                         a FIN                        alive
 //!   Ended(Reset)   any                         a reset                      dead
 //! ```
+//! On AF_UNIX an EPIPE does not stay: if ECONNRESET comes behind it, from a read or from SO_ERROR, that is the first error
+//! instead (K20). A read of 0 has asked for it, so without one the row "Open, Closed" holds there too. In the row "Doubtful,
+//! Closed" nobody can say there, and it is a reset.
+//!
 //! A dead socket is of no use in either direction: nothing is written to a socket that has failed. One that is alive may
 //! still bring what its peer said.
 //!
@@ -29,8 +33,9 @@ use crate::net::errno::{StreamError, on_stream};
 pub(super) enum Input {
     /// Nothing is known.
     Open,
-    /// Something stopped a splice in the middle, and it may have consumed an ECONNRESET. So an EPIPE does not prove a FIN
-    /// here, as it does otherwise (K16). Without one nothing was consumed: the next write would have told.
+    /// Something stopped a splice in the middle, or a write to a Unix socket, and it may have consumed an ECONNRESET. So an
+    /// EPIPE does not prove a FIN here, as it does otherwise (K16). Without one nothing was consumed: the next write would
+    /// have told.
     Doubtful,
     /// The FIN has arrived, and perhaps has not been read. What came before it is whole, whatever the socket dies of.
     FinSeen,
@@ -86,6 +91,11 @@ impl Fault {
             Self::Closed => Self::Reset,
             fault @ (Self::Reset | Self::Timeout | Self::Resources) => fault,
         }
+    }
+
+    /// Does it say more of the peer's end than an EPIPE before it, where that is a doubt (K20)?
+    pub(super) const fn overrules_epipe(self) -> bool {
+        self.is_fatal()
     }
 
     /// Does it end both directions? After EPIPE, what the peer said can still be read.
@@ -193,6 +203,12 @@ mod tests {
         }
         assert_eq!(inputs.map(Input::has_fin), [false, false, true, true, false]);
         assert_eq!(inputs.map(Input::is_ended), [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn what_ends_both_directions_overrules_an_epipe() {
+        let faults = [Fault::Reset, Fault::Closed, Fault::Timeout, Fault::Resources];
+        assert_eq!(faults.map(Fault::overrules_epipe), [true, false, true, true]);
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl<S: Stream> Pair<S> {
     /// Moves what can be moved now from `source` to the other side: see [`Flow::run`].
     pub fn relay(&mut self, source: Peer, slice: usize, pool: &mut Pool<S::Pipe>) -> Pass {
         let mut pass = match source {
+            _ if self.is_left_unread(source) => self.leave_unread(source, pool),
             Peer::Client => self.up.run(&mut self.client, &mut self.upstream, pool, slice),
             Peer::Upstream => self.down.run(&mut self.upstream, &mut self.client, pool, slice),
         };
@@ -104,6 +105,19 @@ impl<S: Stream> Pair<S> {
             self.flow_mut(source).finished_first = true;
         }
         pass
+    }
+
+    /// Is what comes from this peer to stay unread, because nothing else tells it of the reset that is coming (K21)? As soon
+    /// as the other is dead, unless it has something to take yet: a peer that must be read first may take it then.
+    fn is_left_unread(&self, source: Peer) -> bool {
+        let target = self.side(source.other());
+        self.side(source).is_reset_by_unread() && target.is_dead() && !self.flow(source.other()).holds()
+    }
+
+    fn leave_unread(&mut self, source: Peer, pool: &mut Pool<S::Pipe>) -> Pass {
+        let is_news = !self.flow(source).is_over();
+        self.flow_mut(source).cut(pool);
+        Pass { progress: is_news, ..Pass::default() }
     }
 
     /// Remembers which side failed first, after the flow from `source` has run. If both did, it was the target: a flow that
@@ -137,9 +151,9 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Has one of the two finished speaking? A FIN counts as soon as it was seen: behind a reader that stalls it is never
-    /// read. An error counts too: a pair that still relays has only seen EPIPE.
+    /// read. So does a hang-up that only reading explains. An error counts too: a pair that still relays has only seen EPIPE.
     pub fn is_half_closed(&self) -> bool {
-        self.client.has_fin() || self.upstream.has_fin() || self.first_to_fail().is_some()
+        self.client.is_end_seen() || self.upstream.is_end_seen() || self.first_to_fail().is_some()
     }
 
     /// The peer whose FIN was read first.

@@ -54,21 +54,29 @@ impl<S: Stream> Side<S> {
         &mut self.stream
     }
 
-    /// Remembers an event. A hang-up or an error says "try both now", never "close". Returns whether the peer's FIN was
+    /// Remembers an event. A hang-up or an error says "try both now", never "close". Returns whether the peer's end was
     /// seen for the first time.
     pub fn mark(&mut self, mut hints: Hints) -> bool {
-        if !hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR) {
+        if !hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR | Hints::HANG_UP) {
             self.hints |= hints;
             return false;
         }
-        let had_fin = self.input.has_fin();
-        // A reset looks like the end of input too, so beside an error, or after one, this is no FIN.
-        if hints.has(Hints::FIN) && self.first_error.is_none() && !hints.has(Hints::ERROR) && !self.input.is_ended() {
+        let had_ended = self.is_end_seen();
+        // A reset looks like the end of input too, so beside an error, or after one, this is no FIN. Nor beside a hang-up
+        // where a reset may be half told: only reading decides then.
+        let is_proof = self.stream.epipe_is_fin() || !hints.has(Hints::HANG_UP);
+        let is_clean = is_proof && self.first_error.is_none() && !hints.has(Hints::ERROR) && !self.input.is_ended();
+        if hints.has(Hints::FIN) && is_clean {
             self.input = Input::FinSeen;
         }
         hints.remove(Hints::FIN);
         self.hints |= hints | Hints::READ_TO_EAGAIN | Hints::READABLE | Hints::WRITABLE;
-        self.input.has_fin() && !had_fin
+        self.is_end_seen() && !had_ended
+    }
+
+    /// Has the peer finished speaking, or hung up in a way that only reading explains?
+    pub(super) fn is_end_seen(&self) -> bool {
+        self.has_fin() || (self.hints.has(Hints::HANG_UP) && !self.stream.epipe_is_fin())
     }
 
     /// Forgets every WouldBlock: the next calls try.
@@ -115,8 +123,10 @@ impl<S: Stream> Side<S> {
     }
 
     fn latch(&mut self, fault: Fault) {
-        if self.first_error.is_none() {
-            self.first_error = Some(self.input.name(fault));
+        let fault = self.input.name(fault);
+        let overrules = !self.stream.epipe_is_fin() && fault.overrules_epipe();
+        if self.first_error.is_none_or(|first| first == Fault::Closed && overrules) {
+            self.first_error = Some(fault);
             self.error_is_new = true;
             // What the peer sent before can still be read, and how it ends decides what the other side is told. No
             // event may announce it, and a short count proves nothing.
@@ -203,6 +213,9 @@ impl<S: Stream> Side<S> {
                     self.trust();
                     if count < data.len() && self.short_is_dry() {
                         self.hints.remove(Hints::WRITABLE);
+                    } else if count < data.len() && !self.stream.epipe_is_fin() {
+                        // What stopped it may have been a reset, which is told to nobody then (K20).
+                        self.doubt();
                     }
                     return count;
                 }
@@ -303,7 +316,7 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// A partial splice may have consumed a reset, so an EPIPE proves no FIN from now on (K16).
+    /// Something stopped in the middle may have consumed a reset, so an EPIPE proves no FIN from now on (K16, K20).
     fn doubt(&mut self) {
         if self.first_error.is_none() && self.input == Input::Open {
             self.input = Input::Doubtful;
@@ -362,6 +375,11 @@ impl<S: Stream> Side<S> {
     /// How long the kernel waits for an acknowledgement now, if it can say.
     pub(super) fn retransmission_timeout(&self) -> Option<Duration> {
         self.stream.retransmission_timeout().ok()
+    }
+
+    /// Does the peer learn of a reset only by what it wrote and we have not read? So on AF_UNIX (K21).
+    pub(super) fn is_reset_by_unread(&self) -> bool {
+        !self.stream.epipe_is_fin()
     }
 
     /// Closes in order: what was written arrives, then a FIN. Dropping a side resets it instead.

@@ -12,7 +12,7 @@ use crate::process::{Process, command};
 /// A relay that listens at each of its addresses.
 pub(crate) struct Served {
     process: Process,
-    /// In the order of its routes.
+    /// In the order of its routes, without Unix sockets.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) log: Journal,
 }
@@ -27,9 +27,11 @@ impl Served {
         log.wait_for("buffers of");
         let address = |line: &String| {
             let (_, rest) = line.split_once("listening on ").unwrap();
-            rest.split_once(", relaying to ").unwrap().0.parse().unwrap()
+            rest.split_once(", relaying to ").unwrap().0.to_owned()
         };
-        let addresses = log.with("listening on ").iter().map(address).collect();
+        let all = log.with("listening on ");
+        let addresses = all.iter().map(address).filter(|address| !address.starts_with("unix:"));
+        let addresses = addresses.map(|address| address.parse().unwrap()).collect();
         Self { process, addresses, log }
     }
 
@@ -43,6 +45,11 @@ impl Served {
         // One may have ended meanwhile.
         let names = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
         names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
+    /// Waits until it has ended of a signal.
+    pub(crate) fn killed(&mut self) {
+        assert!(self.process.status().code().is_none(), "it should have died of a signal");
     }
 
     /// Asks for a stop and waits for the end.

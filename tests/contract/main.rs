@@ -18,4 +18,5 @@ mod reload;
 mod sockets;
 mod support;
 mod switching;
+mod unix;
 mod waiting;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
+use tproxy::net::Address;
 use tproxy::{Config, Control, Error, Relay, Reloaded, Route, Splice};
 
 use crate::support::*;
@@ -33,7 +34,7 @@ pub(crate) fn routes(count: u8, change: impl FnOnce(&mut Config)) -> Routes {
     }
     change(&mut config);
     let relay = Relay::bind(config.clone()).unwrap();
-    let from = relay.local_addrs();
+    let from = relay.local_addrs().iter().filter_map(Address::inet).collect();
     let relay = start_relay(relay);
     Routes { relay, config, from, to }
 }
@@ -139,7 +140,7 @@ fn an_added_listener_is_told_and_serves() {
     let reloaded = routes.reload(|config| config.routes.insert(0, third)).unwrap();
     assert_eq!(counts(&reloaded), [2, 0, 1, 0, 0]);
     assert_eq!(reloaded.local_addrs[1..], routes.from);
-    talk(&connect(reloaded.local_addrs[0]), &accept(&routes.to[1]));
+    talk(&connect(reloaded.local_addrs[0].inet().unwrap()), &accept(&routes.to[1]));
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn a_failed_reload_changes_nothing() {
         config.routes = vec![Route::new(free, [to]), Route::new(address(&taken), [to])];
     };
     let error = routes.reload(cannot_bind).unwrap_err();
-    assert!(matches!(&error, Error::Listen { address, .. } if *address == self::address(&taken).into()), "{error}");
+    assert!(matches!(&error, Error::Listen { address, .. } if *address == self::address(&taken)), "{error}");
     assert!(is_refused(free));
     let out_of_range = |config: &mut Config| config.routes[0].connect_timeout = Duration::ZERO;
     assert!(matches!(routes.reload(out_of_range), Err(Error::Config(_))));

@@ -103,7 +103,7 @@ fn a_name_is_not_connected_to_at_an_address_of_another_family() {
         }
         let bench = bench(Splice::Auto, |config| {
             let Host::Address(_) = config.routes[0].to[0] else { panic!("an address") };
-            let port = config.routes[0].to[0].port();
+            let port = config.routes[0].to[0].port().unwrap();
             // The resolver has one address for this name.
             config.routes[0].to = vec![Host::name("127.0.0.1", port)];
             config.routes[0].source = sources;

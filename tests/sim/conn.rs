@@ -1,4 +1,4 @@
-//! One TCP connection: two ends and the two directions between them. What a kernel remembers, without its clock.
+//! One connection, TCP or Unix: two ends and the two directions between them. What a kernel remembers, without its clock.
 
 use std::collections::VecDeque;
 
@@ -53,6 +53,10 @@ pub(crate) struct Half {
     /// Nothing arrives before what was sent before it.
     pub(crate) last_arrival: Time,
     pub(crate) last_ack: Time,
+    /// It is a Unix socket's: what is written has arrived, and takes room until it is read.
+    pub(crate) unix: bool,
+    /// Places behind a message with a descriptor: a read stops there (K27).
+    pub(crate) stops: VecDeque<u64>,
     /// Bytes that the sender had not sent when it died: the kernel goes on counting them (K29).
     unsent: u64,
     /// When the sender last learned that a byte had arrived, by the relay's clock.
@@ -80,6 +84,8 @@ impl Half {
             receive_cap: receive_cap as u64,
             last_arrival: Time::START,
             last_ack: Time::START,
+            unix: false,
+            stops: VecDeque::new(),
             unsent: 0,
             acked_at: Time::START,
             pending_since: Time::START,
@@ -94,14 +100,20 @@ impl Half {
     /// Bytes that may be read before the urgent mark stops it: the byte under the mark begins the next read (K15).
     pub(crate) fn readable(&self) -> u64 {
         match self.mark {
-            Some(mark) if mark > self.read => mark - self.read,
-            Some(_) | None => self.unread(),
+            Some(mark) if mark > self.read => self.before_stop().min(mark - self.read),
+            Some(_) | None => self.before_stop(),
         }
+    }
+
+    /// Bytes before the next message with a descriptor, that message included.
+    fn before_stop(&self) -> u64 {
+        let stop = self.stops.iter().find(|stop| **stop > self.read);
+        self.unread().min(stop.map_or(u64::MAX, |stop| stop - self.read))
     }
 
     /// Bytes that may be spliced: never past the mark, not even from there (K15).
     pub(crate) fn spliceable(&self) -> u64 {
-        self.mark.unwrap_or(self.arrived) - self.read
+        self.before_stop().min(self.mark.unwrap_or(self.arrived) - self.read)
     }
 
     /// Room in the send queue, which holds what is not acknowledged.
@@ -114,8 +126,12 @@ impl Half {
         self.room() > 0 && self.room() * 2 >= self.written - self.acked
     }
 
-    /// SIOCOUTQ: the FIN counts as one (K17), also when the sender is dead (K29).
+    /// SIOCOUTQ: the FIN counts as one (K17), also when the sender is dead (K29). On AF_UNIX it means something else (K21),
+    /// and is not asked.
     pub(crate) fn unacked(&self) -> usize {
+        if self.unix {
+            return 0;
+        }
         usize::try_from(self.written - self.acked + self.unsent).unwrap() + usize::from(self.owes_fin())
     }
 
@@ -150,6 +166,10 @@ impl Half {
             *place = byte;
         }
         self.read += count as u64;
+        if self.unix {
+            self.acked = self.read;
+            self.stops.retain(|stop| *stop > self.read);
+        }
         if self.mark.is_some_and(|mark| mark < self.read) {
             self.mark = None;
         }
@@ -188,11 +208,13 @@ pub(crate) struct End {
     pub(crate) silent: bool,
     /// The last write left no room, so the room that comes is announced.
     pub(crate) no_space: bool,
+    /// The next event tells that both directions are over, and not yet of the error behind it (K20).
+    pub(crate) half_told: bool,
 }
 
 impl End {
     pub(crate) const fn new(life: Life) -> Self {
-        Self { life, error: None, silent: false, no_space: false }
+        Self { life, error: None, silent: false, no_space: false, half_told: false }
     }
 }
 
@@ -218,6 +240,10 @@ pub(crate) struct Conn {
     pub(crate) watch: Watch,
     /// It met itself: both ends are one socket (K14).
     pub(crate) to_itself: bool,
+    /// It is between Unix sockets.
+    pub(crate) unix: bool,
+    /// The relay wanted to reset it, and had no way to tell: nothing was unread (K21).
+    pub(crate) untold: bool,
 }
 
 impl Conn {
@@ -226,6 +252,11 @@ impl Conn {
             Who::Peer => &mut self.peer,
             Who::Relay => &mut self.relay,
         }
+    }
+
+    /// From now on it is one between Unix sockets.
+    pub(crate) fn make_unix(&mut self) {
+        (self.unix, self.from_peer.unix, self.from_relay.unix) = (true, true, true);
     }
 
     /// What `who` writes to.
@@ -241,6 +272,12 @@ impl Conn {
         self.out(who.other())
     }
 
+    /// Are both directions of the relay's end over?
+    pub(crate) const fn is_shut_down(&self) -> bool {
+        let hung_up = self.unix && matches!(self.peer.life, Life::Gone);
+        matches!(self.relay.life, Life::Dead) || hung_up || (self.from_peer.fin_arrived && self.from_relay.fin_written)
+    }
+
     /// Can the relay's end be read, were it only to learn of the end?
     pub(crate) const fn is_readable(&self) -> bool {
         match self.relay.life {
@@ -254,6 +291,7 @@ impl Conn {
     pub(crate) const fn is_writable(&self) -> bool {
         match self.relay.life {
             Life::Connecting => false,
+            Life::Open if self.unix && matches!(self.peer.life, Life::Gone) => true,
             Life::Open => self.from_relay.fin_written || self.from_relay.is_roomy(),
             Life::Dead | Life::Orphan | Life::Gone => true,
         }

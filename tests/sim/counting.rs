@@ -163,6 +163,10 @@ impl Stream for Socket {
         true
     }
 
+    fn epipe_is_fin(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         let error = self.call().upstream_error.filter(|_| self.peer == Peer::Upstream);
         Err(error.unwrap_or(Errno::AGAIN).into())

@@ -6,6 +6,7 @@ mod crowds;
 mod hellos;
 mod reloads;
 mod sockets;
+mod unix;
 mod upstreams;
 
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         pipe_size: 1 << 16,
         timeout: Duration::from_millis(200),
         lossy: false,
+        passes: 0,
     };
     let mut config = Config::new(place(0), []);
     config.routes[0].to =
@@ -155,6 +157,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     sockets::sockets(&mut plan);
     reloads::reloads(&mut plan);
     sockets::reloads(&mut plan);
+    unix::unix_sockets(&mut plan);
     crowds::queued(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan

@@ -83,6 +83,9 @@ impl Kernel {
             watch.owes_write &= !hints.has(Hints::WRITABLE);
             watch.owes_error &= !hints.has(Hints::ERROR);
             ready.push(Ready { token, hints });
+            if std::mem::take(&mut self.conns[conn].relay.half_told) {
+                self.edge(conn);
+            }
         }
     }
 
@@ -105,6 +108,7 @@ impl Kernel {
             return Hints::default();
         }
         let (readable, writable, error) = (it.is_readable(), it.is_writable(), it.relay.error.is_some());
+        let error = error && !it.relay.half_told;
         let says = if self.laws.linux {
             let ended = it.from_peer.fin_arrived || it.relay.life == Life::Dead;
             [
@@ -115,6 +119,7 @@ impl Kernel {
                 // told.
                 (ended && !error, Hints::FIN),
                 (error, Hints::ERROR),
+                (!error && it.is_shut_down(), Hints::HANG_UP),
             ]
         } else {
             // That there was a FIN or a mark, this kernel does not say.
@@ -124,6 +129,7 @@ impl Kernel {
                 (false, Hints::READ_TO_EAGAIN),
                 (false, Hints::FIN),
                 (error && it.watch.owes_error, Hints::ERROR),
+                (false, Hints::HANG_UP),
             ]
         };
         says.into_iter().filter(|(is, _)| *is).fold(Hints::default(), |hints, (_, bit)| hints | bit)

@@ -286,7 +286,10 @@ impl World {
         let session = session.filter(|it| peer.is_client || it.upstream == Some(peer.conn));
         let cut_off = self.shadow.cut_off.contains(&peer.conn);
         let orderly = session.and_then(|it| it.cause.as_deref()).is_some_and(|cause| cause.ends_with("-eof"));
+        let conn = &self.kernel.conns[peer.conn];
         match peer.ended {
+            // Nothing could have told it (K21).
+            Some(How::Eof) if conn.untold => None,
             Some(How::Eof) if !other.is_some_and(|other| other.said_fin) => {
                 Some("a clean end that nobody meant".to_owned())
             }

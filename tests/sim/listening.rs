@@ -44,6 +44,7 @@ impl SimListener {
         it.shadow.listened(place, token, *how, result);
         result?;
         let index = it.kernel.listen(place, token, how.backlog.into());
+        it.kernel.listeners[index].unix = at.is_unix();
         Ok(Self { world: Rc::clone(world), index })
     }
 

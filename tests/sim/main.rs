@@ -69,6 +69,7 @@ mod keyed;
 mod lines;
 mod listening;
 mod peers;
+mod pipe;
 mod plan;
 mod records;
 mod rig;

@@ -233,9 +233,15 @@ impl Peer {
                 }
                 Act::Close | Act::Reset => {
                     let unread = kernel.conns[self.conn].from_relay.unread() > 0;
-                    self.said_fin |= act == Act::Close && !unread;
+                    self.said_fin |= (act == Act::Close || kernel.conns[self.conn].unix) && !unread;
                     self.closed = true;
                     kernel.close(self.conn, Who::Peer, act == Act::Reset);
+                }
+                // Its host is ours.
+                Act::Vanish if kernel.conns[self.conn].unix => {
+                    self.said_fin |= kernel.conns[self.conn].from_relay.unread() == 0;
+                    self.closed = true;
+                    kernel.close(self.conn, Who::Peer, false);
                 }
                 Act::Vanish => {
                     self.closed = true;

@@ -1,12 +1,12 @@
 //! A schedule: what the peers do, what the kernel is like, what goes wrong. It is data, so that it can be printed,
 //! shrunk and replayed; `draw.rs` makes one from a seed.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::Config;
-use tproxy::net::Time;
+use tproxy::net::{Address, Time};
+use tproxy::{Config, Host};
 
 use crate::faults::Faults;
 use crate::hello::Hello;
@@ -29,6 +29,38 @@ pub(crate) fn place(number: usize) -> SocketAddr {
 /// Which listener's address this is.
 pub(crate) fn place_of(address: SocketAddr) -> Option<usize> {
     (0..=usize::from(u8::MAX - 1)).find(|number| place(*number) == address)
+}
+
+/// The address of the Unix socket that stands for this one in a schedule: everything else calls it by that.
+pub(crate) fn unix(address: SocketAddr) -> Address {
+    format!("unix:/run/{address}").parse().unwrap()
+}
+
+/// Which address this is, of a TCP socket or a Unix socket.
+pub(crate) fn read_address(text: &str) -> Option<SocketAddr> {
+    text.strip_prefix("unix:/run/").unwrap_or(text).parse().ok()
+}
+
+/// The client with this number, if it came by a Unix socket: it has no address, and is called by this.
+pub(crate) fn unix_client(number: usize) -> SocketAddr {
+    let [_, a, b, c] = u32::try_from(number).unwrap().to_be_bytes();
+    ([240, a, b, c], 1).into()
+}
+
+/// As the log shows it.
+pub(crate) fn shown_client(client: SocketAddr) -> String {
+    match client.ip() {
+        IpAddr::V4(ip) if ip.octets()[0] == 240 => format!("unix:pid={},uid=1000", ip.to_bits() & 0x00ff_ffff),
+        _ => client.to_string(),
+    }
+}
+
+/// The same as the log has it, by its process and its user.
+pub(crate) fn read_client(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("unix:pid=") {
+        Some(rest) => Some(unix_client(rest.strip_suffix(",uid=1000")?.parse().ok()?)),
+        None => text.parse().ok(),
+    }
 }
 
 /// Other routes from then on.
@@ -98,6 +130,15 @@ impl Plan {
         }
     }
 
+    /// Is this the address of a Unix socket, as a listener or an upstream?
+    pub(crate) fn is_unix(&self, address: SocketAddr) -> bool {
+        let configs = self.reloads.iter().map(|reload| &reload.config).chain([&self.config]);
+        configs.flat_map(|config| &config.routes).any(|route| {
+            let to = route.to.iter().any(|host| matches!(host, Host::Address(to) if *to == unix(address)));
+            to || route.from == unix(address)
+        })
+    }
+
     /// Nobody comes, nothing goes wrong: for scripts that do everything themselves.
     pub(crate) fn empty() -> Self {
         let laws = Laws {
@@ -113,6 +154,7 @@ impl Plan {
             pipe_size: 1 << 16,
             timeout: Duration::from_millis(200),
             lossy: false,
+            passes: 0,
         };
         Self {
             seed: 0,

@@ -6,6 +6,8 @@ use std::sync::Once;
 
 use log::{Level, LevelFilter, Log, Metadata, Record as Line};
 
+use crate::plan::{read_address, read_client};
+
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
@@ -67,10 +69,10 @@ pub(crate) fn parse(line: &str) -> Option<Record> {
     let mut words = line.strip_prefix("session ")?.split(' ').peekable();
     let route = words.next_if(|word| word.starts_with("route=")).map(|word| word["route=".len()..].to_owned());
     let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let client = field("client")?.parse().ok()?;
+    let client = read_client(field("client")?)?;
     let upstream = match field("upstream")? {
         "-" => None,
-        address => Some(address.parse().ok()?),
+        address => Some(read_address(address)?),
     };
     let (up, down) = (field("up")?.parse().ok()?, field("down")?.parse().ok()?);
     let (time, connect) = (field("time")?.to_owned(), field("connect")?.to_owned());

@@ -16,7 +16,8 @@ use crate::conn::{Life, Who};
 use crate::faults::Call;
 use crate::kernel::ConnId;
 use crate::listening::SimListener;
-use crate::plan::place;
+use crate::pipe::SimPipe;
+use crate::plan::{place, read_address};
 use crate::sources::connect_error;
 use crate::world::World;
 
@@ -32,24 +33,17 @@ pub(crate) struct SimStream<const LINUX: bool> {
     open: bool,
 }
 
-/// A pipe. What is in it when it goes is lost.
-#[derive(Debug)]
-pub(crate) struct SimPipe {
-    world: Rc<RefCell<World>>,
-    bytes: Vec<u8>,
-}
-
 impl<const LINUX: bool> SimNet<LINUX> {
     fn stream(&self, conn: ConnId) -> SimStream<LINUX> {
         SimStream { world: Rc::clone(&self.0), conn, open: true }
     }
 }
 
-/// The address of a socket that is not a Unix socket.
+/// The address of a socket, or what a Unix socket stands for.
 pub(crate) fn inet(address: &Address) -> SocketAddr {
     match address {
         Address::Inet(address) => *address,
-        other => panic!("{other} is no IP address"),
+        other => read_address(&other.to_string()).expect("it stands for an address of the schedule"),
     }
 }
 
@@ -96,12 +90,21 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
             None => world.kernel.accept(from.index),
         };
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
+        if let Ok(conn) = result
+            && world.kernel.conns[conn].unix
+        {
+            world.shadow.unix.insert(conn);
+        }
         let is_reset = result.is_ok_and(|conn| world.kernel.conns[conn].relay.life == Life::Dead);
         world.shadow.accepted(from.index, result, is_reset);
         let conn = result?;
-        let client = world.plan.client(conn);
+        let client = if world.kernel.conns[conn].unix {
+            Client::unix(u32::try_from(conn).unwrap(), 1000)
+        } else {
+            world.plan.client(conn).into()
+        };
         drop(world);
-        Ok((self.stream(conn), client.into()))
+        Ok((self.stream(conn), client))
     }
 
     fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()> {
@@ -112,7 +115,10 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         let mut world = self.0.borrow_mut();
         world.shadow.dials_from(token, inet(to), source);
         let result = match world.enter(Call::Connect) {
+            // It needs no port.
+            Some(Errno::ADDRNOTAVAIL) if to.is_unix() => Err(Errno::AGAIN),
             Some(error) => Err(error),
+            None if to.is_unix() => world.dial_unix(inet(to)),
             None => world.dial(inet(to), source),
         };
         let conn = *result.as_ref().unwrap_or(&usize::MAX);
@@ -128,7 +134,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
     fn connected(&mut self, stream: &mut SimStream<LINUX>) -> io::Result<bool> {
         let conn = stream.conn;
         let mut world = self.0.borrow_mut();
-        if let Some(error) = world.enter(Call::Connected) {
+        if let Some(error) = world.enter(Call::Connected).filter(|_| !world.kernel.conns[conn].unix) {
             let connecting = world.kernel.conns[conn].relay.life == Life::Connecting;
             // What stands can only be reset; what does not can only fail.
             let error = match (connecting, error) {
@@ -189,7 +195,11 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
     type Pipe = SimPipe;
 
     fn short_is_dry(&self) -> bool {
-        LINUX
+        LINUX && !self.is_unix()
+    }
+
+    fn epipe_is_fin(&self) -> bool {
+        !self.is_unix()
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
@@ -208,11 +218,12 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let mut world = self.world.borrow_mut();
         let result = match world.enter_on(Call::Write, self.conn) {
             Some(error) => Err(error),
-            None => world.kernel.send(self.conn, Who::Relay, data, false),
+            None => world.send(self.conn, data),
         };
         world.note(Call::Write, self.conn, || format!("write {} ({}) -> {result:?}", self.conn, data.len()));
         world.trace.result(result);
         world.did_write(self.conn, result);
+        world.did_write_some(self.conn, result, data.len());
         world.settle();
         Ok(result?)
     }
@@ -255,7 +266,10 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
                         break Ok(done);
                     }
                 }
-                Err(_) if done > 0 => break Ok(done),
+                Err(_) if done > 0 => {
+                    world.kernel.swallow(self.conn);
+                    break Ok(done);
+                }
                 Err(error) => break Err(error),
             }
         };
@@ -301,7 +315,8 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let mut world = self.world.borrow_mut();
         world.enter(Call::Unacked);
         let count = world.kernel.conns[self.conn].from_relay.unacked();
-        let result = if world.kernel.laws.counts_unacked { Ok(count) } else { Err(Errno::OPNOTSUPP) };
+        let unix = world.kernel.conns[self.conn].unix;
+        let result = if world.kernel.laws.counts_unacked || unix { Ok(count) } else { Err(Errno::OPNOTSUPP) };
         world.trace.result(result);
         world.note(Call::Unacked, self.conn, || format!("unacked {} -> {result:?}", self.conn));
         world.did_ask(self.conn, result);
@@ -311,7 +326,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
     fn received(&self) -> io::Result<u64> {
         let world = self.world.borrow();
         let half = &world.kernel.conns[self.conn].from_peer;
-        if !world.kernel.laws.counts_unacked {
+        if !world.kernel.laws.counts_unacked || half.unix {
             return Err(Errno::OPNOTSUPP.into());
         }
         Ok(half.arrived + u64::from(half.fin_arrived))
@@ -321,7 +336,7 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
         let mut world = self.world.borrow_mut();
         let result = match world.enter(Call::RetransmissionTimeout) {
             Some(error) => Err(error),
-            None if !world.kernel.laws.counts_unacked => Err(Errno::OPNOTSUPP),
+            None if !world.kernel.laws.counts_unacked || world.kernel.conns[self.conn].unix => Err(Errno::OPNOTSUPP),
             None => Ok(world.kernel.retransmission_timeout(self.conn)),
         };
         world.trace.result(result.map(|timeout| timeout.as_nanos() as usize));
@@ -357,6 +372,10 @@ impl<const LINUX: bool> Stream for SimStream<LINUX> {
 }
 
 impl<const LINUX: bool> SimStream<LINUX> {
+    fn is_unix(&self) -> bool {
+        self.world.borrow().kernel.conns[self.conn].unix
+    }
+
     fn go(&mut self, armed: bool) {
         assert!(std::mem::take(&mut self.open), "connection {} is closed twice", self.conn);
         let mut world = self.world.borrow_mut();
@@ -378,18 +397,5 @@ impl<const LINUX: bool> Drop for SimStream<LINUX> {
         if self.open && !std::thread::panicking() {
             self.go(true);
         }
-    }
-}
-
-impl Drop for SimPipe {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let mut world = self.world.borrow_mut();
-        let held = self.bytes.len();
-        world.note(Call::Pipe, usize::MAX, || format!("a pipe goes, with {held} bytes in it"));
-        world.kernel.open -= 2;
-        world.kernel.pipes -= 1;
     }
 }

@@ -49,5 +49,5 @@ fn what_is_commented_out_is_correct_too() {
         _ => format!("{line}\n"),
     };
     let text: String = example().lines().map(uncommented).collect();
-    assert_eq!(parsed_with(&text, "--check").unwrap_err(), "FILE is correct: 13 listeners\n");
+    assert_eq!(parsed_with(&text, "--check").unwrap_err(), "FILE is correct: 14 listeners\n");
 }

@@ -1,6 +1,8 @@
 //! Which --to belongs to which --from.
 
 use proptest::prelude::*;
+use std::net::SocketAddr;
+
 use tproxy::Config;
 
 use super::{config_of, line, parsed};
@@ -34,7 +36,7 @@ fn with_several_each_to_belongs_to_the_last_from_before_it() {
     let rows: [(&str, &[&str]); 3] =
         [(":5432", &["db1:5432", "db2:5432", "db3:5432"]), (":6379", &["cache:6379"]), ("[::1]:0", &["echo.test:7"])];
     assert_eq!(led(&config), expected(rows));
-    assert_eq!(config.routes[0].from, "[::]:5432".parse().unwrap());
+    assert_eq!(config.routes[0].from, "[::]:5432".parse::<SocketAddr>().unwrap());
     assert!(!config.name_routes);
 }
 
@@ -98,7 +100,7 @@ fn the_built_in_server_is_one_upstream_among_others() {
     let config = config_of(&options);
     let [first, second] = &config.routes[..] else { panic!("{config:?}") };
     assert_eq!(first.to, second.to);
-    assert!(first.to[0].to_string().starts_with("127.0.0.1:") && first.to[0].port() != 0, "{config:?}");
+    assert!(first.to[0].to_string().starts_with("127.0.0.1:") && first.to[0].port() != Some(0), "{config:?}");
     assert_eq!(first.to[1].to_string(), "10.0.0.1:7");
     assert_eq!(config_of(&options), config, "it is started once");
 }

@@ -18,7 +18,7 @@ fn defaults() -> Config {
 type Change = fn(&mut Config);
 
 /// Every option that is a field of the configuration, with another value than its default.
-const CHANGES: [(&str, &str, Change); 25] = [
+const CHANGES: [(&str, &str, Change); 26] = [
     ("balance", "round-robin", |c| each(c, |route| route.balance = Balance::RoundRobin)),
     ("connect-timeout", "7s", |c| each(c, |route| route.connect_timeout = Duration::from_secs(7))),
     ("connect-attempts", "7", |c| each(c, |route| route.connect_attempts = 7)),
@@ -36,6 +36,7 @@ const CHANGES: [(&str, &str, Change); 25] = [
     ("max-sessions-per-ip", "7", |c| each(c, |route| route.max_sessions_per_ip = Some(7))),
     ("at-limit", "reset", |c| each(c, |route| route.at_limit = AtLimit::Reset)),
     ("send-proxy", "v2", |c| each(c, |route| route.send_proxy = Some(ProxyVersion::V2))),
+    ("unix-mode", "600", |c| each(c, |route| route.unix_mode = 0o600)),
     ("drain-delay", "7s", |c| c.drain_delay = Duration::from_secs(7)),
     ("drain-idle-timeout", "7s", |c| c.drain_idle_timeout = Some(Duration::from_secs(7))),
     ("backlog", "7", |c| each(c, |route| route.backlog = 7)),

@@ -1,6 +1,10 @@
 //! Does an address lead back to a listener of ours?
 
+use std::ffi::OsStr;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Would a connection to `upstream` end at the listener bound to `listening`, under whatever alias?
 pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
@@ -14,6 +18,13 @@ pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
     // A wildcard listener takes every address that is ours, `[::]` those of IPv4 too.
     let takes_all = here.is_unspecified() && (here.is_ipv6() || there.is_ipv4());
     listening.port() == there.port() && (here == there.ip() || (takes_all && is_ours(there)))
+}
+
+/// Do both names of Unix sockets lead to the same one: the same abstract name, or paths to the same file?
+pub(super) fn is_same_socket(one: &[u8], other: &[u8]) -> bool {
+    let is_abstract = |name: &[u8]| name.first() == Some(&0);
+    let file = |path: &[u8]| fs::metadata(OsStr::from_bytes(path)).map(|file| (file.dev(), file.ino())).ok();
+    one == other || (!is_abstract(one) && !is_abstract(other) && file(one).is_some_and(|it| file(other) == Some(it)))
 }
 
 /// Is this address one of this machine's? Then a socket can be bound to it (K18); and since the sysctl
@@ -56,6 +67,22 @@ mod tests {
         ] {
             assert!(leads_to_itself(address(listening), address(upstream)), "{listening} <- {upstream}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_recognised_under_another_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).into_os_string().into_encoded_bytes();
+        fs::write(folder.path().join("one"), "").unwrap();
+        fs::write(folder.path().join("other"), "").unwrap();
+        std::os::unix::fs::symlink("one", folder.path().join("link")).unwrap();
+        for (upstream, expected) in [("one", true), ("link", true), ("./one", true), ("other", false), ("none", false)]
+        {
+            assert_eq!(is_same_socket(&path("one"), &path(upstream)), expected, "{upstream}");
+        }
+        assert!(is_same_socket(&path("none"), &path("none")), "it may be there later");
+        assert!(is_same_socket(b"\0name", b"\0name") && !is_same_socket(b"\0name", b"\0other"));
+        assert!(!is_same_socket(b"\0name", b"name"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The real kernel: mio's event queue, TCP sockets, the monotonic clock.
+//! The real kernel: mio's event queue, TCP and Unix sockets, the monotonic clock.
 
 mod found;
 mod listen;
@@ -9,10 +9,11 @@ mod raw;
 mod resolver;
 mod socket;
 mod source;
+mod unix;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -22,12 +23,14 @@ use rustix::io::Errno;
 
 use super::{Address, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
 pub use listen::Listener;
+use loopback::is_same_socket;
 pub use loopback::{is_ours, leads_to_itself};
-use options::{set_options, stream_socket};
+use options::{set_options, set_unix_options, stream_socket, unix_socket};
 pub use pipe::Pipe;
 use resolver::Resolver;
 pub use resolver::look_up;
 pub use socket::Socket;
+use unix::socket_address;
 
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
 const EVENTS_PER_TURN: usize = 1024;
@@ -104,20 +107,19 @@ impl Net for Mio {
     }
 
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Listener, Address)> {
-        let Address::Inet(address) = at;
-        let mut listener = Listener::bind(*address, how)?;
-        self.poll.registry().register(&mut listener.0, mio_token(token), Interest::READABLE)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound.into()))
+        let (listener, bound) = Listener::bind(at, how)?;
+        let mut source = SourceFd(&listener.as_fd().as_raw_fd());
+        self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
+        Ok((listener, bound))
     }
 
     fn change_listener(&mut self, listener: &mut Listener, how: &ListenOptions) -> io::Result<()> {
         listener.change(how)
     }
 
-    fn unlisten(&mut self, mut listener: Listener) {
+    fn unlisten(&mut self, listener: Listener) {
         // Closing the last descriptor ends its events too. This matters when another process has one (K25).
-        let _ = self.poll.registry().deregister(&mut listener.0);
+        let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()));
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {
@@ -125,13 +127,15 @@ impl Net for Mio {
     }
 
     fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
-        let (Address::Inet(listening), Address::Inet(upstream)) = (listening, upstream);
-        leads_to_itself(*listening, *upstream)
+        match (listening, upstream) {
+            (Address::Inet(listening), Address::Inet(upstream)) => leads_to_itself(*listening, *upstream),
+            (Address::Unix(listening), Address::Unix(upstream)) => is_same_socket(listening, upstream),
+            (Address::Inet(_), Address::Unix(_)) | (Address::Unix(_), Address::Inet(_)) => false,
+        }
     }
 
     fn accept(&mut self, from: &mut Listener) -> io::Result<(Socket, Client)> {
-        let (stream, address) = from.0.accept()?;
-        Ok((Socket(stream.into()), address.into()))
+        from.accept()
     }
 
     fn may_connect_from(&mut self, source: IpAddr) -> io::Result<()> {
@@ -139,30 +143,43 @@ impl Net for Mio {
     }
 
     fn connect(&mut self, to: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
-        let Address::Inet(address) = to;
-        let socket = stream_socket(*address)?;
-        if let Some(source) = source {
-            source::bind(&socket, source, *address)?;
-        }
-        set_options(&socket)?;
-        match rustix::net::connect(&socket, address) {
-            // EINTR: the attempt goes on without us (`connect(2)`).
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut stream = Socket(socket.into());
+        let mut stream = match to {
+            Address::Inet(address) => {
+                let socket = stream_socket(*address)?;
+                if let Some(source) = source {
+                    source::bind(&socket, source, *address)?;
+                }
+                set_options(&socket)?;
+                match rustix::net::connect(&socket, address) {
+                    // EINTR: the attempt goes on without us (`connect(2)`).
+                    Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Socket::tcp(socket)
+            }
+            Address::Unix(name) => {
+                let socket = unix_socket()?;
+                set_unix_options(&socket)?;
+                // At once, or not at all (K22): a connection is never under way.
+                rustix::net::connect(&socket, &socket_address(name)?)?;
+                Socket::unix(socket)
+            }
+        };
         self.register(&mut stream, token)?;
         Ok(stream)
     }
 
     fn connected(&mut self, stream: &mut Socket) -> io::Result<bool> {
+        if stream.is_unix() {
+            return Ok(true);
+        }
         // getpeername answers only for a connection (ENOTCONN while it is under way, and after a reset). A second
         // connect(2) would answer too, but on an error it disconnects and drops what the peer said before.
-        let Ok(them) = stream.0.peer_addr() else { return stream.take_error().map(|()| false) };
+        let Ok(them) = rustix::net::getpeername(&*stream) else { return stream.take_error().map(|()| false) };
         // Nothing listens there, and the kernel chose that very port for us: the SYN met itself, and we would echo the
         // client to itself (K14). This can happen only where the upstream's address is one of this machine's and its port
         // one that the kernel chooses from. Both can change while we run, so every connection is asked.
-        if stream.0.local_addr().is_ok_and(|us| us == them) {
+        if rustix::net::getsockname(&*stream).is_ok_and(|us| Some(us) == them) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(true)
@@ -170,7 +187,7 @@ impl Net for Mio {
 
     fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {
         // Nothing here dups a descriptor or forks, so closing one also ends its registration (`epoll(7)`, question 6).
-        self.poll.registry().register(&mut SourceFd(&stream.0.as_raw_fd()), mio_token(token), INTEREST)
+        self.poll.registry().register(&mut SourceFd(&stream.as_fd().as_raw_fd()), mio_token(token), INTEREST)
     }
 
     fn pipe(&mut self) -> io::Result<Pipe> {
@@ -198,6 +215,9 @@ fn hints(event: &Event) -> Hints {
         // end of input without an error was a FIN, or an error that a call has been told of already.
         (event.is_read_closed() && !event.is_error(), Hints::FIN),
         (event.is_error(), Hints::ERROR),
+        // Both directions are over. A Unix peer that closes shuts them down before it sets SO_ERROR (K20), so this may be
+        // half of the news.
+        (event.is_write_closed() && !event.is_error(), Hints::HANG_UP),
     ];
     hints.into_iter().filter(|(seen, _)| *seen).fold(Hints::default(), |hints, (_, bit)| hints | bit)
 }
@@ -234,9 +254,8 @@ mod tests {
     }
 
     fn listen(net: &mut Mio, at: &str) -> (Listener, SocketAddr) {
-        let (listener, Address::Inet(bound)) =
-            net.listen(&address(at).into(), &ListenOptions::default(), Token::listener(0)).unwrap();
-        (listener, bound)
+        let (listener, bound) = net.listen(&address(at).into(), &ListenOptions::default(), Token::listener(0)).unwrap();
+        (listener, bound.inet().unwrap())
     }
 
     #[test]
@@ -260,7 +279,7 @@ mod tests {
         for host in ["127.0.0.1", "::1"] {
             let _client = TcpStream::connect((host, port)).unwrap();
             let (_stream, from) = net.accept(&mut listener).unwrap();
-            assert_eq!(from.address().ip().to_string(), host);
+            assert_eq!(from.ip().unwrap().to_string(), host);
         }
     }
 
@@ -272,7 +291,7 @@ mod tests {
         let to = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
         let begun = rustix::net::connect(&socket, &to);
         assert!(matches!(begun, Ok(()) | Err(Errno::INPROGRESS)), "{begun:?}");
-        let mut socket = Socket(socket.into());
+        let mut socket = Socket::tcp(socket);
         loop {
             match net.connected(&mut socket) {
                 Ok(false) => {}

@@ -13,7 +13,15 @@ pub(super) const KEEPALIVE_PROBES: u32 = 6;
 
 /// A non-blocking TCP socket of the address's family.
 pub(super) fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    non_blocking(if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })
+}
+
+/// A non-blocking Unix socket.
+pub(super) fn unix_socket() -> io::Result<OwnedFd> {
+    non_blocking(AddressFamily::UNIX)
+}
+
+fn non_blocking(family: AddressFamily) -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         use rustix::net::SocketFlags;
@@ -38,6 +46,12 @@ pub(super) fn set_options(socket: &OwnedFd) -> io::Result<()> {
     // The urgent byte stays in the stream; otherwise it would be lost (K5).
     sockopt::set_socket_oobinline(socket, true)?;
     Ok(())
+}
+
+/// The one option of a Unix socket, also of an accepted one, which inherits nothing: the urgent byte stays in the stream
+/// (K5, K27). A kernel that has no urgent bytes there takes it too.
+pub(super) fn set_unix_options(socket: &OwnedFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_oobinline(socket, true)?)
 }
 
 /// SO_KEEPALIVE and its times.

@@ -1,8 +1,9 @@
-//! The calls that no crate wraps safely: three numbers of a TCP connection (bytes not acknowledged, bytes received, how long
-//! an acknowledgement is waited for), and binding without a port.
+//! What no crate wraps safely: three numbers of a TCP connection (bytes not acknowledged, bytes received, how long an
+//! acknowledgement is waited for), a source address without a port, the process and the user at the other end of a Unix
+//! socket, and a descriptor with a mark.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Bytes in the send queue, the unacknowledged ones included; a FIN counts as one byte (`tcp(7)`, SIOCOUTQ).
@@ -52,8 +53,6 @@ pub(super) fn retransmission_timeout(socket: BorrowedFd<'_>) -> io::Result<Durat
 /// kernel does not have them.
 #[cfg(target_os = "linux")]
 fn tcp_info(socket: BorrowedFd<'_>, index: usize) -> io::Result<u64> {
-    use std::os::fd::AsRawFd as _;
-
     let mut info = [0_u64; 32];
     let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to the array, which is as long as that, and how many to `size`;
@@ -86,8 +85,6 @@ pub(super) fn retransmission_timeout(_: BorrowedFd<'_>) -> io::Result<Duration> 
 /// (IP_BIND_ADDRESS_NO_PORT, `ip(7)`, Linux 4.2). Both families have it under this name.
 #[cfg(target_os = "linux")]
 pub(super) fn bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-
     let on: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
     // SAFETY: the kernel reads `size` bytes of the number, which is as long as that and outlives the call.
@@ -103,4 +100,94 @@ pub(super) fn bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn bind_address_no_port(_: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
+}
+
+/// The process and the user that connected (SO_PEERCRED, `unix(7)`). The process is 0 if it is not visible from here, as
+/// from another container.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = libc::socklen_t::try_from(size_of_val(&who)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes to the structure, which is as long as that, and how many to `size`;
+    // every pattern of bits is three numbers.
+    #[expect(unsafe_code, reason = "rustix takes a process that is not visible, 0, for one that cannot be")]
+    let result = unsafe {
+        let (who, size) = ((&raw mut who).cast(), &raw mut size);
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, who, size)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((u32::try_from(who.pid).unwrap_or(0), who.uid))
+}
+
+/// Other kernels: unknown.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn credentials(_: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A descriptor and one mark, in four bytes: descriptors are never negative, so a negative number is a marked one.
+#[derive(Debug)]
+pub(super) struct MarkedFd(RawFd);
+
+impl MarkedFd {
+    /// This descriptor, with the mark or without.
+    pub(super) fn new(descriptor: OwnedFd, marked: bool) -> Self {
+        let raw = descriptor.into_raw_fd();
+        Self(if marked { !raw } else { raw })
+    }
+
+    /// Does it have the mark?
+    pub(super) const fn is_marked(&self) -> bool {
+        self.0 < 0
+    }
+
+    const fn raw(&self) -> RawFd {
+        if self.is_marked() { !self.0 } else { self.0 }
+    }
+}
+
+impl AsFd for MarkedFd {
+    #[expect(unsafe_code, reason = "OwnedFd has no room for the mark")]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `new` took the descriptor out of its OwnedFd, and only `drop` closes it.
+        unsafe { BorrowedFd::borrow_raw(self.raw()) }
+    }
+}
+
+impl Drop for MarkedFd {
+    #[expect(unsafe_code, reason = "as above")]
+    fn drop(&mut self) {
+        // SAFETY: as above; nothing else owns it, and nothing uses it after this.
+        drop(unsafe { OwnedFd::from_raw_fd(self.raw()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_descriptor_is_the_same_descriptor_and_is_closed_once() {
+        for marked in [false, true] {
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            let raw = one.as_raw_fd();
+            let one = MarkedFd::new(one.into(), marked);
+            assert_eq!((one.is_marked(), one.as_fd().as_raw_fd()), (marked, raw));
+            rustix::io::write(one.as_fd(), b"x").unwrap();
+            drop(one);
+            let mut said = Vec::new();
+            io::Read::read_to_end(&mut &other, &mut said).unwrap();
+            assert_eq!(said, b"x", "it was closed");
+        }
+        assert_eq!(size_of::<MarkedFd>(), 4);
+    }
+
+    #[test]
+    fn the_other_end_of_a_pair_is_this_process() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        assert_eq!(credentials(one.as_fd()).unwrap(), (std::process::id(), uid));
+    }
 }

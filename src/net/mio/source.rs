@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_no_lack_of_ports() {
         let error = bound("192.0.2.1", "127.0.0.1:80").unwrap_err();
-        assert_eq!(on_connect(&error), ConnectError::NoSource, "{error:?}");
+        assert_eq!(on_connect(&error, &"127.0.0.1:80".parse().unwrap()), ConnectError::NoSource, "{error:?}");
         assert!(error.to_string().starts_with("Cannot assign requested address"), "{error}");
         assert!(check("192.0.2.1".parse().unwrap()).is_err());
         check("127.0.0.2".parse().unwrap()).unwrap();

@@ -7,7 +7,8 @@
 //! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it all
 //! up. In the first pass, an address that has not answered lately gets a short time while another is untried; if it was
 //! too slow, it is tried again with its equal share. An address to which no source port is left has not failed: once the
-//! others are tried, the session waits, and then only such addresses are tried again.
+//! others are tried, the session waits, and then only such addresses are tried again. So with a Unix socket whose backlog is
+//! full, which only a retry can tell (K22).
 
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::reactor::cause::Cause;
 /// Between attempts: with its jitter, a pause is at most a second.
 const BACKOFF: Backoff =
     Backoff { floor: Duration::from_millis(100), ceiling: Duration::from_millis(666), spread: 0.5 };
+
+/// Before a Unix socket whose backlog was full is tried again, as often as there is time.
+const FULL: Backoff = Backoff { floor: Duration::from_millis(10), ceiling: Duration::from_millis(100), spread: 0.0 };
 
 /// How far the attempts to connect are.
 #[derive(Debug)]
@@ -34,10 +38,35 @@ pub(super) struct Attempts {
     place: u8,
     /// The connection under way is cut short because another address is untried.
     quick: bool,
-    /// Those too slow in the first pass are being tried again.
-    again: bool,
+    repeats: Repeats,
     /// Why the session is not connected yet: the last address failed, or it waits.
     pub(super) last: Cause,
+}
+
+/// What is tried again, in one byte: a session has no other to spare.
+#[derive(Debug, Clone, Copy, Default)]
+struct Repeats(u8);
+
+impl Repeats {
+    /// Are those too slow in the first pass being tried again?
+    fn has_slow(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn set_slow(&mut self, again: bool) {
+        self.0 = self.0 & !1 | u8::from(again);
+    }
+
+    /// Pauses before a full backlog was tried again, up to the longest.
+    fn pauses(self) -> u32 {
+        u32::from(self.0 >> 1)
+    }
+
+    fn count_pause(&mut self) {
+        if self.pauses() < 100 {
+            self.0 += 2;
+        }
+    }
 }
 
 /// What became of an address in this attempt.
@@ -48,6 +77,8 @@ enum Mark {
     Slow,
     /// There was no source port to it.
     Portless,
+    /// Its backlog was full.
+    Full,
     Failed,
 }
 
@@ -58,6 +89,8 @@ pub(super) enum Failure {
     TooSlow,
     /// There is no source port to this address.
     NoPort,
+    /// The backlog of this Unix socket is full.
+    Full,
     /// Anything else.
     Other,
 }
@@ -105,7 +138,7 @@ impl Default for Attempts {
             failures: 0,
             place: 0,
             quick: false,
-            again: false,
+            repeats: Repeats::default(),
             last: Cause::ConnectTimeout,
         }
     }
@@ -120,7 +153,8 @@ impl Attempts {
     /// The upstream's addresses have this version now. If it is a new one, all are untried.
     pub(super) fn set_version(&mut self, version: u16) {
         if std::mem::replace(&mut self.version, version) != version {
-            (self.marks, self.again) = (Box::default(), false);
+            self.marks = Box::default();
+            self.repeats.set_slow(false);
         }
     }
 
@@ -137,19 +171,27 @@ impl Attempts {
         }
         if self.count(Mark::Untried, places) == 0 && self.count(Mark::Slow, places) > 0 {
             self.reset(Mark::Slow);
-            self.again = true;
+            self.repeats.set_slow(true);
         }
         let untried = self.count(Mark::Untried, places);
         if untried > 0 {
             let shares = u32::try_from(untried + self.count(Mark::Slow, places)).unwrap_or(u32::MAX);
             let until = now + deadline.since(now) / shares;
-            return Step::Dial { until, may_be_quick: untried > 1 && !self.again };
+            return Step::Dial { until, may_be_quick: untried > 1 && !self.repeats.has_slow() };
+        }
+        if self.count(Mark::Full, places) > 0 {
+            self.reset(Mark::Full);
+            self.reset(Mark::Portless);
+            let until = deadline.min(now + FULL.pause(self.repeats.pauses(), rng));
+            self.repeats.count_pause();
+            return Step::Pause { until };
         }
         if let Some(place) = self.marks.iter().position(|mark| *mark == Mark::Portless) {
             self.reset(Mark::Portless);
             return Step::AwaitPort { place };
         }
-        (self.marks, self.again) = (Box::default(), false);
+        self.marks = Box::default();
+        self.repeats.set_slow(false);
         let until = now + BACKOFF.pause(self.failures.into(), rng);
         self.failures = self.failures.saturating_add(1);
         // If the pause would outlast the deadline, fail now.
@@ -172,6 +214,7 @@ impl Attempts {
         let mark = match failure {
             Failure::TooSlow if self.quick => Mark::Slow,
             Failure::NoPort => Mark::Portless,
+            Failure::Full => Mark::Full,
             Failure::TooSlow | Failure::Other => Mark::Failed,
         };
         if let Some(place) = self.marks.get_mut(usize::from(self.place)) {
@@ -312,6 +355,27 @@ mod tests {
         assert!(matches!(rig.next(0), Step::Dial { .. }));
         rig.fail(2, false, Failure::Other);
         assert_eq!(rig.next(0), Step::GiveUp);
+    }
+
+    #[test]
+    fn a_full_backlog_is_tried_again_until_the_deadline_and_costs_no_attempt() {
+        let mut rig = Rig::new(3, 1, 1000);
+        rig.next(0);
+        rig.fail(0, false, Failure::Other);
+        rig.fail(1, false, Failure::Full);
+        assert_eq!((rig.next(0), rig.untried()), (dial(1000, false), vec![2]), "the others come first");
+        rig.fail(2, false, Failure::NoPort);
+        let mut now = 0;
+        for pause in [10, 20, 40, 80, 100, 100] {
+            assert_eq!(rig.next(now), Step::Pause { until: at(now + pause) });
+            now += pause;
+            assert_eq!(rig.untried(), [1, 2]);
+            assert!(matches!(rig.next(now), Step::Dial { .. }));
+            rig.fail(1, false, Failure::Full);
+            rig.fail(2, false, Failure::NoPort);
+        }
+        assert_eq!(rig.next(950), Step::Pause { until: at(1000) });
+        assert_eq!(rig.next(1000), Step::GiveUp);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::reactor::{Reactor, refusals::Refusal};
 use crate::relay::flow::Preface;
 use crate::relay::incoming::{Accepted, Incoming, Progress};
 use crate::relay::pool::Pool;
-use crate::relay::proxy::{Ends, ProxyVersion, encode};
+use crate::relay::proxy::{Ends, ProxyVersion, UNIX_PATHS, encode};
 use crate::relay::side::Side;
 
 /// How long a header may take, from accept: the specification asks for 3 s at least, to cover a retransmission.
@@ -76,10 +76,11 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// What the upstream is sent first.
+    /// What the upstream is sent first. The client was accepted by the listener at this address.
     pub(in crate::reactor) fn preface(
         &mut self,
         send: Option<ProxyVersion>,
+        at: &Address,
         pool: &mut Pool<S::Pipe>,
     ) -> Option<Preface<S::Pipe>> {
         let Stage::Opening(opening) = &mut self.stage else {
@@ -90,9 +91,18 @@ impl<S: Stream> Session<S> {
             return header.into_preface(send, pool);
         }
         let version = send?;
-        let ends = match opening.client.stream_mut().local() {
-            Ok(Address::Inet(destination)) => Ends::Inet { source: self.client.address(), destination },
-            Err(_) => Ends::Unknown,
+        let mut paths = [0; UNIX_PATHS];
+        let ends = match (self.client.address(), at) {
+            (Some(source), _) => match opening.client.stream_mut().local() {
+                Ok(Address::Inet(destination)) => Ends::Inet { source, destination },
+                Ok(Address::Unix(_)) | Err(_) => Ends::Unknown,
+            },
+            // The client's end has no name. The listener's is as it was written.
+            (None, Address::Unix(name)) => {
+                paths[UNIX_PATHS / 2..].iter_mut().zip(&**name).for_each(|(place, byte)| *place = *byte);
+                Ends::Unix(&paths)
+            }
+            (None, Address::Inet(_)) => Ends::Unknown,
         };
         Some(Preface::header(encode(version, ends).bytes(), pool))
     }
@@ -102,7 +112,7 @@ impl<N: Net> Reactor<N> {
     /// Is this client one that is believed, where a header is to come?
     pub(in crate::reactor) fn is_believed(&self, route: u16, client: &Client) -> bool {
         let settings = &self.routes.get(route).settings;
-        !settings.accept_proxy || settings.proxy_from.contains(Some(client.address().ip()))
+        !settings.accept_proxy || settings.proxy_from.contains(client.ip())
     }
 
     /// Something happened to a session whose header is still to come. Is it there now, and may its client come?

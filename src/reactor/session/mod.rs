@@ -112,15 +112,16 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Its client counts among the sessions of this address from now on.
-    pub(super) fn count_client(&mut self) -> IpAddr {
-        self.is_counted = true;
-        self.client.address().ip()
+    /// Its client counts among the sessions of this address from now on, if it has one.
+    pub(super) fn count_client(&mut self) -> Option<IpAddr> {
+        let ip = self.client.ip();
+        self.is_counted = ip.is_some();
+        ip
     }
 
     /// The address among whose sessions its client counts, if it does.
     pub(super) fn counted_client(&self) -> Option<IpAddr> {
-        self.is_counted.then(|| self.client.address().ip())
+        self.client.ip().filter(|_| self.is_counted)
     }
 
     /// The route that it came in by.

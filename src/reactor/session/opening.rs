@@ -82,6 +82,7 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         let session = &mut self.table[key];
+        let endpoint = session.endpoint;
         let Stage::Opening(opening) = &mut session.stage else {
             session.stage.unexpected("opened");
             return false;
@@ -109,7 +110,7 @@ impl<N: Net> Reactor<N> {
                 return false;
             }
             Ok(false) => (ErrorKind::TimedOut.into(), Failure::TooSlow),
-            Err(error) if on_connect(&error) == ConnectError::WasEstablished => {
+            Err(error) if endpoint.is_some_and(|id| self.upstreams.was_established(id, &error)) => {
                 upstream.fail(&error);
                 return self.established(key);
             }
@@ -129,8 +130,8 @@ impl<N: Net> Reactor<N> {
             let route = self.routes.get(self.table[key].route);
             info!("{} is up again", self.upstreams.describe(&route.upstream, endpoint));
         }
-        let send_proxy = self.routes.get(self.table[key].route).settings.send_proxy;
-        let preface = self.table[key].preface(send_proxy, &mut self.pool);
+        let settings = &self.routes.get(self.table[key].route).settings;
+        let preface = self.table[key].preface(settings.send_proxy, &settings.from, &mut self.pool);
         if !self.table[key].established(preface, self.now) {
             self.end(key, None);
             return false;
@@ -208,9 +209,10 @@ impl<N: Net> Reactor<N> {
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
-                Err(error) => match on_connect(&error) {
+                Err(error) => match self.meaning(key, &error) {
                     ConnectError::Shortage => return self.wait_for_descriptor(key, &error, deadline),
                     ConnectError::NoPorts | ConnectError::NoSource => self.connect_failed(key, Failure::NoPort, &error),
+                    ConnectError::Full => self.connect_failed(key, Failure::Full, &error),
                     ConnectError::Refused
                     | ConnectError::Timeout
                     | ConnectError::Unreachable
@@ -230,7 +232,7 @@ impl<N: Net> Reactor<N> {
             return Err(ErrorKind::NotConnected.into());
         };
         let route = self.routes.get_mut(session.route);
-        let (tried, client) = (|place| opening.attempts.is_tried(place), session.client.address().ip());
+        let (tried, client) = (|place| opening.attempts.is_tried(place), session.client);
         let place = self.upstreams.choose(&mut route.upstream, route.settings.balance, tried, client, self.now);
         let place = place.ok_or(ErrorKind::NotConnected)?;
         let endpoint = route.upstream.endpoint(place);
@@ -250,6 +252,12 @@ impl<N: Net> Reactor<N> {
         Ok(until)
     }
 
+    /// What an error of connect to the address that was dialled last means.
+    fn meaning(&self, key: u32, error: &io::Error) -> ConnectError {
+        let address = self.table[key].endpoint.map(|endpoint| self.upstreams.address(endpoint));
+        address.map_or(ConnectError::Unreachable, |address| on_connect(error, address))
+    }
+
     /// The address that was dialled last cannot be connected to.
     fn connect_failed(&mut self, key: u32, failure: Failure, error: &io::Error) {
         let session = &mut self.table[key];
@@ -257,7 +265,7 @@ impl<N: Net> Reactor<N> {
             return session.stage.unexpected("refused");
         };
         let route = self.routes.get(session.route);
-        opening.attempts.last = Cause::of_connect(error);
+        opening.attempts.last = Cause::of_connect(error, self.upstreams.address(endpoint));
         opening.attempts.failed(route.upstream.len(), failure);
         if opening.attempts.all_failed(route.upstream.version()) {
             self.upstreams.doubt(&route.upstream, self.now);
@@ -265,7 +273,7 @@ impl<N: Net> Reactor<N> {
         debug!("cannot connect to {}: {error}", self.upstreams.address(endpoint));
         let serial = session.serials[Peer::Upstream as usize];
         let health = &mut self.upstreams.endpoints[endpoint].health;
-        if failure != Failure::NoPort
+        if !matches!(failure, Failure::NoPort | Failure::Full)
             && let Some(pause) = health.fails(serial, self.now, &mut self.rng)
         {
             let upstream = self.upstreams.describe(&route.upstream, endpoint);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Balance;
-use crate::net::Address;
+use crate::net::{Address, Client};
 
 /// An address that may be next.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) fn choose<'a>(
     balance: Balance,
     candidates: impl ExactSizeIterator<Item = Candidate<'a>>,
     cursor: usize,
-    client: IpAddr,
+    client: Client,
 ) -> Option<usize> {
     let count = candidates.len();
     let rank = |(place, candidate): &(usize, Candidate<'_>)| {
@@ -40,8 +40,7 @@ pub(super) fn choose<'a>(
 
 /// How well a client and an address fit: rendezvous hashing. The same in every process and on every machine, so that
 /// several relays with the same list agree.
-fn weight(client: IpAddr, address: &Address) -> u64 {
-    let Address::Inet(address) = address;
+fn weight(client: Client, address: &Address) -> u64 {
     let halves = |ip: IpAddr| {
         let bits = match ip.to_canonical() {
             IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
@@ -50,9 +49,19 @@ fn weight(client: IpAddr, address: &Address) -> u64 {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
         [(bits >> 64) as u64, bits as u64]
     };
+    let client = match (client.ip(), client.credentials()) {
+        (Some(ip), _) => halves(ip),
+        // By its user: each of a user's processes would be another client. The first half is no IP address's of a host.
+        (None, credentials) => [u64::MAX, credentials.map_or(u64::MAX, |(_, user)| user.into())],
+    };
+    let hash = client.into_iter().fold(0, |hash, word| mix(hash ^ word));
     let port = |address: &SocketAddr| u64::from(address.port());
-    let words = halves(client).into_iter().chain(halves(address.ip())).chain([port(address)]);
-    words.fold(0, |hash, word| mix(hash ^ word))
+    match address {
+        Address::Inet(address) => {
+            halves(address.ip()).into_iter().chain([port(address)]).fold(hash, |hash, word| mix(hash ^ word))
+        }
+        Address::Unix(name) => name.iter().fold(hash, |hash, byte| mix(hash ^ u64::from(*byte))),
+    }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014): every bit of the input moves every bit of the output. The first
@@ -70,7 +79,9 @@ mod tests {
 
     use super::*;
 
-    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    fn client(ip: impl Into<IpAddr>) -> Client {
+        SocketAddr::new(ip.into(), 1).into()
+    }
 
     fn addresses(count: u8) -> Vec<Address> {
         (1..=count).map(|last| SocketAddr::from(([10, 0, 0, last], 80)).into()).collect()
@@ -80,7 +91,7 @@ mod tests {
     fn among(balance: Balance, cursor: usize, candidates: &[(bool, bool, u32)]) -> Option<usize> {
         let addresses = addresses(5);
         let candidate = |((tried, down, sessions), address)| Candidate { address, tried, down, sessions };
-        choose(balance, candidates.iter().copied().zip(&addresses).map(candidate), cursor, CLIENT)
+        choose(balance, candidates.iter().copied().zip(&addresses).map(candidate), cursor, client(Ipv4Addr::LOCALHOST))
     }
 
     #[test]
@@ -121,7 +132,7 @@ mod tests {
         assert_eq!(among(Balance::LeastSessions, 0, &[busy(3), busy(1), busy(2), busy(1)]), Some(1));
     }
 
-    fn by_source(client: IpAddr, addresses: &[Address]) -> Address {
+    fn by_source(client: Client, addresses: &[Address]) -> Address {
         let candidate = |address| Candidate { address, tried: false, down: false, sessions: 0 };
         addresses[choose(Balance::Source, addresses.iter().map(candidate), 0, client).unwrap()].clone()
     }
@@ -132,7 +143,7 @@ mod tests {
         let fewer: Vec<_> = all.iter().filter(|address| **address != all[2]).cloned().collect();
         let mut moved = 0;
         let mut counts = [0; 5];
-        for client in (0..5_000_u32).map(|number| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + number))) {
+        for client in (0..5_000_u32).map(|number| client(Ipv4Addr::from_bits(0x0a00_0000 + number))) {
             let (before, after) = (by_source(client, &all), by_source(client, &fewer));
             counts[all.iter().position(|address| *address == before).unwrap()] += 1;
             if before == all[2] {
@@ -144,11 +155,24 @@ mod tests {
         assert!(moved > 0 && counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 
+    #[test]
+    fn a_client_of_a_unix_socket_is_its_user_and_an_upstream_may_be_one() {
+        let addresses: Vec<Address> = ["unix:/a", "unix:@a", "unix:/b"].map(|text| text.parse().unwrap()).into();
+        let mut counts = [0; 3];
+        for user in 0..3_000 {
+            let chosen = by_source(Client::unix(1, user), &addresses);
+            assert_eq!(by_source(Client::unix(2, user), &addresses), chosen, "another process of the user");
+            counts[addresses.iter().position(|address| *address == chosen).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
     /// Relays of different versions must agree: a change of these is a change that users can tell.
     #[test]
     fn the_weights_stay_as_they_are() {
         let address = "10.0.0.1:80".parse().unwrap();
-        let weights = ["127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1"].map(|ip| weight(ip.parse().unwrap(), &address));
+        let weights = ["127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1"]
+            .map(|ip| weight(client(ip.parse::<IpAddr>().unwrap()), &address));
         assert_eq!(weights, [8_694_360_982_362_021_164, 8_694_360_982_362_021_164, 14_671_404_368_663_747_626]);
     }
 }

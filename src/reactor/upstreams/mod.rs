@@ -11,11 +11,12 @@ mod endpoints;
 mod health;
 mod names;
 
-use std::net::IpAddr;
+use std::io;
 
 use crate::config::ranges::ADDRESSES_MAX;
 use crate::config::{Balance, Host};
-use crate::net::{Address, NameId, Time};
+use crate::net::errno::{ConnectError, on_connect};
+use crate::net::{Address, Client, NameId, Time};
 use choose::{Candidate, choose};
 pub(super) use endpoints::EndpointId;
 use endpoints::Endpoints;
@@ -165,7 +166,7 @@ impl Upstreams {
         upstream: &mut Upstream,
         balance: Balance,
         tried: impl Fn(usize) -> bool,
-        client: IpAddr,
+        client: Client,
         now: Time,
     ) -> Option<usize> {
         let candidate = |(place, (id, _)): (usize, &(EndpointId, u16))| {
@@ -182,6 +183,11 @@ impl Upstreams {
     /// All candidates failed to connect: the names among the hosts are soon asked for again.
     pub(super) fn doubt(&mut self, upstream: &Upstream, now: Time) {
         upstream.names.iter().for_each(|name| self.names.doubt(*name, now));
+    }
+
+    /// Does this error say that a connection to this endpoint was established, and is gone again?
+    pub(super) fn was_established(&self, id: EndpointId, error: &io::Error) -> bool {
+        on_connect(error, self.address(id)) == ConnectError::WasEstablished
     }
 
     /// The address of an endpoint.
@@ -249,7 +255,7 @@ mod tests {
         let addresses = addresses.iter().map(|last| address(*last, 0)).collect();
         upstreams.names.want(name, Time::START);
         upstreams.names.answered(name, Ok(addresses), Duration::ZERO, Time::START);
-        upstreams.refresh(upstream, |_| true, |at| *at == address(9, 80).into())
+        upstreams.refresh(upstream, |_| true, |at| *at == address(9, 80))
     }
 
     fn shown(upstreams: &Upstreams, upstream: &Upstream) -> Vec<String> {
@@ -343,7 +349,7 @@ mod tests {
         let mut upstreams = Upstreams::default();
         let hosts = [1, 2, 3].map(|last| Host::from(address(last, 80)));
         let mut upstream = upstreams.list(&hosts, &mut Vec::new());
-        let client = IpAddr::from([127, 0, 0, 1]);
+        let client = Client::from(SocketAddr::from(([127, 0, 0, 1], 1)));
         let mut next = |tried: usize| {
             upstreams.choose(&mut upstream, Balance::RoundRobin, |place| place == tried, client, Time::START)
         };

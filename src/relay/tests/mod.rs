@@ -6,3 +6,4 @@ mod pair;
 mod preface;
 mod script;
 mod spliced;
+mod unix;

@@ -31,6 +31,7 @@ struct ScriptState {
     write_calls: usize,
     finished: bool,
     closed: bool,
+    is_unix: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +121,11 @@ impl<const DRY: bool> Script<DRY> {
         self.with(|state| state.received = count)
     }
 
+    /// It is a Unix socket.
+    pub(super) fn is_unix(&self) -> &Self {
+        self.with(|state| state.is_unix = true)
+    }
+
     pub(super) fn written(&self) -> Vec<u8> {
         self.state.borrow().written.clone()
     }
@@ -150,6 +156,10 @@ impl<const DRY: bool> Stream for Script<DRY> {
 
     fn short_is_dry(&self) -> bool {
         DRY
+    }
+
+    fn epipe_is_fin(&self) -> bool {
+        !self.state.borrow().is_unix
     }
 
     /// Follows the script of the reads, but knows no end: there it says 0, like a pipe at a mark.

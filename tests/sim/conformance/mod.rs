@@ -2,7 +2,7 @@
 //! they end, in which order, and whether a wake-up came. Never the sizes of queues.
 //!
 //! The real side is the relay's own `net::mio` over loopback, so what is compared is the seam, not a wrapper of ours.
-//! The facts K1 to K19 and K26 that the scripts are named after stand in [`tproxy::net`], under "Kernel facts". Each has a
+//! The facts K1 to K22, K26 and K27 that the scripts are named after stand in [`tproxy::net`], under "Kernel facts". Each has a
 //! script here, two of them with a part that cannot be simulated, and is tested on the real kernel alone:
 //!
 //! - K13: that dropping resets and that the urgent byte stays are inherited on both. NODELAY, the times of keepalive and
@@ -32,10 +32,11 @@ mod events;
 mod marks;
 mod pipes;
 mod resets;
+mod unix;
 
 /// The scripts of all topics.
 mod scripts {
-    pub(super) use super::{closing::*, connecting::*, events::*, marks::*, pipes::*, resets::*};
+    pub(super) use super::{closing::*, connecting::*, events::*, marks::*, pipes::*, resets::*, unix::*};
 }
 
 /// A test for each script: both kernels tell the same story.
@@ -93,6 +94,18 @@ agree! {
     a_client_that_reset_in_the_queue_is_accepted_all_the_same;
     a_queue_that_is_empty_would_block_and_each_client_raises_an_edge;
     clients_in_the_queue_are_reset_with_the_listener;
+    k20_a_close_over_unread_input_is_epipe_to_a_write_and_a_reset_behind_what_was_said;
+    k20_so_error_takes_the_reset_and_the_end_looks_clean;
+    k20_a_close_with_nothing_unread_is_the_end_and_no_error;
+    k20_a_pull_takes_the_reset;
+    k21_to_drop_a_stream_delivers_what_is_queued_and_is_a_reset_only_over_unread_input;
+    k21_a_whole_queue_outlives_the_stream;
+    k22_a_full_backlog_would_block_and_no_event_follows;
+    k27_a_read_stops_behind_a_message_with_a_descriptor_and_no_edge_follows;
+    an_urgent_byte_stays_in_a_unix_stream_and_stops_a_read;
+    a_client_of_a_unix_socket_has_credentials_and_no_address;
+    clients_in_the_queue_of_a_unix_socket_are_reset_with_the_listener;
+    a_unix_stream_carries_on_half_closed_and_announces_room;
     a_fin_to_a_dead_socket_is_no_error;
     half_closed_the_other_way_still_carries;
 }

@@ -42,7 +42,7 @@ impl World {
         let (now, turn) = (self.shadow.now, self.shadow.turn);
         let half = &self.kernel.conns[conn].from_relay;
         // What the kernel cannot say is not known to the relay.
-        let acked = result.map_or(0, |_| half.acked + u64::from(half.fin_acked));
+        let acked = if half.unix { 0 } else { result.map_or(0, |_| half.acked + u64::from(half.fin_acked)) };
         let left = result.map_or(0, |count| count as u64 - u64::from(half.owes_fin()));
         let asleep = self.shadow.asleep;
         let it = &mut self.shadow.sessions[session];

@@ -4,6 +4,7 @@
 use tproxy::reactor::Gauges;
 
 use crate::plan::place;
+use crate::seam::inet;
 use crate::world::World;
 
 impl World {
@@ -102,7 +103,7 @@ impl World {
                 if counts != reload.counts {
                     wrong.push(format!("kept, changed, added, removed, sessions should be {:?}", reload.counts));
                 }
-                if reloaded.local_addrs != reload.addresses() {
+                if reloaded.local_addrs.iter().map(inet).ne(reload.addresses()) {
                     wrong.push("these are not the addresses of its routes".to_owned());
                 }
                 if reloaded.needs_restart != reload.restart {

@@ -6,6 +6,7 @@
 mod asks;
 mod calls;
 mod doors;
+mod going;
 mod headers;
 mod sleep;
 mod sockets;

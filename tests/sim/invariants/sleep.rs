@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tproxy::net::{Peer, Time};
 
 use super::asks::longest_pause;
@@ -126,7 +127,12 @@ impl World {
         let from = &self.kernel.conns[it.conn(source)?];
         let to = &self.kernel.conns[it.conn(source.other())?];
         let readable = flow.end.is_none() && from.is_readable();
-        if it.told[source.other() as usize].is_some() {
+        let told = it.told[source.other() as usize];
+        if from.unix && told.is_some_and(|error| error != Errno::PIPE) {
+            // It stays unread.
+            return None;
+        }
+        if told.is_some() {
             return readable.then_some("could be read and thrown away");
         }
         if it.overdue || it.aged || flow.finished || !to.is_writable() {
@@ -165,7 +171,8 @@ impl World {
                 let fresh = it.upstream.is_none() && it.attempt.is_fresh() && it.attempt.before == 0 && !queued;
                 let name = fresh.then(|| self.shadow.awaits_name(it).unwrap_or(Time::START));
                 let client = it.told[Peer::Client as usize].is_some() || it.unwatched;
-                share.into_iter().chain(name.filter(|_| !client)).chain([last]).min()
+                let full = it.attempt.full_until.filter(|_| it.upstream.is_none());
+                share.into_iter().chain(full).chain(name.filter(|_| !client)).chain([last]).min()
             }
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),
             // It may be ending too.

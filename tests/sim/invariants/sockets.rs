@@ -1,12 +1,12 @@
 //! What must hold of options of sockets, and of the line of a session that begins to relay.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tproxy::net::Peer;
 
 use crate::faults::Call;
 use crate::kernel::ConnId;
+use crate::plan::{read_address, read_client};
 use crate::shadow::YOUNG;
 use crate::world::World;
 
@@ -54,8 +54,8 @@ impl World {
         let mut words = rest.split(' ').peekable();
         let name = words.next_if(|word| word.starts_with("route=")).map(|word| word["route=".len()..].to_owned());
         let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let client = field("client").and_then(|client| client.parse::<SocketAddr>().ok());
-        let upstream = field("upstream").and_then(|upstream| upstream.parse::<SocketAddr>().ok());
+        let client = field("client").and_then(read_client);
+        let upstream = field("upstream").and_then(read_address);
         let connect = field("connect").map(str::to_owned);
         let place = self.shadow.sessions.iter().position(|it| Some(self.shadow.client_of(it)) == client);
         let Some(session) = place.filter(|_| words.next().is_none()) else {

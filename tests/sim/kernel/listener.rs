@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     /// The most clients that it asked the kernel to queue. The laws may allow fewer.
     pub(crate) backlog: usize,
     pub(crate) queue: VecDeque<ConnId>,
+    /// It is a Unix socket.
+    pub(crate) unix: bool,
     /// A client came, and no event has said so.
     pub(super) edge: bool,
     /// The relay was told that the queue is empty, and is owed an event for the next client.
@@ -41,7 +43,16 @@ impl Kernel {
     /// Another listener. Returns its index.
     pub(crate) fn listen(&mut self, place: usize, token: Token, backlog: usize) -> usize {
         let queue = VecDeque::new();
-        self.listeners.push(Listener { open: true, place, token, backlog, queue, edge: false, owed: true });
+        self.listeners.push(Listener {
+            open: true,
+            place,
+            token,
+            backlog,
+            queue,
+            edge: false,
+            owed: true,
+            unix: false,
+        });
         self.listeners.len() - 1
     }
 
@@ -76,6 +87,9 @@ impl Kernel {
         }
         self.conns[conn].peer.life = Life::Open;
         self.conns[conn].relay.life = Life::Open;
+        if self.listeners[to].unix {
+            self.conns[conn].make_unix();
+        }
         self.listeners[to].queue.push_back(conn);
         self.listeners[to].edge = true;
         self.stirred.push(conn);
@@ -99,6 +113,11 @@ impl Kernel {
         self.listeners[index].open = false;
         while let Some(conn) = self.listeners[index].queue.pop_front() {
             self.close(conn, Who::Relay, true);
+            if self.conns[conn].unix {
+                // A client that nobody accepted is told, whatever it has said.
+                self.conns[conn].peer.error = Some(Errno::CONNRESET);
+                self.conns[conn].untold = false;
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 mod agenda;
 mod listener;
 mod sockets;
+mod unix;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -50,6 +51,9 @@ pub(crate) struct Laws {
     pub(crate) timeout: Duration,
     /// Nothing arrives that is sent again, as far as the time-out tells: it doubles while nothing is acknowledged.
     pub(crate) lossy: bool,
+    /// Of 256 messages to a Unix socket of the relay's, so many have a descriptor with them. If any, an event of a close may
+    /// also be half of the news.
+    pub(crate) passes: u8,
 }
 
 /// See the module.
@@ -124,6 +128,8 @@ impl Kernel {
             from_relay: Half::new(relay_send, peer_receive),
             watch: Watch::default(),
             to_itself: false,
+            unix: false,
+            untold: false,
         });
         self.conns.len() - 1
     }
@@ -165,6 +171,9 @@ impl Kernel {
 
     /// Puts on the wire what the receiver has room for.
     fn pump(&mut self, conn: ConnId, from: Who) {
+        if self.conns[conn].unix {
+            return self.deliver(conn, from);
+        }
         let silent = self.conns[conn].end(from).silent;
         if silent || !matches!(self.conns[conn].end(from).life, Life::Open | Life::Orphan) {
             return;

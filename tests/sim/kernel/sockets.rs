@@ -15,6 +15,7 @@ impl Kernel {
         let linux = self.laws.linux || who == Who::Peer;
         let short = !linux && self.rng.u8(..) < self.laws.short;
         let it = &mut self.conns[conn];
+        let unix = it.unix;
         let queue = it.inn(who);
         let mut count = queue.readable().min(room.len() as u64);
         if count > 0 {
@@ -24,14 +25,23 @@ impl Kernel {
             let closed = queue.sent - queue.read >= queue.receive_cap;
             let count = usize::try_from(count).unwrap();
             queue.take(&mut room[..count]);
-            if closed {
+            if unix {
+                self.make_room(conn, who);
+            } else if closed {
                 let delay = self.delay();
                 self.after(delay, Due::Pump { conn, from: who.other() });
             }
             return Ok(count);
         }
+        // On AF_UNIX the error comes first (K20).
+        let it = &mut self.conns[conn];
+        if it.unix
+            && let Some(error) = it.end(who).error.take()
+        {
+            return Err(error);
+        }
         // The FIN is looked at before the error (SOCK_DONE, K12), the error only once (K1).
-        if queue.fin_arrived {
+        if it.inn(who).fin_arrived {
             return Ok(0);
         }
         if let Some(error) = it.end(who).error.take() {
@@ -57,7 +67,7 @@ impl Kernel {
         if count == 0 {
             // The FIN is looked at first, even if there are bytes behind the mark.
             return match it.relay.error {
-                _ if it.from_peer.fin_arrived => Ok(Vec::new()),
+                _ if it.from_peer.fin_arrived && !(it.unix && it.relay.error.is_some()) => Ok(Vec::new()),
                 Some(error) => {
                     it.relay.error = None;
                     Err(error)
@@ -73,7 +83,9 @@ impl Kernel {
         self.spliced += count;
         let mut bytes = vec![0; usize::try_from(count).unwrap()];
         queue.take(&mut bytes);
-        if closed {
+        if it.unix {
+            self.make_room(conn, Who::Relay);
+        } else if closed {
             let delay = self.delay();
             self.after(delay, Due::Pump { conn, from: Who::Peer });
         }
@@ -92,8 +104,12 @@ impl Kernel {
 
     pub(crate) fn send(&mut self, conn: ConnId, who: Who, data: &[u8], urgent: bool) -> Result<usize, Errno> {
         let short = !urgent && self.rng.u8(..) < self.laws.short;
+        if self.is_cut(conn, who) {
+            return Err(Errno::PIPE);
+        }
+        let passes = who == Who::Peer && self.conns[conn].unix && self.rng.u8(..) < self.laws.passes;
         let it = &mut self.conns[conn];
-        if it.end(who).life == Life::Dead || it.end(who).error.is_some() {
+        if !it.unix && (it.end(who).life == Life::Dead || it.end(who).error.is_some()) {
             return Err(it.end(who).error.take().unwrap_or(Errno::PIPE));
         }
         if it.out(who).fin_written {
@@ -114,6 +130,10 @@ impl Kernel {
             it.out(who).pending_since = self.now;
         }
         it.out(who).write(&data[..taken], urgent);
+        if passes {
+            let stop = it.out(who).written;
+            it.out(who).stops.push_back(stop);
+        }
         if taken < data.len() {
             it.end(who).no_space = true;
             if it.out(who).is_roomy() && who == Who::Relay && self.laws.linux {
@@ -166,6 +186,9 @@ impl Kernel {
         let it = &mut self.conns[conn];
         if who == Who::Relay {
             it.watch = Watch::default();
+        }
+        if it.unix && it.end(who).life == Life::Open {
+            return self.close_unix(conn, who, armed);
         }
         match it.end(who).life {
             Life::Orphan | Life::Gone => panic!("connection {conn}: {who:?} closes a closed descriptor"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use real::Real;
 pub(crate) use simulated::Sim;
-use tproxy::net::{Hints, Net, Peer, Sleep, Stream, Time, Token};
+use tproxy::net::{Address, Hints, Net, Peer, Sleep, Stream, Time, Token};
 
 /// How long nothing must happen before it counts as nothing.
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
@@ -19,6 +19,8 @@ pub(crate) trait Rig: Sized {
     type Net: Net;
 
     fn new() -> Self;
+    /// The same, and clients come by a Unix socket.
+    fn unix() -> Self;
     fn net(&mut self) -> &mut Self::Net;
     fn listener(&mut self) -> (&mut Self::Net, &mut <Self::Net as Net>::Listener);
     fn stop_listening(&mut self);
@@ -29,6 +31,10 @@ pub(crate) trait Rig: Sized {
     fn upstream(&mut self, there: bool) -> SocketAddr;
     /// Somebody listens here, and his queue is full.
     fn full_upstream(&mut self) -> SocketAddr;
+    /// Somebody listens at this Unix socket, and his queue is full.
+    fn full_unix(&mut self) -> Address;
+    /// The client of the Unix socket says this with a descriptor.
+    fn pass(&mut self, peer: usize, what: &[u8]);
     /// A connection of the relay that met itself.
     fn met_itself(&mut self, token: Token) -> <Self::Net as Net>::Stream;
     /// From now on clients come to a listener that holds one in its queue and accepts nobody: `listen(0)`.

@@ -1,16 +1,21 @@
 //! The kernel this test runs on, through the relay's own `net::mio`.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType, sockopt,
+};
 use rustix::process::Signal;
+use tempfile::TempDir;
 use tproxy::net::mio::{Listener, Mio};
-use tproxy::net::{Control, ListenOptions, Net, Stream, Token};
+use tproxy::net::{Address, Control, ListenOptions, Net, Stream, Token};
 
 use super::{QUIET, Rig};
 use crate::seam::inet;
@@ -20,6 +25,9 @@ pub(crate) struct Real {
     net: Mio,
     listener: Option<Listener>,
     front: SocketAddr,
+    /// Where the Unix sockets are, if clients come by one.
+    folder: Option<TempDir>,
+    full: Option<OwnedFd>,
     back: TcpListener,
     /// Listeners with `listen(0)`, and who waits in the queue of those that are full.
     narrow: Vec<TcpListener>,
@@ -36,7 +44,25 @@ impl Rig for Real {
         let (listener, front) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
         let front = inet(&front);
         let back = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { net, listener: Some(listener), front, back, narrow: Vec::new(), waiting: Vec::new(), peers: Vec::new() }
+        Self {
+            net,
+            listener: Some(listener),
+            front,
+            folder: None,
+            full: None,
+            back,
+            narrow: Vec::new(),
+            waiting: Vec::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    fn unix() -> Self {
+        let (mut rig, folder) = (Self::new(), tempfile::tempdir().unwrap());
+        let at = format!("unix:{}", folder.path().join("front").display()).parse().unwrap();
+        let (listener, _) = rig.net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
+        (rig.listener, rig.folder) = (Some(listener), Some(folder));
+        rig
     }
 
     fn net(&mut self) -> &mut Mio {
@@ -52,7 +78,10 @@ impl Rig for Real {
     }
 
     fn client(&mut self) -> usize {
-        self.peer(TcpStream::connect(self.front).unwrap())
+        let Some(folder) = &self.folder else { return self.peer(TcpStream::connect(self.front).unwrap()) };
+        let stream = UnixStream::connect(folder.path().join("front")).unwrap();
+        // std's TCP stream does what is asked of it here with any socket.
+        self.peer(OwnedFd::from(stream).into())
     }
 
     fn upstream(&mut self, there: bool) -> SocketAddr {
@@ -66,6 +95,26 @@ impl Rig for Real {
         let to = self.listen_for_one();
         self.waiting.push(TcpStream::connect(to).unwrap());
         to
+    }
+
+    fn full_unix(&mut self) -> Address {
+        let path = self.folder.as_ref().unwrap().path().join("full");
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        self.waiting.push(OwnedFd::from(UnixStream::connect(&path).unwrap()).into());
+        self.full = Some(socket);
+        format!("unix:{}", path.display()).parse().unwrap()
+    }
+
+    fn pass(&mut self, peer: usize, what: &[u8]) {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let descriptors = [writer.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let sent = rustix::net::sendmsg(self.stream(peer), &[IoSlice::new(what)], &mut control, SendFlags::empty());
+        assert_eq!(sent, Ok(what.len()));
     }
 
     /// The kernel tries the ports of its range one after the other, every second one first, so sooner or later it
@@ -170,7 +219,9 @@ impl Real {
     }
 
     fn peer(&mut self, stream: TcpStream) -> usize {
-        stream.set_nodelay(true).unwrap();
+        if self.folder.is_none() {
+            stream.set_nodelay(true).unwrap();
+        }
         stream.set_read_timeout(Some(10 * QUIET)).unwrap();
         self.peers.push(Some(stream));
         self.peers.len() - 1

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::{ListenOptions, Net, Token};
+use tproxy::net::{Address, ListenOptions, Net, Token};
 
 use super::{QUIET, Rig};
 use crate::conn::{Life, Who};
 use crate::listening::SimListener;
-use crate::plan::{Dial, Plan};
+use crate::plan::{Dial, Plan, place, unix};
 use crate::seam::{SimNet, SimStream};
 use crate::trace::Trace;
 use crate::world::World;
@@ -33,11 +33,13 @@ impl Rig for Sim {
     type Net = SimNet<true>;
 
     fn new() -> Self {
-        let world = Rc::new(RefCell::new(World::new(Rc::new(Plan::empty()), Trace::hash_only())));
-        let at = world.borrow().plan.config.routes[0].from.clone();
-        let mut net = SimNet(world);
-        let (listener, _) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
-        Self { net, listener: Some(listener) }
+        Self::of(Plan::empty())
+    }
+
+    fn unix() -> Self {
+        let mut plan = Plan::empty();
+        plan.config.routes[0].from = unix(place(0));
+        Self::of(plan)
     }
 
     fn net(&mut self) -> &mut SimNet<true> {
@@ -67,6 +69,21 @@ impl Rig for Sim {
     fn full_upstream(&mut self) -> SocketAddr {
         self.world(|world| world.next_dial = Some(Dial::Silence));
         UPSTREAM.into()
+    }
+
+    fn full_unix(&mut self) -> Address {
+        self.world(|world| world.next_dial = Some(Dial::Silence));
+        unix(UPSTREAM.into())
+    }
+
+    fn pass(&mut self, peer: usize, what: &[u8]) {
+        self.world(|world| world.kernel.laws.passes = u8::MAX);
+        self.say(peer, what);
+        self.world(|world| {
+            let half = &mut world.kernel.conns[peer].from_peer;
+            half.stops = [half.written].into();
+            world.kernel.laws.passes = 0;
+        });
     }
 
     fn met_itself(&mut self, token: Token) -> SimStream<true> {
@@ -159,6 +176,14 @@ impl Rig for Sim {
 }
 
 impl Sim {
+    fn of(plan: Plan) -> Self {
+        let world = Rc::new(RefCell::new(World::new(Rc::new(plan), Trace::hash_only())));
+        let at = world.borrow().plan.config.routes[0].from.clone();
+        let mut net = SimNet(world);
+        let (listener, _) = net.listen(&at, &ListenOptions::default(), Token::listener(0)).unwrap();
+        Self { net, listener: Some(listener) }
+    }
+
     fn world<T>(&mut self, ask: impl FnOnce(&mut World) -> T) -> T {
         ask(&mut self.net.0.borrow_mut())
     }

@@ -8,6 +8,7 @@ use tproxy::{AtLimit, Route};
 
 use super::{Session, Shadow};
 use crate::kernel::ConnId;
+use crate::plan::{shown_client, unix_client};
 
 /// Clients of a route that are refused for one reason are told of so often at most.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -99,7 +100,7 @@ pub(crate) fn is_neighbour(one: IpAddr, other: IpAddr) -> bool {
 impl Shadow {
     /// The address of the client of this connection.
     pub(crate) fn client(&self, conn: ConnId) -> SocketAddr {
-        self.plan.client(conn)
+        if self.unix.contains(&conn) { unix_client(conn) } else { self.plan.client(conn) }
     }
 
     /// The address of a session's client.
@@ -113,6 +114,8 @@ impl Shadow {
         // "A header only from --proxy-from; anything else there is a reset." Its clients are judged when it has come.
         let why = match route.accept_proxy {
             true => (!is_believed(route, client)).then_some(Why::NoProxy),
+            // "Unix clients are not subject to it."
+            false if self.unix.contains(&conn) => None,
             false => self.limits(door, route, client),
         };
         if why.is_some() {
@@ -148,7 +151,7 @@ impl Shadow {
         let told = self.refusals_told.get(&(route, why.line()));
         if told.is_none_or(|told| self.now >= *told + PAUSE) {
             self.refusals_told.insert((route, why.line()), self.now);
-            self.refusals_to_tell.push((route, format!("client {client}{}", why.line())));
+            self.refusals_to_tell.push((route, format!("client {}{}", shown_client(client), why.line())));
         }
     }
 

@@ -7,8 +7,10 @@ use rustix::io::Errno;
 use tproxy::Balance;
 use tproxy::net::{Peer, Time, Token};
 
+use super::attempt::{Attempt, Mark};
 use super::{Shadow, connect_word};
 use crate::kernel::ConnId;
+use crate::plan::read_address;
 
 /// An address that has not answered lately may take so long while another is untried, doubling with each failure.
 const QUICK: Duration = Duration::from_millis(250);
@@ -75,72 +77,6 @@ impl Endpoint {
     }
 }
 
-/// What became of an address in one attempt of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    /// It had only a short time. It is tried again.
-    Slow,
-    Portless,
-    Failed,
-}
-
-/// How far a session is with its upstream.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Attempt {
-    /// The addresses that were known when it began.
-    candidates: Vec<SocketAddr>,
-    version: u32,
-    marks: Vec<(SocketAddr, Mark)>,
-    again: bool,
-    /// Something was tried, or is about to be.
-    begun: bool,
-    /// Attempts before this one.
-    pub(crate) before: u32,
-    /// The connection under way has only a short time.
-    quick: bool,
-    /// It is not known which it was.
-    vague: bool,
-    /// When an address last failed, there were others already: it was not the last of this attempt.
-    outdated: bool,
-}
-
-impl Attempt {
-    fn untried(&self) -> impl Iterator<Item = SocketAddr> {
-        self.candidates.iter().copied().filter(|one| self.marks.iter().all(|(tried, _)| tried != one))
-    }
-
-    fn has(&self, mark: Mark) -> bool {
-        self.marks.iter().any(|(_, one)| *one == mark)
-    }
-
-    /// Is nothing tried yet?
-    pub(crate) fn is_fresh(&self) -> bool {
-        !self.begun
-    }
-
-    /// May how long an address had depend on something that is not known?
-    pub(crate) fn is_vague(&self) -> bool {
-        self.vague
-    }
-
-    /// Has every address had its time, and none was out of ports?
-    pub(crate) fn is_over(&self) -> bool {
-        self.vague
-            || (!self.marks.is_empty()
-                && self.untried().next().is_none()
-                && self.marks.iter().all(|(_, mark)| *mark == Mark::Failed))
-    }
-
-    /// Are those without a port the only ones left?
-    pub(crate) fn lacks_port(&self) -> bool {
-        self.untried().next().is_none() && !self.has(Mark::Slow) && self.has(Mark::Portless)
-    }
-
-    fn mark(&mut self, address: SocketAddr, mark: Mark) {
-        self.marks.push((address, mark));
-    }
-}
-
 impl Shadow {
     /// The session of this token dials this address. Is that the next?
     pub(crate) fn dials(&mut self, token: Token, to: SocketAddr) {
@@ -188,13 +124,19 @@ impl Shadow {
             // Who waits for a descriptor or a port goes on waiting for that.
             let begun = it.starved || it.attempt.lacks_port();
             let before = it.attempt.before + u32::from(it.attempt.is_over() && !it.attempt.outdated);
-            it.attempt = Attempt { candidates, version, begun, before, vague: it.attempt.vague, ..Attempt::default() };
+            let (vague, pauses) = (it.attempt.vague, it.attempt.pauses);
+            it.attempt = Attempt { candidates, version, begun, before, vague, pauses, ..Attempt::default() };
         }
         let attempt = &mut it.attempt;
         if attempt.untried().next().is_some() {
         } else if attempt.has(Mark::Slow) {
             attempt.marks.retain(|(_, mark)| *mark != Mark::Slow);
             attempt.again = true;
+        } else if attempt.has(Mark::Full) {
+            attempt.marks.retain(|(_, mark)| ![Mark::Full, Mark::Portless].contains(mark));
+            if attempt.full_until.take().is_none_or(|until| now < until) {
+                self.violation(format!("session {session} tries a full backlog again before its time"));
+            }
         } else if attempt.has(Mark::Portless) {
             attempt.marks.retain(|(_, mark)| *mark != Mark::Portless);
         } else {
@@ -284,19 +226,24 @@ impl Shadow {
         self.hindered = true;
         let Some((token, to)) = self.dialling else { return };
         let Some(session) = self.slots.get(token.key()).copied().flatten() else { return };
-        let word = connect_word(error);
+        let is_full = error == Errno::AGAIN && self.plan.is_unix(to);
+        let word = if is_full { "connect-timeout" } else { connect_word(error) };
+        let now = self.now;
         let it = &mut self.sessions[session];
         it.last_failure = Some(word);
         it.starved = word == "no-resources";
         it.was_starved |= it.starved;
         match word {
             "no-resources" => {}
+            // Nobody's failure.
+            _ if is_full => it.attempt.mark(to, Mark::Full),
             "no-ports" => {
                 (it.lacked_port, self.port_lacked) = (true, self.now);
                 it.attempt.mark(to, Mark::Portless);
             }
             _ => self.address_failed(session, token, to, Mark::Failed),
         }
+        self.sessions[session].attempt.note_full(now);
     }
 
     /// The connection under way is watched.
@@ -317,6 +264,7 @@ impl Shadow {
         it.failed_at = Some(now);
         it.attempt.outdated = outdated;
         it.attempt.mark(to, mark);
+        it.attempt.note_full(now);
         let route = it.route;
         if it.attempt.lacks_port() {
             // It waits from now on: what came free before does not wake it.
@@ -384,7 +332,7 @@ impl Shadow {
         if !down && !up {
             return false;
         }
-        let word = |word: &&str| word.trim_matches(['(', ')']).parse::<SocketAddr>().ok();
+        let word = |word: &&str| read_address(word.trim_matches(['(', ')']));
         let address = line.split(' ').take(2).collect::<Vec<_>>().iter().filter_map(word).next_back();
         let Some(endpoint) = address.and_then(|address| self.upstreams.get_mut(&address)) else {
             self.violation(format!("an address that nobody dialled: {line}"));

@@ -1,17 +1,19 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
+mod attempt;
 mod clients;
 mod dialling;
 mod doors;
 mod headers;
 mod names;
 mod opening;
+mod pipes;
 mod session;
 mod sources;
 mod stopping;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,10 +35,6 @@ use crate::plan::Plan;
 
 /// The share by which a pause of accepting may be longer or shorter.
 pub(crate) const PAUSE_JITTER: f64 = 0.25;
-
-/// A pipe that there was not is asked for again after so long at first, doubling each time up to so long.
-const PIPE_PAUSE_LEAST: Duration = Duration::from_secs(1);
-const PIPE_PAUSE_MOST: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -154,6 +152,10 @@ pub(crate) struct Shadow {
     pub(crate) listed: Vec<usize>,
     /// The last reload that was delivered.
     pub(crate) reloading: Option<Reloading>,
+    /// Connections between Unix sockets.
+    pub(crate) unix: BTreeSet<ConnId>,
+    /// The last write sent less than there was, to this Unix socket.
+    pub(crate) short_write: Option<ConnId>,
     /// Clients that were not to be served.
     pub(crate) refused: Vec<Refused>,
     /// When that was last told, and what is to be told in this turn, for each route.
@@ -168,6 +170,8 @@ impl Shadow {
     pub(crate) fn new(plan: &Rc<Plan>) -> Self {
         Self {
             plan: Rc::clone(plan),
+            unix: BTreeSet::new(),
+            short_write: None,
             refused: Vec::new(),
             refusals_told: BTreeMap::new(),
             refusals_to_tell: Vec::new(),
@@ -311,7 +315,13 @@ impl Shadow {
             questions.disturbed(self.now);
         }
         it.flows[peer].unspliced |= hints.has(Hints::READ_TO_EAGAIN | Hints::FIN | Hints::ERROR);
-        if hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none() && !it.saw_fin[peer] {
+        let conn = it.conn(event.token.peer());
+        if hints.has(Hints::HANG_UP) && conn.is_some_and(|conn| self.unix.contains(&conn)) {
+            // A close shuts both directions down before it sets the error: this proves nothing, but time runs.
+            if !std::mem::replace(&mut it.hung_up[peer], true) && !it.saw_fin[peer] {
+                it.last_moved = self.now;
+            }
+        } else if hints.has(Hints::FIN) && !hints.has(Hints::ERROR) && it.told[peer].is_none() && !it.saw_fin[peer] {
             // The half-close time starts now.
             (it.saw_fin[peer], it.last_moved) = (true, self.now);
         }
@@ -323,18 +333,6 @@ impl Shadow {
 
     pub(crate) fn cut_off(&mut self, conn: ConnId) {
         self.cut_off.push(conn);
-    }
-
-    pub(crate) fn piped(&mut self, result: Result<(), Errno>) {
-        if let Some(at) = self.pipe_wait.filter(|at| self.now < *at) {
-            self.violation(format!("a pipe is asked for {:?} before its time", at.since(self.now)));
-        }
-        (self.pipe_asked, self.pipe_missed, self.pipe_wait) = (true, 0, None);
-        self.pipe_failures = if result.is_ok() { 0 } else { self.pipe_failures + 1 };
-        if result.is_err() {
-            let pause = PIPE_PAUSE_LEAST * 2_u32.saturating_pow(self.pipe_failures - 1);
-            self.pipe_wait = Some(self.now + pause.min(PIPE_PAUSE_MOST));
-        }
     }
 
     /// Everything that came from this peer was read. If it was in doubt how that ended, it is known now: also when
@@ -364,6 +362,8 @@ impl Shadow {
         };
         self.progress = true;
         let turn = self.turn;
+        let is_unix = self.unix.contains(&conn);
+        let may_be_cut = self.may_have_thrown_enough(&self.sessions[session]) || self.is_given_up(now);
         let it = &mut self.sessions[session];
         let saw_fin = it.saw_fin[peer as usize];
         // Behind a FIN, a reset is what EPIPE says: the peer has hung up, and its stream is whole.
@@ -372,6 +372,14 @@ impl Shadow {
         // It is news only to a flow that still had something for this side, and only once.
         if it.told[peer as usize].is_none() && !it.flow(peer.other()).finished {
             it.last_moved = now;
+        }
+        // On AF_UNIX an EPIPE is only a doubt (K20).
+        if is_unix && it.told[peer as usize] == Some(Errno::PIPE) && error != Errno::PIPE {
+            it.told[peer as usize] = Some(error);
+            if let Some((_, first)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
+                it.taken_for = (it.overdue || it.due || it.aged || may_be_cut).then_some((peer, *first));
+                *first = error;
+            }
         }
         it.told[peer as usize].get_or_insert(error);
         it.first_told.get_or_insert((peer, error));

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tproxy::Host;
-use tproxy::net::{Address, Answer, NameId, Time};
+use tproxy::net::{Answer, NameId, Time};
 
 use super::{Session, Shadow};
 use crate::plan::place;
+use crate::seam::inet;
 
 /// Until so long after a question, sessions wait for its answer although they know an older one.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -55,7 +56,7 @@ impl Shadow {
         let mut all = Vec::new();
         for host in &self.routes[route].to {
             let found = match host {
-                Host::Address(Address::Inet(address)) => vec![*address],
+                Host::Address(address) => vec![inet(address)],
                 Host::Name { name, port } => {
                     let good = self.names.get(&**name).map_or(&[][..], |name| &name.good);
                     good.iter().map(|address| SocketAddr::new(address.ip(), *port)).collect()

@@ -85,7 +85,8 @@ impl Shadow {
                 let it = self.sessions.last_mut().unwrap();
                 // A client that is to be announced counts when that is done.
                 it.header.awaited = self.routes[route].accept_proxy.then_some(0);
-                it.is_counted = self.routes[route].max_sessions_per_ip.is_some() && it.header.awaited.is_none();
+                let is_limited = self.routes[route].max_sessions_per_ip.is_some() && !self.unix.contains(&conn);
+                it.is_counted = is_limited && it.header.awaited.is_none();
                 self.note_full(door);
             }
             // "In a row" is without an empty queue between.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tproxy::net::{Peer, Time, Token};
 
-use super::dialling::Attempt;
+use super::attempt::Attempt;
 use super::headers::Header;
 use crate::kernel::ConnId;
 
@@ -134,6 +134,8 @@ pub(crate) struct Session {
     pub(crate) tokens: [Option<Token>; 2],
     /// It is known that this peer has finished speaking.
     pub(crate) saw_fin: [bool; 2],
+    /// This Unix peer has hung up, and only reading tells whether it had said all.
+    pub(crate) hung_up: [bool; 2],
     /// EPIPE was told, and it may have been a reset.
     pub(crate) in_doubt: [bool; 2],
     /// The last write found no room, and nothing has said since that there is some.
@@ -252,6 +254,7 @@ impl Session {
             flows: [Flow::default(); 2],
             tokens: [None; 2],
             saw_fin: [false; 2],
+            hung_up: [false; 2],
             in_doubt: [false; 2],
             blocked: [false; 2],
             told: [None; 2],
@@ -310,7 +313,7 @@ impl Session {
 
     /// Has one of the two finished speaking? A FIN that was seen counts, read or not (rule 9). EPIPE says so too.
     pub(crate) fn is_half_closed(&self) -> bool {
-        self.saw_fin.contains(&true) || self.first_told.is_some()
+        self.saw_fin.contains(&true) || self.hung_up.contains(&true) || self.first_told.is_some()
     }
 
     /// May its upstream be dialled, as far as the stages go that it has passed?

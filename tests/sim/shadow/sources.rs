@@ -176,9 +176,10 @@ impl Shadow {
         for door in 0..self.doors.len() {
             let it = &self.doors[door];
             let Some(route) = it.route.filter(|_| it.open && !it.excused) else { continue };
-            let Route { backlog, keepalive, tcp_user_timeout, .. } = &self.routes[route];
+            let Route { backlog, keepalive, tcp_user_timeout, unix_mode, .. } = &self.routes[route];
             let (backlog, keepalive, user_timeout) = (*backlog, *keepalive, *tcp_user_timeout);
-            if it.how != (ListenOptions { backlog, keepalive, user_timeout }) {
+            let unix_mode = *unix_mode;
+            if it.how != (ListenOptions { backlog, keepalive, user_timeout, unix_mode }) {
                 self.violation(format!("listener {door} is {:?}, unlike its route", it.how));
             }
         }

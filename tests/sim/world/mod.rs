@@ -3,6 +3,7 @@
 //! The relay's calls come in through `seam.rs`; each is counted, may fail by plan, and may see time pass. Time
 //! otherwise passes only while the relay waits (`wait.rs`).
 
+mod dial;
 mod resolver;
 mod wait;
 
@@ -22,7 +23,6 @@ use crate::keyed::mix;
 use crate::peers::{News, Peer};
 use crate::plan::{Dial, Plan};
 use crate::shadow::Shadow;
-use crate::sources::NO_SOURCE;
 use crate::trace::Trace;
 
 /// Calls in one turn, at most: more is a loop that does not end.
@@ -183,6 +183,9 @@ impl World {
             let open = !peer.closed && self.kernel.conns[peer.conn].peer.life == Life::Open;
             if open && !peer.is_client && peer.session % 8 != 7 {
                 peer.closed = true;
+                // A Unix peer that dies looks like one that has said all.
+                let it = &self.kernel.conns[peer.conn];
+                peer.said_fin |= it.unix && it.from_relay.unread() == 0;
                 self.kernel.close(peer.conn, Who::Peer, true);
             }
         }
@@ -258,6 +261,11 @@ impl World {
         if !kills(error) {
             return Some(error);
         }
+        if self.kernel.conns[conn].unix {
+            // There is no network in between.
+            self.faults -= 1;
+            return None;
+        }
         let it = &mut self.kernel.conns[conn];
         let (heard, said) = (it.from_peer.fin_arrived, it.from_relay.fin_written);
         let error = match error {
@@ -293,56 +301,6 @@ impl World {
         true
     }
 
-    /// The outcome of the next connect, and a connection for it.
-    pub(crate) fn dial(&mut self, to: SocketAddr, source: Option<IpAddr>) -> Result<ConnId, Errno> {
-        if self.kernel.open >= self.kernel.laws.descriptors {
-            return Err(Errno::MFILE);
-        }
-        if source.is_some_and(|source| self.is_missing(source)) {
-            return Err(NO_SOURCE);
-        }
-        if self.dialled.values().filter(|one| **one == (to, source)).count() >= self.kernel.laws.ports {
-            return Err(Errno::ADDRNOTAVAIL);
-        }
-        let planned = self.plan.dials.get(self.dials).copied().unwrap_or(Dial::Accept);
-        let planned = self.plan.mood(to, self.kernel.now).unwrap_or(planned);
-        let dial = self.next_dial.take().unwrap_or(planned);
-        self.dials += 1;
-        // The caps are the session's, which registration will tell.
-        let conn = self.kernel.dial_upstream([1; 4]);
-        self.owners.push(None);
-        self.dialled.insert(conn, (to, source));
-        self.kernel.open += 1;
-        let delay = Duration::from_nanos(self.rng.u64(self.plan.laws.delay.0..=self.plan.laws.delay.1));
-        let (wait, error) = match dial {
-            Dial::Accept | Dial::Itself => (delay, None),
-            Dial::AcceptAfter(wait) => (wait, None),
-            Dial::Fail(error) => (delay, Some(error)),
-            Dial::FailAfter(error, wait) => (wait, Some(error)),
-            Dial::Silence => return Ok(conn),
-        };
-        self.kernel.conns[conn].to_itself = dial == Dial::Itself;
-        self.kernel.after(wait, Due::Dialled { conn, error });
-        Ok(conn)
-    }
-
-    /// The upstream of a session: now it is known which, so the peer can be put at the other end.
-    pub(crate) fn pair(&mut self, conn: ConnId, session: usize) {
-        let of = &self.plan.sessions[session];
-        let plan = &of.upstream;
-        let [peer_send, relay_receive, relay_send, peer_receive] = plan.caps.map(|cap| cap as u64);
-        let it = &mut self.kernel.conns[conn];
-        (it.from_peer.send_cap, it.from_peer.receive_cap) = (peer_send, relay_receive);
-        (it.from_relay.send_cap, it.from_relay.receive_cap) = (relay_send, peer_receive);
-        if it.to_itself {
-            return;
-        }
-        self.owners[conn] = Some(self.peers.len());
-        self.peers.push(Peer::new(self.plan.seed, session, false, conn, of));
-        self.kernel.stirred.push(conn);
-        self.wake_peers();
-    }
-
     /// It is known now what the upstream of this session hears first: the header that it is to be sent, and what the client
     /// said in front of its script and the relay did not take for a header.
     pub(crate) fn tell_upstream(&mut self, session: usize) {
@@ -354,16 +312,6 @@ impl World {
         let peer = &mut self.peers[peer];
         (peer.added, peer.removed) = (added.len() as u64, it.header.length);
         peer.hears_first = [added, hello[removed..].to_vec()].concat();
-    }
-
-    /// How much of a pipe goes out in one piece. Time may pass before the next.
-    pub(crate) fn piece(&mut self, held: usize) -> usize {
-        if self.chance(self.plan.noise.tick) {
-            let soon = self.kernel.now + Duration::from_nanos(self.rng.u64(0..=self.plan.laws.delay.1));
-            self.run_until(soon);
-        }
-        self.settle();
-        if held > 1 && self.rng.bool() { self.rng.usize(1..=held) } else { held }
     }
 
     /// A call ends.

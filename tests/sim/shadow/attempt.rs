@@ -1,0 +1,91 @@
+//! How far a session is with the addresses of its upstream.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tproxy::net::Time;
+
+/// A full backlog of a Unix socket is tried again after so long at first, doubling each time up to so long.
+const FULL_LEAST: Duration = Duration::from_millis(10);
+const FULL_MOST: Duration = Duration::from_millis(100);
+
+/// What became of an address in one attempt of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It had only a short time. It is tried again.
+    Slow,
+    Portless,
+    /// The backlog of a Unix socket was full.
+    Full,
+    Failed,
+}
+
+/// How far a session is with its upstream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attempt {
+    /// The addresses that were known when it began.
+    pub(super) candidates: Vec<SocketAddr>,
+    pub(super) version: u32,
+    pub(super) marks: Vec<(SocketAddr, Mark)>,
+    pub(super) again: bool,
+    /// Something was tried, or is about to be.
+    pub(super) begun: bool,
+    /// Attempts before this one.
+    pub(crate) before: u32,
+    /// The connection under way has only a short time.
+    pub(super) quick: bool,
+    /// It is not known which it was.
+    pub(super) vague: bool,
+    /// When an address last failed, there were others already: it was not the last of this attempt.
+    pub(super) outdated: bool,
+    /// Pauses before a full backlog was tried again, and the end of the last.
+    pub(super) pauses: u32,
+    pub(crate) full_until: Option<Time>,
+}
+
+impl Attempt {
+    pub(super) fn untried(&self) -> impl Iterator<Item = SocketAddr> {
+        self.candidates.iter().copied().filter(|one| self.marks.iter().all(|(tried, _)| tried != one))
+    }
+
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.marks.iter().any(|(_, one)| *one == mark)
+    }
+
+    /// Is nothing tried yet?
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.begun
+    }
+
+    /// May how long an address had depend on something that is not known?
+    pub(crate) fn is_vague(&self) -> bool {
+        self.vague
+    }
+
+    /// Has every address had its time, and none was out of ports?
+    pub(crate) fn is_over(&self) -> bool {
+        self.vague
+            || (!self.marks.is_empty()
+                && self.untried().next().is_none()
+                && self.marks.iter().all(|(_, mark)| *mark == Mark::Failed))
+    }
+
+    /// Are those without a port the only ones left?
+    pub(crate) fn lacks_port(&self) -> bool {
+        let others = self.has(Mark::Slow) || self.has(Mark::Full);
+        self.untried().next().is_none() && !others && self.has(Mark::Portless)
+    }
+
+    pub(super) fn mark(&mut self, address: SocketAddr, mark: Mark) {
+        self.marks.push((address, mark));
+    }
+
+    /// Does a full backlog remain when all others are tried? Then it is tried again after 10 ms, doubling to 100 ms.
+    pub(super) fn note_full(&mut self, now: Time) {
+        if self.untried().next().is_none() && !self.has(Mark::Slow) && self.has(Mark::Full) && self.full_until.is_none()
+        {
+            let pause = (FULL_LEAST * 2_u32.saturating_pow(self.pauses)).min(FULL_MOST);
+            (self.full_until, self.pauses) = (Some(now + pause), self.pauses + 1);
+        }
+    }
+}
