@@ -126,10 +126,10 @@ impl<N: Net> Reactor<N> {
     /// The session's client counts among those of its address, if the route limits them.
     pub(super) fn count_client(&mut self, key: u32, listener: u16) {
         let session = &mut self.table[key];
-        if self.routes.get(session.route()).settings.max_sessions_per_ip.is_some() {
-            if let Some(client) = session.count_client() {
-                self.listeners.count_client(listener, client);
-            }
+        if self.routes.get(session.route()).settings.max_sessions_per_ip.is_some()
+            && let Some(client) = session.count_client()
+        {
+            self.listeners.count_client(listener, client);
         }
     }
 

@@ -100,7 +100,7 @@ fn a_full_backlog_is_somebody() {
     rustix::net::bind(&other, &socket_address(path.as_os_str().as_bytes()).unwrap()).unwrap();
     rustix::net::listen(&other, 0).unwrap();
     let _client = UnixStream::connect(&path).unwrap();
-    let probe = rustix::net::connect(&unix_socket().unwrap(), &socket_address(path.as_os_str().as_bytes()).unwrap());
+    let probe = rustix::net::connect(unix_socket().unwrap(), &socket_address(path.as_os_str().as_bytes()).unwrap());
     assert_eq!(probe, Err(Errno::AGAIN));
     assert_eq!(bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
     holds(&folder, &["app.sock"]);
