@@ -7,8 +7,7 @@ use rustix::io::Errno;
 use tproxy::net::{Address, ListenOptions, Token};
 
 use crate::faults::Call;
-use crate::plan::place_of;
-use crate::seam::inet;
+use crate::plan::{inet, place_of};
 use crate::world::World;
 
 /// A listening socket.

@@ -63,6 +63,14 @@ pub(crate) fn read_client(text: &str) -> Option<SocketAddr> {
     }
 }
 
+/// The address of a socket, or what a Unix socket stands for.
+pub(crate) fn inet(address: &Address) -> SocketAddr {
+    match address {
+        Address::Inet(address) => *address,
+        other => read_address(&other.to_string()).expect("it stands for an address of the schedule"),
+    }
+}
+
 /// Other routes from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reload {

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::faults::Call;
 use crate::kernel::ConnId;
 use crate::listening::SimListener;
 use crate::pipe::SimPipe;
-use crate::plan::{place, read_address};
+use crate::plan::{inet, place};
 use crate::sources::connect_error;
 use crate::world::World;
 
@@ -36,14 +36,6 @@ pub(crate) struct SimStream<const LINUX: bool> {
 impl<const LINUX: bool> SimNet<LINUX> {
     fn stream(&self, conn: ConnId) -> SimStream<LINUX> {
         SimStream { world: Rc::clone(&self.0), conn, open: true }
-    }
-}
-
-/// The address of a socket, or what a Unix socket stands for.
-pub(crate) fn inet(address: &Address) -> SocketAddr {
-    match address {
-        Address::Inet(address) => *address,
-        other => read_address(&other.to_string()).expect("it stands for an address of the schedule"),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tproxy::AtLimit;
 use tproxy::net::LISTEN_BACKLOG;
+use tproxy::{AtLimit, Networks};
 
 use super::one_in;
 use crate::faults::Faults;
@@ -57,9 +57,11 @@ pub(super) fn queued(plan: &mut Plan) {
     (plan.dials, plan.crash, plan.stop_now) = (Vec::new(), None, None);
     plan.reloads.clear();
     let at_limit = if one_in(rng, 4) { AtLimit::Reset } else { AtLimit::Wait };
+    // Who is reset counts among those that are let in.
+    let deny: Networks = if one_in(rng, 3) { "0.0.0.0/0,::/0".parse().unwrap() } else { Networks::default() };
     for route in &mut plan.config.routes {
         (route.max_sessions, route.max_sessions_per_ip, route.at_limit) = (None, None, at_limit);
-        (route.allow, route.deny) = Default::default();
+        (route.allow, route.deny) = (Networks::default(), deny.clone());
         route.backlog = LISTEN_BACKLOG;
     }
     (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);

@@ -8,8 +8,7 @@ use tproxy::{Config, Route};
 use super::clients::limits;
 use super::{log, one_in, pause};
 use crate::keyed::mix;
-use crate::plan::{Plan, Reload, place, place_of, upstream};
-use crate::seam::inet;
+use crate::plan::{Plan, Reload, inet, place, place_of, upstream};
 use crate::shadow::literal;
 
 /// Clients connect to these places.

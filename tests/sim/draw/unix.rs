@@ -6,8 +6,7 @@ use tproxy::{Config, Host};
 
 use super::one_in;
 use crate::keyed::mix;
-use crate::plan::{Plan, place, unix, upstream};
-use crate::seam::inet;
+use crate::plan::{Plan, inet, place, unix, upstream};
 
 /// In one of three seeds, some addresses are those of Unix sockets: the same in all routes and reloads.
 pub(super) fn unix_sockets(plan: &mut Plan) {

@@ -14,7 +14,10 @@ impl World {
     /// Whose call is this? Only a session's stream may be read and written.
     pub(super) fn caller(&mut self, conn: ConnId, what: &str) -> Option<(usize, Peer)> {
         let owner = self.shadow.owner(conn);
-        let turn = self.shadow.turn;
+        let (turn, now) = (self.shadow.turn, self.shadow.now);
+        if let Some((session, _)) = owner {
+            self.shadow.sessions[session].called_at = now;
+        }
         if let Some((session, _)) = owner
             && std::mem::replace(&mut self.shadow.sessions[session].served_turn, turn) != turn
         {

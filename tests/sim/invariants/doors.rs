@@ -3,8 +3,7 @@
 
 use tproxy::reactor::Gauges;
 
-use crate::plan::place;
-use crate::seam::inet;
+use crate::plan::{inet, place};
 use crate::world::World;
 
 impl World {

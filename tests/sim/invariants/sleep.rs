@@ -177,7 +177,12 @@ impl World {
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),
             // It may be ending too.
             Some(_) if it.first_told.is_some() || it.overdue || it.aged || self.shadow.stop_turn.is_some() => {
-                inactive.map(|wait| now + wait.max(longest_pause(it.questions, now)))
+                let ending = longest_pause(it.questions, now);
+                // What it relays yet is idle at the latest since its last call, also if that was before the drain.
+                let relays =
+                    it.first_told.is_none() && !it.overdue && !it.aged && !it.flows.iter().all(|it| it.finished);
+                let idle = if relays { now.since(it.called_at) } else { Duration::ZERO };
+                inactive.map(|wait| now + wait.saturating_sub(idle).max(ending))
             }
             Some(_) => inactive.map(|wait| now + wait),
         };

@@ -18,7 +18,7 @@ use tproxy::net::mio::{Listener, Mio};
 use tproxy::net::{Address, Control, ListenOptions, Net, Stream, Token};
 
 use super::{QUIET, Rig};
-use crate::seam::inet;
+use crate::plan::inet;
 
 /// The kernel this test runs on.
 pub(crate) struct Real {

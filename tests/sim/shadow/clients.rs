@@ -45,12 +45,15 @@ impl Why {
     }
 
     /// What a line says of it.
-    fn line(self) -> &'static str {
+    fn line(self, route: &Route) -> String {
         match self {
-            Self::Denied => " is denied",
-            Self::NoProxy => " is denied: it is none of --proxy-from",
-            Self::Neighbours => " is reset: its address has ",
-            Self::NoRoom => " is reset: there is no room",
+            Self::Denied => "is denied".to_owned(),
+            Self::NoProxy => "is denied: it is none of --proxy-from".to_owned(),
+            Self::Neighbours => {
+                let most = route.max_sessions_per_ip.unwrap();
+                format!("is reset: its address has {most} sessions, which is the most")
+            }
+            Self::NoRoom => "is reset: there is no room for another session".to_owned(),
         }
     }
 }
@@ -146,13 +149,20 @@ impl Shadow {
         self.tell_refused(route, client, why);
     }
 
-    /// Once a minute.
+    /// Once a minute, with the number of those between.
     pub(super) fn tell_refused(&mut self, route: usize, client: SocketAddr, why: Why) {
-        let told = self.refusals_told.get(&(route, why.line()));
-        if told.is_none_or(|told| self.now >= *told + PAUSE) {
-            self.refusals_told.insert((route, why.line()), self.now);
-            self.refusals_to_tell.push((route, format!("client {}{}", shown_client(client), why.line())));
+        let line = why.line(&self.routes[route]);
+        let (told, since) = self.refusals_told.get(&(route, line.clone())).copied().unzip();
+        if told.is_some_and(|told| self.now < told + PAUSE) {
+            self.refusals_told.insert((route, line), (told.unwrap(), since.unwrap_or(0) + 1));
+            return;
         }
+        let more = match since.unwrap_or(0) {
+            0 => String::new(),
+            more => format!(", and {more} more were since this was last said"),
+        };
+        self.refusals_to_tell.push((route, format!("client {} {line}{more}", shown_client(client))));
+        self.refusals_told.insert((route, line), (self.now, 0));
     }
 
     /// A line about a client that is not served: it was to be told.
@@ -161,9 +171,9 @@ impl Shadow {
             return false;
         }
         let names_routes = self.plan.names_routes();
-        let is_meant = |(route, beginning): &(usize, String)| {
+        let is_meant = |(route, expected): &(usize, String)| {
             let name = names_routes.then(|| self.routes[*route].name.as_str());
-            line.starts_with(beginning.as_str()) && about == name
+            line == expected && about == name
         };
         match self.refusals_to_tell.iter().position(is_meant) {
             Some(place) => drop(self.refusals_to_tell.remove(place)),

@@ -12,8 +12,7 @@ use tproxy::{AtLimit, Host, Route};
 
 use super::Shadow;
 use crate::kernel::ConnId;
-use crate::plan::{Reload, place, place_of};
-use crate::seam::inet;
+use crate::plan::{Reload, inet, place, place_of};
 
 /// Being full is news again when it was over for so long.
 pub(super) const FULL_QUIET: Duration = Duration::from_secs(60);

@@ -158,8 +158,8 @@ pub(crate) struct Shadow {
     pub(crate) short_write: Option<ConnId>,
     /// Clients that were not to be served.
     pub(crate) refused: Vec<Refused>,
-    /// When that was last told, and what is to be told in this turn, for each route.
-    refusals_told: BTreeMap<(usize, &'static str), Time>,
+    /// When that was last told and how many were since, and what is to be told in this turn, for each route.
+    refusals_told: BTreeMap<(usize, String), (Time, u64)>,
     pub(crate) refusals_to_tell: Vec<(usize, String)>,
     /// Clients that were denied, and clients over a limit.
     pub(crate) refusals: [u64; 2],
@@ -311,6 +311,7 @@ impl Shadow {
             called.push(session);
         }
         let it = &mut self.sessions[session];
+        it.called_at = self.now;
         if let Some(questions) = &mut it.questions {
             questions.disturbed(self.now);
         }

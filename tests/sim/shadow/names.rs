@@ -7,8 +7,7 @@ use tproxy::Host;
 use tproxy::net::{Answer, NameId, Time};
 
 use super::{Session, Shadow};
-use crate::plan::place;
-use crate::seam::inet;
+use crate::plan::{inet, place};
 
 /// Until so long after a question, sessions wait for its answer although they know an older one.
 const PATIENCE: Duration = Duration::from_millis(250);

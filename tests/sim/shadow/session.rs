@@ -148,8 +148,10 @@ pub(crate) struct Session {
     pub(crate) told_at: Option<Time>,
     /// The turn in which one was told last.
     pub(crate) told_turn: u64,
-    /// When it last made a call on a stream.
+    /// The turn in which it last made a call on a stream.
     pub(crate) served_turn: u64,
+    /// When it last made one, or an event told of it.
+    pub(crate) called_at: Time,
     pub(crate) first_fin: Option<Peer>,
     /// When bytes were last read for the other side or written, a FIN heard or passed on, an error told.
     pub(crate) last_moved: Time,
@@ -263,6 +265,7 @@ impl Session {
             told_at: None,
             told_turn: 0,
             served_turn: 0,
+            called_at: now,
             first_fin: None,
             last_moved: now,
             last_io: now,
