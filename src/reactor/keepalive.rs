@@ -14,6 +14,10 @@ use crate::net::{Stream, Time, Token};
 /// Sessions that get it in one turn, at most.
 const PER_TURN: usize = 256;
 
+/// Places that the list begins with: 128 KiB, which an allocator asks the kernel for and gives back, so that a burst leaves
+/// nothing behind (`mallopt(3)`, M_MMAP_THRESHOLD). Those that nobody takes have no memory.
+const RESERVED: usize = 1 << 14;
+
 /// The pause before the next portion.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,6 +37,9 @@ impl Pending {
     pub(super) fn add(&mut self, upstream: Token, now: Time, alarms: &mut Alarms) {
         if self.queue.is_empty() {
             alarms.set(now + Self::AFTER, Alarm::Keepalive);
+        }
+        if self.queue.capacity() == 0 {
+            self.queue.reserve(RESERVED);
         }
         self.queue.push_back(upstream);
     }
