@@ -33,11 +33,12 @@ pub(super) fn silent(plan: &mut Plan) {
     plan.config.routes[0].connect_timeout = Duration::from_secs(5);
 }
 
-/// In one of 1,024 seeds, the relay is asked to stop while more clients come to one listener than its queue may hold, and
-/// faster than a turn lets them in. Most go at once, so that there is room.
+/// In three of 1,024 seeds, the relay is asked to stop while more clients come to one listener than its queue may hold, and
+/// faster than a turn lets them in. Most go at once, so that there is room; or they are denied.
 pub(super) fn queued(plan: &mut Plan) {
     let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0071_7565_7565_6421));
-    if rng.u16(..1024) != 0 {
+    let kind = rng.u16(..1024);
+    if kind > 2 {
         return;
     }
     let backlog = usize::from(LISTEN_BACKLOG);
@@ -58,13 +59,13 @@ pub(super) fn queued(plan: &mut Plan) {
     plan.reloads.clear();
     let at_limit = if one_in(rng, 4) { AtLimit::Reset } else { AtLimit::Wait };
     // Who is reset counts among those that are let in.
-    let deny: Networks = if one_in(rng, 3) { "0.0.0.0/0,::/0".parse().unwrap() } else { Networks::default() };
+    let deny: Networks = if kind > 0 { "0.0.0.0/0,::/0".parse().unwrap() } else { Networks::default() };
     for route in &mut plan.config.routes {
         (route.max_sessions, route.max_sessions_per_ip, route.at_limit) = (None, None, at_limit);
         (route.allow, route.deny) = (Networks::default(), deny.clone());
         route.backlog = LISTEN_BACKLOG;
     }
-    (plan.faults, plan.noise) = (Faults::NONE, Noise::NONE);
+    (plan.faults, plan.noise, plan.config.drain_delay) = (Faults::NONE, Noise::NONE, Duration::ZERO);
     plan.config.drain_timeout = Some(Duration::from_secs(20)).filter(|_| rng.bool());
     let at = Duration::from_nanos(rng.u64(..5_000));
     (plan.stops, plan.stop_calls) = if rng.bool() { (vec![at], Vec::new()) } else { (Vec::new(), vec![at]) };
