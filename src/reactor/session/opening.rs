@@ -196,7 +196,9 @@ impl<N: Net> Reactor<N> {
                 }
                 Step::GiveUp => {
                     self.stop_waiting(key);
-                    return self.end(key, None);
+                    // It waited for a port to an address that is none of the upstream's any more.
+                    let cause = (bounds.places == 0 && self.now < deadline).then_some(Cause::Unresolved);
+                    return self.end(key, cause);
                 }
             };
             // Others wait for a port to the only address: they go first. To find out again that none is left would take
