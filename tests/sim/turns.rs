@@ -227,11 +227,13 @@ impl World {
             && self.kernel.open >= self.plan.laws.descriptors
             && self.kernel.pipes == 0
             && self.plan.faults == Faults::NONE
-            // A client that waits for a name is not dialled for, and must not hold up the clients of other routes.
+            // A client that waits for a name, or for a Unix socket whose backlog is full, holds no descriptor to dial with, and
+            // must not hold up the clients of other routes.
             && self.plan.names.is_empty()
             // Nor one whose header is still to come.
             && live.clone().all(|it| it.header.length == 0)
             && self.shadow.stop_turn.is_none()
+            && live.clone().all(|it| it.attempt.pauses == 0)
             && live.clone().all(|it| {
                 it.upstream.is_none() && it.told == [None; 2] && it.starved && !it.lacked_port && it.failed_at.is_none()
             });

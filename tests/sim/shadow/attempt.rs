@@ -39,7 +39,7 @@ pub(crate) struct Attempt {
     /// When an address last failed, there were others already: it was not the last of this attempt.
     pub(super) outdated: bool,
     /// Pauses before a full backlog was tried again, and the end of the last.
-    pub(super) pauses: u32,
+    pub(crate) pauses: u32,
     pub(crate) full_until: Option<Time>,
 }
 
