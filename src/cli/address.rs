@@ -51,7 +51,8 @@ impl<T: Clone> Ports<T> {
         })
     }
 
-    fn has_no_port(&self) -> bool {
+    /// Is it something that has no port?
+    pub(super) fn has_no_port(&self) -> bool {
         self.host == ECHO || self.host.starts_with(UNIX)
     }
 

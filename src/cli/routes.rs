@@ -104,7 +104,7 @@ impl Written {
             for (nth, (port, written)) in listener.each().enumerate() {
                 let mut route = self.settings.clone();
                 route.name = match &self.name {
-                    Some((name, _)) if is_range => format!("{}-{port}", name.0),
+                    Some((name, _)) if is_range && !listener.has_no_port() => format!("{}-{port}", name.0),
                     Some((name, _)) => name.0.clone(),
                     None => written.clone(),
                 };
@@ -250,6 +250,9 @@ mod tests {
         let rows = [("web", "127.0.0.1:80,[::1]:80", "a:1"), ("media", ":7000-7001", "a:1")];
         let names: Vec<_> = led(&rows).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["web", "web", "media-7000", "media-7001"]);
+        let rows = [("app", ":7000-7001,unix:/run/app", "a:1")];
+        let names: Vec<_> = led(&rows).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["app-7000", "app-7001", "app"]);
     }
 
     #[test]

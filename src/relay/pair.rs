@@ -108,10 +108,12 @@ impl<S: Stream> Pair<S> {
     }
 
     /// Is what comes from this peer to stay unread, because nothing else tells it of the reset that is coming (K21)? As soon
-    /// as the other is dead, unless it has something to take yet: a peer that must be read first may take it then.
+    /// as both flows are given up, or the other side is dead, unless this peer has something to take yet: one that must be
+    /// read first may take it then.
     fn is_left_unread(&self, source: Peer) -> bool {
-        let target = self.side(source.other());
-        self.side(source).is_reset_by_unread() && target.is_dead() && !self.flow(source.other()).holds()
+        let is_given_up = [&self.up, &self.down].iter().all(|flow| flow.state() == State::Cut);
+        let is_last = self.side(source.other()).is_dead() && !self.flow(source.other()).holds();
+        self.side(source).is_reset_by_unread() && (is_given_up || is_last)
     }
 
     fn leave_unread(&mut self, source: Peer, pool: &mut Pool<S::Pipe>) -> Pass {

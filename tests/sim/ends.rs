@@ -220,7 +220,9 @@ impl World {
             self.check_records(totals);
             let sum = |peer: usize| self.shadow.sessions.iter().map(|it| it.flows[peer].written).sum::<u64>();
             let drained = |it: &&Session| it.cause.as_deref() == Some("drain");
-            let reset = |it: &&Session| it.ended_late || drained(it);
+            // Who was idle counts as finished.
+            let was_idle = |it: &Session| it.cause.as_deref() == Some("drain-idle");
+            let reset = |it: &&Session| (it.ended_late && !was_idle(it)) || drained(it);
             let least = self.shadow.sessions.iter().filter(drained).count() as u64;
             let most = self.shadow.sessions.iter().filter(reset).count() as u64;
             let refused = |word: &str| {

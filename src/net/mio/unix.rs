@@ -62,9 +62,8 @@ impl UnixListener {
         let is_stale = is_stale(path)?;
         let beside = bind_beside(&socket, path)?;
         let made = finish(&socket, &beside, path, how, is_stale);
-        if made.is_err() || !is_stale {
-            let _ = fs::remove_file(&beside);
-        }
+        // It has another name now, or none.
+        let _ = fs::remove_file(&beside);
         Ok(Self { file: Some(made?), socket: MioListener::from(socket) })
     }
 
@@ -153,12 +152,12 @@ fn bind_beside(socket: &OwnedFd, path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The socket gets its permissions, listens, and gets its name. If the name is free, nothing that comes there in the
-/// meantime is replaced; what is stale is.
-fn finish(socket: &OwnedFd, beside: &Path, path: &Path, how: &ListenOptions, is_stale: bool) -> io::Result<SocketFile> {
+/// meantime is replaced; what is stale is, if it still is: two relays may start at one moment.
+fn finish(socket: &OwnedFd, beside: &Path, path: &Path, how: &ListenOptions, stale: bool) -> io::Result<SocketFile> {
     fs::set_permissions(beside, Permissions::from_mode(how.unix_mode.into()))?;
     rustix::net::listen(socket, how.backlog.into())?;
     let identity = SocketFile::identity(beside)?;
-    if is_stale {
+    if stale && is_stale(path)? {
         fs::rename(beside, path)?;
     } else {
         fs::hard_link(beside, path).map_err(|error| match error.kind() {

@@ -298,6 +298,8 @@ impl<S: Stream> Session<S> {
             }
             Stage::Moving => Stage::<S>::Moving.unexpected("closed"),
         }
+        // Who was idle counts as finished.
+        record.cut_short &= record.end != Cause::DrainIdle;
         record
     }
 }

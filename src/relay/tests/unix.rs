@@ -174,3 +174,17 @@ fn a_unix_peer_that_is_owed_something_is_read_although_the_other_is_dead() {
         assert!(rig.near().read_calls() > before);
     });
 }
+
+/// A timeout has given up on both directions, and the other side has yet to acknowledge what it was sent.
+#[test]
+fn what_a_unix_peer_wrote_stays_unread_once_both_directions_are_given_up() {
+    both_ways(Splicing::OFF, |mut rig| {
+        rig.near().reads(b"more");
+        rig.pair.cut(&mut rig.pool);
+        rig.mark(rig.near, Hints::READABLE);
+        rig.pair.assume_ready();
+        rig.run();
+        assert_eq!(rig.near().read_calls(), 0, "what is unread tells the peer of the reset");
+        assert_eq!(rig.pair.fate(), Fate::Done(End::Reset));
+    });
+}

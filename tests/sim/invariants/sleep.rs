@@ -43,7 +43,8 @@ impl World {
         let portless: Vec<_> = self.shadow.portless().map(|session| self.shadow.sessions[session].route).collect();
         // A port is one of its route; a descriptor is anybody's.
         let freed = &self.shadow.freed;
-        let starved = dialling.iter().any(|it| it.starved);
+        // Who has no address to come to any more pauses, or ends.
+        let starved = dialling.iter().any(|it| it.starved && !self.shadow.candidates(it.route).is_empty());
         let waits = portless.iter().any(|route| freed.contains(route)) || (starved && !freed.is_empty());
         let retry = (starved || !portless.is_empty()).then(|| self.shadow.now + RETRY);
         if waits {
@@ -128,7 +129,8 @@ impl World {
         let to = &self.kernel.conns[it.conn(source.other())?];
         let readable = flow.end.is_none() && from.is_readable();
         let told = it.told[source.other() as usize];
-        if from.unix && told.is_some_and(|error| error != Errno::PIPE) {
+        let both_told = it.told.iter().all(Option::is_some);
+        if from.unix && (both_told || told.is_some_and(|error| error != Errno::PIPE)) {
             // It stays unread.
             return None;
         }

@@ -148,7 +148,9 @@ impl Shadow {
         let waits = |session: &usize| {
             let it = &self.sessions[*session];
             let dials = it.connected.is_none() && it.upstream.is_none() && !it.unwatched && it.told == [None; 2];
-            let waits_for_name = self.has_names(it.route) && self.awaits_name(it).is_some();
+            // Nor does one that has no address to come to any more.
+            let waits_for_name =
+                self.has_names(it.route) && (self.awaits_name(it).is_some() || self.candidates(it.route).is_empty());
             dials && !it.starved && self.too_soon(it).is_none() && it.attempt.lacks_port() && !waits_for_name
         };
         self.live.iter().copied().filter(waits)
