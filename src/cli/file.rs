@@ -193,8 +193,8 @@ fn route(text: &str, value: Spanned<DeValue<'_>>, settings_of_all: Route) -> Res
         // Written for all routes, and this one has no use for it.
         route.proxy_from = Proxies::default();
     }
-    if let Some((key, text)) = unpaired(&route) {
-        return Err(Complaint { key, place: keys.key(key).or(begin), text: text.to_owned() });
+    if let Some((key, text)) = unpaired(&route, "") {
+        return Err(Complaint { key, place: keys.key(key).or(begin), text });
     }
     let name = own.name.map(|name| (name, keys.key("name")));
     let from = own.from.into_iter().zip(keys.values("from")).collect();

@@ -44,11 +44,8 @@ pub(super) fn routes(settings: &Settings, matches: &ArgMatches) -> Result<Vec<Wr
     };
     let mut each_route = blank();
     settings.change_route(&mut each_route);
-    if let Some((option, text)) = unpaired(&each_route) {
-        return Err(format!(
-            "--{option} {}",
-            text.replace("proxy-from:", "--proxy-from:").replace(" accept-proxy:", " --accept-proxy:")
-        ));
+    if let Some((option, text)) = unpaired(&each_route, "--") {
+        return Err(format!("--{option} {text}"));
     }
     groups.into_iter().map(|group| group.route(each_route.clone())).collect()
 }

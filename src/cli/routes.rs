@@ -52,14 +52,19 @@ pub(super) fn blank() -> Route {
     Route::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 6101)), [] as [SocketAddr; 0])
 }
 
-/// What is wrong with two settings that need each other: the option or key, and a text.
-pub(super) fn unpaired(route: &Route) -> Option<(&'static str, &'static str)> {
+/// What is wrong with two settings that need each other: the option or key, and a text. Dashes stand before a name on the
+/// command line, and nothing in a file.
+pub(super) fn unpaired(route: &Route, dashes: &str) -> Option<(&'static str, String)> {
     match (route.accept_proxy, route.proxy_from.is_empty()) {
         (true, true) => Some((
             "accept-proxy",
-            "needs proxy-from: write the networks of the proxies that are believed, such as 10.0.0.0/8",
+            format!(
+                "needs {dashes}proxy-from: write the networks of the proxies that are believed, such as 10.0.0.0/8"
+            ),
         )),
-        (false, false) => Some(("proxy-from", "is of no use without accept-proxy: add that, or leave this out")),
+        (false, false) => {
+            Some(("proxy-from", format!("is of no use without {dashes}accept-proxy: add that, or leave this out")))
+        }
         (true, false) | (false, true) => None,
     }
 }
