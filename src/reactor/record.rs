@@ -43,9 +43,7 @@ impl Record {
         let moved = [self.up, self.down, self.undelivered_up, self.undelivered_down];
         self.reached && !self.cut_short && moved == [0; 4]
     }
-}
 
-impl Record {
     /// A client that is not served.
     pub(super) fn refused(route: Option<Arc<str>>, client: Client, end: Cause) -> Self {
         Self {
@@ -70,16 +68,8 @@ impl fmt::Display for Record {
         let Self { route, client, upstream, up, down, undelivered_up, undelivered_down, .. } = self;
         let Self { time, connect, end, .. } = self;
         let (time, connect, end) = (time.as_secs_f64(), connect.as_secs_f64(), end.word());
-        f.write_str("session ")?;
-        if let Some(route) = route {
-            write!(f, "route={route} ")?;
-        }
-        match upstream {
-            Some(upstream) => write!(f, "client={client} upstream={upstream} ")?,
-            None => write!(f, "client={client} upstream=- ")?,
-        }
-        write!(f, "up={up} down={down} ")?;
-        write!(f, "time={time:.3}s connect={connect:.3}s end={end}")?;
+        begin_line(f, "session", route.as_deref(), *client, upstream.as_ref())?;
+        write!(f, " up={up} down={down} time={time:.3}s connect={connect:.3}s end={end}")?;
         match (undelivered_up, undelivered_down) {
             (0, 0) => Ok(()),
             (up, down) => write!(f, " undelivered={up}/{down}"),
@@ -100,15 +90,27 @@ pub(super) struct Opened<'a> {
 impl fmt::Display for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { route, client, upstream, connect } = self;
-        f.write_str("open ")?;
-        if let Some(route) = route {
-            write!(f, "route={route} ")?;
-        }
-        match upstream {
-            Some(upstream) => write!(f, "client={client} upstream={upstream} ")?,
-            None => write!(f, "client={client} upstream=- ")?,
-        }
-        write!(f, "connect={:.3}s", connect.as_secs_f64())
+        begin_line(f, "open", *route, *client, *upstream)?;
+        write!(f, " connect={:.3}s", connect.as_secs_f64())
+    }
+}
+
+/// What a line about a session begins with: between whom it relays.
+fn begin_line(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    route: Option<&str>,
+    client: Client,
+    upstream: Option<&Address>,
+) -> fmt::Result {
+    f.write_str(what)?;
+    if let Some(route) = route {
+        write!(f, " route={route}")?;
+    }
+    write!(f, " client={client}")?;
+    match upstream {
+        Some(upstream) => write!(f, " upstream={upstream}"),
+        None => f.write_str(" upstream=-"),
     }
 }
 
@@ -158,20 +160,8 @@ mod tests {
 
     #[test]
     fn a_session_is_empty_if_its_upstream_was_reached_and_nothing_was_said() {
-        let empty = Record {
-            route: None,
-            client: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
-            upstream: None,
-            up: 0,
-            down: 0,
-            undelivered_up: 0,
-            undelivered_down: 0,
-            time: Duration::ZERO,
-            connect: Duration::ZERO,
-            end: Cause::ClientReset,
-            cut_short: false,
-            reached: true,
-        };
+        let client = SocketAddr::from(([127, 0, 0, 1], 1)).into();
+        let empty = Record { reached: true, ..Record::refused(None, client, Cause::ClientReset) };
         assert!(empty.is_empty());
         let others: [fn(&mut Record); 6] = [
             |it| it.up = 1,
