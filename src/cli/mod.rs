@@ -13,6 +13,7 @@ mod quantity;
 mod routes;
 mod settings;
 mod socket;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod value;

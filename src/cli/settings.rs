@@ -13,7 +13,8 @@ use super::address::{Listeners, Upstream};
 use super::mode::Mode;
 use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
 use super::routes::RouteName;
-use super::socket::{Backlog, Keepalive, Sources, Switch, UserTimeout};
+use super::socket::{Backlog, Keepalive, Sources, UserTimeout};
+use super::switch::Switch;
 use super::value::{Word, one_or_several, value, words};
 
 value! {

@@ -1,12 +1,8 @@
-//! Values of the options of sockets, and of switches.
+//! Values of the options of sockets.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserializer;
-use serde::de::{Deserialize, Error, Visitor};
 use tproxy::Route;
 
 use super::quantity::{duration, whole_number};
@@ -28,9 +24,6 @@ value! {
     /// Addresses to connect from.
     Sources(Vec<IpAddr>) = sources, "an IP address, such as \"192.0.2.7\""
 }
-/// Whether something is on: a word of the command line, a boolean in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Switch(pub(super) bool);
 
 fn backlog(text: &str) -> Result<u16, String> {
     let count = whole_number(text).and_then(|count| u16::try_from(count).ok());
@@ -66,38 +59,6 @@ fn sources(text: &str) -> Result<Vec<IpAddr>, String> {
     let list = text.split(',').map(|word| address(word.trim())).collect::<Result<Vec<_>, _>>()?;
     Route::check_sources(&list)?;
     Ok(list)
-}
-
-impl FromStr for Switch {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| "write true or false".to_owned())
-    }
-}
-
-impl<'de> Deserialize<'de> for Switch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Boolean)
-    }
-}
-
-struct Boolean;
-
-impl Visitor<'_> for Boolean {
-    type Value = Switch;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("true or false")
-    }
-
-    fn visit_bool<E: Error>(self, switch: bool) -> Result<Switch, E> {
-        Ok(Switch(switch))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Switch, E> {
-        text.parse().map_err(E::custom)
-    }
 }
 
 #[cfg(test)]
@@ -138,11 +99,5 @@ mod tests {
         ] {
             assert!(sources(text).unwrap_err().contains(words), "{text:?}: {}", sources(text).unwrap_err());
         }
-    }
-
-    #[test]
-    fn a_switch_is_true_or_false() {
-        assert_eq!(("true".parse(), "false".parse()), (Ok(Switch(true)), Ok(Switch(false))));
-        assert_eq!("1".parse::<Switch>(), Err("write true or false".to_owned()));
     }
 }
