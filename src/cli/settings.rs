@@ -43,9 +43,9 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "one_or_several")]
     pub(super) from: Vec<Listeners>,
 
-    /// Address or name, and port, or a Unix socket, to connect to, or several, separated by commas, or repeated: the upstream's hosts in
-    /// their order. A range belongs to a range of --from, port by port. echo: is a built-in server that sends back what it
-    /// gets
+    /// Address or name, and port, or a Unix socket, to connect to, or several, separated by commas, or repeated: the
+    /// upstream's hosts in their order. A range belongs to a range of --from, port by port. echo: is a built-in server that
+    /// sends back what it gets
     #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
     #[serde(deserialize_with = "one_or_several")]
     pub(super) to: Vec<Upstream>,

@@ -38,7 +38,7 @@ pub struct Config {
     /// How long clients are still accepted after the first stop request, for load balancers that learn of it late. Nothing
     /// else happens until then. Zero, the default, is not at all.
     pub drain_delay: Duration,
-    /// While draining, sessions in which nothing has moved for so long are reset, also if that was before the request. None,
+    /// While draining, sessions in which nothing has moved for that long are reset, also if that was before the request. None,
     /// the default, is none of them before [`drain_timeout`](Self::drain_timeout).
     pub drain_idle_timeout: Option<Duration>,
     /// Bytes in a buffer, 4 KiB to 16 MiB. A direction has one while it holds bytes, unless they are in a pipe (see

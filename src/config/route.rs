@@ -18,7 +18,8 @@ use crate::relay::proxy::ProxyVersion;
 pub struct Route {
     /// What the log calls it. Default: `from`, as written.
     pub name: String,
-    /// Where to listen: an IP address and a port, or a Unix socket. Port 0 lets the kernel choose one. `[::]` takes IPv4 clients too.
+    /// Where to listen: an IP address and a port, or a Unix socket. Port 0 lets the kernel choose one. `[::]` takes IPv4
+    /// clients too.
     pub from: Address,
     /// The upstream: 1 to 256 hosts, none with port 0. Of the addresses behind them, the first 256 are used.
     pub to: Vec<Host>,
@@ -78,7 +79,8 @@ pub struct Route {
     /// announces is the one in the log, in [`allow`](Self::allow) and [`deny`](Self::deny), per address and in
     /// [`Balance::Source`]. Default false.
     pub accept_proxy: bool,
-    /// The proxies that are believed: others are reset. Not empty if and only if [`accept_proxy`](Self::accept_proxy) is set.
+    /// The proxies that are believed: others are reset. Not empty if and only if [`accept_proxy`](Self::accept_proxy) is
+    /// set.
     pub proxy_from: Proxies,
     /// The permissions of the listener's file, if it is a Unix socket with one: 0 to 0o777. Default 0o660.
     pub unix_mode: u16,

@@ -21,8 +21,8 @@ const RESERVED: usize = 1 << 14;
 /// The pause before the next portion.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Sessions younger than [`AFTER`](Self::AFTER), oldest first, by their upstream's token. An entry of a session that has ended is
-/// skipped, so there are as many as sessions were connected within that time. One alarm serves all.
+/// Sessions younger than [`AFTER`](Self::AFTER), oldest first, by their upstream's token. An entry of a session that has
+/// ended is skipped, so there are as many as sessions were connected within that time. One alarm serves all.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     queue: VecDeque<Token>,
