@@ -117,8 +117,9 @@ impl<N: Net> Reactor<N> {
     /// Why a client of this route is not served, as far as its own address tells. Where a proxy is to announce clients, the
     /// others are judged when that is done.
     fn refusal_at_accept(&self, route: u16, client: &Client) -> Option<Refusal> {
-        match self.routes.get(route).settings.accept_proxy {
-            true => (!self.is_believed(route, client)).then_some(Refusal::NoProxy),
+        let settings = &self.routes.get(route).settings;
+        match settings.accept_proxy {
+            true => (!settings.proxy_from.contains(client.ip())).then_some(Refusal::NoProxy),
             false => self.refusal(route, client),
         }
     }

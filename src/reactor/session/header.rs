@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::opening::Opening;
 use super::{Session, Stage};
 use crate::net::{Address, Client, Net, Stream, Time};
+use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
-use crate::reactor::{Reactor, refusals::Refusal};
 use crate::relay::flow::Preface;
 use crate::relay::incoming::{Accepted, Incoming, Progress};
 use crate::relay::pool::Pool;
@@ -109,12 +109,6 @@ impl<S: Stream> Session<S> {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Is this client one that is believed, where a header is to come?
-    pub(in crate::reactor) fn is_believed(&self, route: u16, client: &Client) -> bool {
-        let settings = &self.routes.get(route).settings;
-        !settings.accept_proxy || settings.proxy_from.contains(client.ip())
-    }
-
     /// Something happened to a session whose header is still to come. Is it there now, and may its client come?
     pub(super) fn read_header(&mut self, key: u32) -> bool {
         let session = &mut self.table[key];
@@ -155,7 +149,7 @@ impl<N: Net> Reactor<N> {
                 }
                 true
             }
-            Some(why @ (Refusal::Denied | Refusal::PerIp | Refusal::NoProxy | Refusal::NoRoom)) => {
+            Some(why) => {
                 self.tell_refused(route, &client, why);
                 self.end(key, Some(why.cause()));
                 false
