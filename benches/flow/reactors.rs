@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
-use tproxy::net::{Address, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time, Token};
+use tproxy::net::{
+    Address, AddressKey, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time, Token,
+};
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
 
@@ -179,7 +181,11 @@ impl Net for FakeNet {
         unreachable!("{host} is no name of this plan");
     }
 
-    fn leads_back(&mut self, _: &Address, _: &Address) -> bool {
+    fn key(&mut self, of: &Address) -> AddressKey {
+        AddressKey::Port(of.inet().map_or(0, |of| of.port()))
+    }
+
+    fn leads_back(&mut self, _: SocketAddr, _: SocketAddr) -> bool {
         false
     }
 

@@ -1,7 +1,8 @@
 //! The kernel's side of the event loop.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Address, Client};
@@ -40,6 +41,17 @@ impl Default for ListenOptions {
     }
 }
 
+/// What addresses that lead to one socket have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AddressKey {
+    /// The port of an IP address. The addresses decide: see [`Net::leads_back`].
+    Port(u16),
+    /// The file at a Unix socket's path, under whatever alias: its device and its number there (`stat(2)`).
+    File(u64, u64),
+    /// The abstract name of a Unix socket behind a NUL, or a path where there is no file.
+    Name(Arc<[u8]>),
+}
+
 /// The kernel's side of the event loop.
 pub trait Net {
     /// A connected socket.
@@ -69,9 +81,12 @@ pub trait Net {
     /// in the resolver's order otherwise. There may be more than an upstream may have, but not many more.
     fn resolve(&mut self, name: NameId, host: &str);
 
+    /// The key of an address. An address with another key leads to another socket.
+    fn key(&mut self, of: &Address) -> AddressKey;
+
     /// Would a connection to `upstream` end at the listener that is bound to `listening`, under whatever alias? They have
-    /// the same port, or both are Unix sockets.
-    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool;
+    /// the same port.
+    fn leads_back(&mut self, listening: SocketAddr, upstream: SocketAddr) -> bool;
 
     /// Takes one client off the listener's queue. Its options are inherited from the listener (K13). A client of a Unix
     /// socket is its process and its user.

@@ -64,7 +64,7 @@ pub mod token;
 
 pub use address::{Address, AddressError, Client};
 pub use hints::{Hints, Ready};
-pub use kernel::{KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net, UNIX_MODE};
+pub use kernel::{AddressKey, KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net, UNIX_MODE};
 pub use message::{Answer, Control, Message, NameId};
 pub use reply::{Pending, Reloaded, Reply};
 pub use stream::Stream;

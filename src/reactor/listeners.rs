@@ -6,15 +6,16 @@
 //! ```
 //! A turn costs the same with one listener and with a thousand: only those where a client may wait are looked at.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use slab::Slab;
 
 use super::admission::Admission;
+use super::own::Own;
 use super::per_ip::PerIp;
 use crate::config::{AtLimit, Route};
-use crate::net::{Address, Time};
+use crate::net::{Address, AddressKey, Time};
 
 /// The listeners of the relay. Those at which clients wait are asked in rotation.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ struct Entry<L> {
     from: Address,
     /// As it is bound.
     address: Address,
+    /// Its key when it was bound: it stays this socket's, whatever becomes of the path.
+    key: AddressKey,
     /// The route of the clients that are accepted here.
     route: u16,
     /// Clients may wait in the kernel's queue. Accepting that stopped for any reason but an empty queue has spent the
@@ -65,21 +68,6 @@ pub(super) struct Listening<'a> {
     pub(super) bound: &'a Address,
     /// The route that it leads to.
     pub(super) route: u16,
-}
-
-/// Where the relay listens, by port. Unix sockets have none, and are together.
-#[derive(Debug, Default)]
-pub(super) struct ByPort(HashMap<Option<u16>, Vec<Address>>);
-
-impl ByPort {
-    /// Those with the port of this upstream. It leads to none of the others.
-    pub(super) fn same_port(&self, upstream: &Address) -> impl Iterator<Item = &Address> {
-        self.0.get(&port(upstream)).into_iter().flatten()
-    }
-}
-
-fn port(address: &Address) -> Option<u16> {
-    address.inet().map(|address| address.port())
 }
 
 impl<L> Entry<L> {
@@ -119,11 +107,12 @@ impl<L> Listeners<L> {
     }
 
     /// A listener that was bound. It leads nowhere until [`lead`](Self::lead).
-    pub(super) fn insert(&mut self, listener: L, from: Address, address: Address) -> u16 {
+    pub(super) fn insert(&mut self, listener: L, from: Address, address: Address, key: AddressKey) -> u16 {
         number(self.entries.insert(Entry {
             listener,
             from,
             address,
+            key,
             route: u16::MAX,
             waiting: false,
             is_asked: false,
@@ -154,13 +143,11 @@ impl<L> Listeners<L> {
         self.entries.iter().map(|(index, entry)| entry.listening(index))
     }
 
-    /// Where they listen. A turn cannot compare a thousand listeners with all addresses of a thousand routes.
-    pub(super) fn by_port(&self) -> ByPort {
-        let mut by_port = ByPort::default();
-        for listening in self.iter() {
-            by_port.0.entry(port(listening.bound)).or_default().push(listening.bound.clone());
-        }
-        by_port
+    /// Where they listen.
+    pub(super) fn own(&self) -> Own {
+        let mut own = Own::default();
+        self.entries.iter().for_each(|(_, entry)| own.add(entry.key.clone(), entry.address.clone()));
+        own
     }
 
     /// This listener, if it is open.

@@ -97,13 +97,13 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// [`Error::Loop`] when an address of a name is the relay itself, at start.
     fn refresh(&mut self, routes: &[u16], at_start: bool) -> Result<(), Error> {
-        let listening = self.listeners.by_port();
+        let own = self.listeners.own();
         for route in routes {
             let about = self.about(*route);
             let entry = self.routes.get_mut(*route);
-            let mut own = |address: &Address| listening.same_port(address).find(|at| self.net.leads_back(at, address));
             let is_fit = |address: &Address| entry.sources.is_fit(address);
-            let refreshed = self.upstreams.refresh(&mut entry.upstream, is_fit, |address| own(address).is_some());
+            let refreshed =
+                self.upstreams.refresh(&mut entry.upstream, is_fit, |it| own.find(it, &mut self.net).is_some());
             debug!("{} leads to {}", entry.settings.name, self.upstreams.show(&entry.upstream));
             if refreshed.too_many {
                 warn!("{about}there are more than 256 upstream addresses; the first 256 are used");
@@ -115,7 +115,7 @@ impl<N: Net> Reactor<N> {
             }
             for (host, address) in refreshed.left_out {
                 if at_start {
-                    let listening = own(&address).unwrap_or(&address).clone();
+                    let listening = own.find(&address, &mut self.net).unwrap_or(&address).clone();
                     return Err(Error::Loop { listening, upstream: address });
                 }
                 warn!("{about}{host} leads to {address}, where this relay listens itself; that address is left out");
@@ -141,11 +141,13 @@ impl<N: Net> Reactor<N> {
 
     /// The first of those that wait for the addresses of this route's upstream try. Each that leaves wakes the next.
     pub(super) fn wake_named(&mut self, route: u16) {
-        self.waiters.first_of(Want::Name { route }, WOKEN).for_each(|key| self.table.wake(key));
+        let woken: Vec<_> = self.waiters.first_of(Want::Name { route }, WOKEN).collect();
+        woken.into_iter().for_each(|key| self.let_try(key));
     }
 
     /// A stop request: who waits for a name does not wait any more.
     pub(super) fn wake_all_named(&mut self) {
-        self.waiters.named().for_each(|key| self.table.wake(key));
+        let named: Vec<_> = self.waiters.named().collect();
+        named.into_iter().for_each(|key| self.let_try(key));
     }
 }

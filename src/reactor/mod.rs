@@ -42,6 +42,7 @@ mod keepalive;
 mod lifecycle;
 mod listeners;
 mod lookups;
+mod own;
 mod per_ip;
 mod pipes;
 mod ports;

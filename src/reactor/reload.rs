@@ -168,7 +168,10 @@ impl<N: Net> Reactor<N> {
     fn listen(&mut self, route: &Route, removed: &[u16]) -> Result<u16, Error> {
         let token = Token::listener(self.listeners.next_index());
         match self.net.listen(&route.from, &route.listen_options(), token) {
-            Ok((listener, bound)) => Ok(self.listeners.insert(listener, route.from.clone(), bound)),
+            Ok((listener, bound)) => {
+                let key = self.net.key(&bound);
+                Ok(self.listeners.insert(listener, route.from.clone(), bound, key))
+            }
             Err(error) => Err(self.cannot_listen(&route.from, removed, error)),
         }
     }
@@ -204,11 +207,11 @@ impl<N: Net> Reactor<N> {
 
     /// Does an upstream of the plan lead back to an open listener?
     fn leads_back(&mut self, plan: &Plan) -> Option<Error> {
-        let listening = self.listeners.by_port();
+        let own = self.listeners.own();
         for host in plan.routes.iter().flat_map(|wanted| &wanted.settings.to) {
             let Host::Address(upstream) = host else { continue };
-            if let Some(own) = listening.same_port(upstream).find(|own| self.net.leads_back(own, upstream)) {
-                return Some(Error::Loop { listening: own.clone(), upstream: upstream.clone() });
+            if let Some(listening) = own.find(upstream, &mut self.net) {
+                return Some(Error::Loop { listening: listening.clone(), upstream: upstream.clone() });
             }
         }
         None

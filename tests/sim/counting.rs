@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{
-    Address, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Stream, Time, Token,
+    Address, AddressKey, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Stream, Time, Token,
 };
 
 /// Events that one wait brings at most, as with the real kernel.
@@ -111,7 +111,11 @@ impl Net for Counting {
         unreachable!("{host} is no name of this plan");
     }
 
-    fn leads_back(&mut self, _: &Address, _: &Address) -> bool {
+    fn key(&mut self, of: &Address) -> AddressKey {
+        AddressKey::Port(of.inet().unwrap().port())
+    }
+
+    fn leads_back(&mut self, _: SocketAddr, _: SocketAddr) -> bool {
         false
     }
 

@@ -71,6 +71,11 @@ pub(crate) fn inet(address: &Address) -> SocketAddr {
     }
 }
 
+/// How many addresses there are to listen at and to connect to.
+pub(crate) fn addresses(config: &Config) -> usize {
+    config.routes.iter().map(|route| 1 + route.to.len()).sum()
+}
+
 /// Other routes from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reload {

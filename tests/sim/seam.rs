@@ -5,12 +5,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tproxy::net::{Address, Client, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
+use tproxy::net::{
+    Address, AddressKey, Client, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token,
+};
 
 use crate::conn::{Life, Who};
 use crate::faults::Call;
@@ -63,7 +65,11 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         self.0.borrow_mut().resolve(name, host);
     }
 
-    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
+    fn key(&mut self, of: &Address) -> AddressKey {
+        self.0.borrow_mut().key_of(of)
+    }
+
+    fn leads_back(&mut self, listening: SocketAddr, upstream: SocketAddr) -> bool {
         listening == upstream
     }
 

@@ -5,6 +5,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+
+use crate::net::{Address, AddressKey};
 
 /// Would a connection to `upstream` end at the listener bound to `listening`, under whatever alias?
 pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
@@ -20,11 +23,14 @@ pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
     listening.port() == there.port() && (here == there.ip() || (takes_all && is_ours(there)))
 }
 
-/// Do both names of Unix sockets lead to the same one: the same abstract name, or paths to the same file?
-pub(super) fn is_same_socket(one: &[u8], other: &[u8]) -> bool {
-    let is_abstract = |name: &[u8]| name.first() == Some(&0);
-    let file = |path: &[u8]| fs::metadata(OsStr::from_bytes(path)).map(|file| (file.dev(), file.ino())).ok();
-    one == other || (!is_abstract(one) && !is_abstract(other) && file(one).is_some_and(|it| file(other) == Some(it)))
+/// What addresses that lead to one socket have in common.
+pub(super) fn key(address: &Address) -> AddressKey {
+    let name = match address {
+        Address::Inet(address) => return AddressKey::Port(address.port()),
+        Address::Unix(name) => name,
+    };
+    let file = address.path().and_then(|path| fs::metadata(OsStr::from_bytes(path)).ok());
+    file.map_or_else(|| AddressKey::Name(Arc::clone(name)), |file| AddressKey::File(file.dev(), file.ino()))
 }
 
 /// Is this address one of this machine's? Then a socket can be bound to it (K18); and since the sysctl
@@ -72,17 +78,19 @@ mod tests {
     #[test]
     fn a_unix_socket_is_recognised_under_another_path() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).into_os_string().into_encoded_bytes();
+        let path =
+            |name: &str| key(&Address::Unix(folder.path().join(name).into_os_string().into_encoded_bytes().into()));
         fs::write(folder.path().join("one"), "").unwrap();
         fs::write(folder.path().join("other"), "").unwrap();
         std::os::unix::fs::symlink("one", folder.path().join("link")).unwrap();
         for (upstream, expected) in [("one", true), ("link", true), ("./one", true), ("other", false), ("none", false)]
         {
-            assert_eq!(is_same_socket(&path("one"), &path(upstream)), expected, "{upstream}");
+            assert_eq!(path("one") == path(upstream), expected, "{upstream}");
         }
-        assert!(is_same_socket(&path("none"), &path("none")), "it may be there later");
-        assert!(is_same_socket(b"\0name", b"\0name") && !is_same_socket(b"\0name", b"\0other"));
-        assert!(!is_same_socket(b"\0name", b"name"));
+        assert_eq!(path("none"), path("none"));
+        let named = |name: &[u8]| key(&Address::Unix(name.into()));
+        assert!(named(b"\0name") == named(b"\0name") && named(b"\0name") != named(b"\0other"));
+        assert_ne!(named(b"\0name"), named(b"name"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod source;
 mod unix;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 
-use super::{Address, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token};
+use super::{
+    Address, AddressKey, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token,
+};
 pub use listen::Listener;
-use loopback::is_same_socket;
+use loopback::key;
 pub use loopback::{is_ours, leads_to_itself};
 use options::{set_options, set_unix_options, stream_socket, unix_socket};
 pub use pipe::Pipe;
@@ -126,12 +128,12 @@ impl Net for Mio {
         self.resolver.ask(name, host);
     }
 
-    fn leads_back(&mut self, listening: &Address, upstream: &Address) -> bool {
-        match (listening, upstream) {
-            (Address::Inet(listening), Address::Inet(upstream)) => leads_to_itself(*listening, *upstream),
-            (Address::Unix(listening), Address::Unix(upstream)) => is_same_socket(listening, upstream),
-            (Address::Inet(_), Address::Unix(_)) | (Address::Unix(_), Address::Inet(_)) => false,
-        }
+    fn key(&mut self, of: &Address) -> AddressKey {
+        key(of)
+    }
+
+    fn leads_back(&mut self, listening: SocketAddr, upstream: SocketAddr) -> bool {
+        leads_to_itself(listening, upstream)
     }
 
     fn accept(&mut self, from: &mut Listener) -> io::Result<(Socket, Client)> {

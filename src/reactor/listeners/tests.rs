@@ -11,7 +11,7 @@ fn listeners(limit: Option<usize>) -> Listeners<char> {
     let mut listeners = Listeners::default();
     for (name, route) in ['a', 'b', 'c'].into_iter().zip(10..) {
         let index = listeners.next_index();
-        assert_eq!(listeners.insert(name, address.clone(), address.clone()), index);
+        assert_eq!(listeners.insert(name, address.clone(), address.clone(), AddressKey::Port(80)), index);
         listeners.lead(index, route, &settings(limit));
     }
     listeners
@@ -116,7 +116,7 @@ fn the_index_of_a_closed_listener_is_used_again() {
     listeners.set_waiting(1);
     assert!(!listeners.is_waiting(), "a late event is for nobody");
     let address = Address::Inet(([127, 0, 0, 1], 81).into());
-    assert_eq!(listeners.insert('d', address.clone(), address), 1);
+    assert_eq!(listeners.insert('d', address.clone(), address, AddressKey::Port(81)), 1);
     assert!(!listeners.is_waiting());
 }
 

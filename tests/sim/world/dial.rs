@@ -1,9 +1,11 @@
 //! Connections of the relay: their outcome, the peer at the other end, and writes that go in pieces.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tproxy::net::{Address, AddressKey};
 
 use super::World;
 use crate::conn::{Life, Who};
@@ -69,6 +71,20 @@ impl World {
         (it.relay.life, it.peer.life) = (Life::Open, Life::Open);
         self.shadow.unix.insert(conn);
         Ok(conn)
+    }
+
+    /// The key of an address. That of a Unix socket is a look at its file: only a reload needs them, each once.
+    pub(crate) fn key_of(&mut self, address: &Address) -> AddressKey {
+        let name = match address {
+            Address::Inet(address) => return AddressKey::Port(address.port()),
+            Address::Unix(name) => name,
+            _ => unreachable!("{address} is of no kind that is known"),
+        };
+        match self.unix_keys.checked_sub(1) {
+            Some(left) => self.unix_keys = left,
+            None => self.violation(format!("a look at the file of {address} that nobody needs")),
+        }
+        AddressKey::Name(Arc::clone(name))
     }
 
     /// A write of the relay. To a Unix socket it may go in two pieces, between which the world goes on.

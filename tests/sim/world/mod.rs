@@ -21,7 +21,7 @@ use crate::faults::{Call, Faults, kills};
 use crate::kernel::{ConnId, Due, Kernel};
 use crate::keyed::mix;
 use crate::peers::{News, Peer};
-use crate::plan::{Dial, Plan};
+use crate::plan::{Dial, Plan, addresses};
 use crate::shadow::Shadow;
 use crate::trace::Trace;
 
@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) reloads_pending: VecDeque<usize>,
     /// Where the answer to the last one arrives.
     pub(crate) answer: Option<Pending>,
+    /// Keys of Unix sockets that may be asked for yet in this turn.
+    unix_keys: usize,
     /// Nothing will happen by itself any more.
     pub(crate) at_rest: bool,
     quiet_alarms: u32,
@@ -118,6 +120,7 @@ impl World {
             stop_now_pending: false,
             reloads_pending: VecDeque::new(),
             answer: None,
+            unix_keys: addresses(&plan.config),
             at_rest: false,
             quiet_alarms: 0,
             stale: Vec::new(),

@@ -8,6 +8,7 @@ use tproxy::net::{Hints, Message, Ready, Reply, Sleep, Time};
 
 use super::World;
 use crate::faults::Call;
+use crate::plan::addresses;
 
 /// Waits that ended with nothing but an alarm and nothing else to come: after so many the run is taken to be at rest.
 const ALARMS_AT_REST: u32 = 400;
@@ -25,7 +26,7 @@ impl World {
             Sleep::Until(moment) => Some(moment),
             Sleep::Forever => None,
         };
-        self.calls_this_turn = 0;
+        (self.calls_this_turn, self.unix_keys) = (0, 0);
         self.kernel.turn = None;
         let fault = self.enter(Call::Wait);
         let asleep = sleep != Sleep::Not;
@@ -123,6 +124,7 @@ impl World {
             // The buffers of a simulation are smaller than a configuration may say.
             let mut config = reload.config.clone();
             (config.buffer_size, config.splice) = (64 << 10, self.plan.config.splice);
+            self.unix_keys = addresses(&config);
             messages.push(Message::Reload(Box::new(config), reply));
             self.answer = Some(answer);
             self.shadow.reload(reload, self.kernel.queues());
