@@ -8,6 +8,9 @@
 //! accept would take the descriptor. Source ports are short for one destination and plenty for the next: each route has
 //! a queue, and accepting goes on. `--max-sessions` bounds how many wait.
 //!
+//! So is a place in the full backlog of a Unix socket, which no event announces (K22). The first of that queue has a pause of
+//! its own (`session/attempts.rs`).
+//!
 //! Each route has a queue for names that are looked up too. It has no retry: an answer wakes all who wait, some at a time.
 
 use std::collections::BTreeMap;
@@ -22,7 +25,12 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What a session waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
-    /// The addresses of this route's upstream. This comes first in the order of queues, before those with a retry.
+    /// A place in the backlog of a Unix socket of this route.
+    Backlog {
+        /// The number of the route.
+        route: u16,
+    },
+    /// The addresses of this route's upstream. In the order of queues, this comes before those with a retry.
     Name {
         /// The number of the route.
         route: u16,
@@ -57,7 +65,9 @@ impl Place {
     }
 }
 
-/// What comes before is waited for without a retry.
+const FIRST_NAMED: Place = Place { want: Want::Name { route: 0 }, number: 0 };
+
+/// What comes before is waited for without [`Alarm::Retry`].
 const FIRST_RETRIED: Place = Place { want: Want::Descriptor, number: 0 };
 
 /// The queues. Every session is in at most one of them, once.
@@ -79,10 +89,12 @@ impl Waiters {
         place
     }
 
-    /// The session at this place does not wait any more.
-    pub(super) fn leave(&mut self, place: Place) {
+    /// The session at this place does not wait any more. Was it the first of its queue?
+    pub(super) fn leave(&mut self, place: Place) -> bool {
+        let was_first = self.first_place(place.want).is_some_and(|(first, _)| first == place);
         let known = self.places.remove(&place);
         debug_assert!(known.is_some(), "{place:?} is left twice");
+        was_first
     }
 
     /// The session that waits for this the longest.
@@ -97,17 +109,7 @@ impl Waiters {
 
     /// All that wait for a name.
     pub(super) fn named(&self) -> impl Iterator<Item = u32> {
-        self.places.range(..FIRST_RETRIED).map(|(_, key)| *key)
-    }
-
-    /// May this session try now? One that waits for a name always may: it asks what is known.
-    pub(super) fn may_try(&self, place: Place) -> bool {
-        match place.want {
-            Want::Name { .. } => true,
-            Want::Descriptor | Want::Port { .. } => {
-                self.first_place(place.want).is_some_and(|(first, _)| first == place)
-            }
-        }
+        self.places.range(FIRST_NAMED..FIRST_RETRIED).map(|(_, key)| *key)
     }
 
     /// Does no session wait for a descriptor or a source port?
@@ -166,13 +168,13 @@ mod tests {
     #[test]
     fn each_queue_is_served_in_the_order_they_came() {
         let mut waiters = Waiters::default();
-        let [one, two, three] =
+        let [one, ..] =
             [(Want::Descriptor, 7), (PORT, 8), (Want::Descriptor, 9)].map(|(want, key)| waiters.join(want, key));
         assert_eq!((waiters.first(Want::Descriptor), waiters.first(PORT)), (Some(7), Some(8)));
         assert_eq!(waiters.first(Want::Port { route: 4 }), None);
-        assert_eq!([one, two, three].map(|place| waiters.may_try(place)), [true, true, false]);
-        waiters.leave(one);
-        assert_eq!((waiters.first(Want::Descriptor), waiters.may_try(three)), (Some(9), true));
+        let last = waiters.join(PORT, 6);
+        assert!(waiters.leave(one) && !waiters.leave(last));
+        assert_eq!((waiters.first(Want::Descriptor), waiters.first(PORT)), (Some(9), Some(8)));
     }
 
     #[test]
@@ -180,8 +182,8 @@ mod tests {
         let mut waiters = Waiters::default();
         let (first, _) = (waiters.join(PORT, 1), waiters.join(PORT, 2));
         waiters.leave(first);
-        let again = waiters.join(PORT, 1);
-        assert_eq!((waiters.first(PORT), waiters.may_try(again)), (Some(2), false));
+        waiters.join(PORT, 1);
+        assert_eq!(waiters.first_of(PORT, 9).collect::<Vec<_>>(), [2, 1]);
     }
 
     #[test]
@@ -210,12 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_name_has_no_retry_and_may_always_try() {
+    fn who_waits_for_a_name_or_a_backlog_has_no_retry() {
         let mut waiters = Waiters::default();
         let other = Want::Name { route: 4 };
-        let places =
-            [(NAME, 1), (NAME, 2), (other, 3), (PORT, 4), (NAME, 5)].map(|(want, key)| waiters.join(want, key));
-        assert!(waiters.may_try(places[1]));
+        let full = Want::Backlog { route: 3 };
+        for (want, key) in [(NAME, 1), (full, 6), (NAME, 2), (other, 3), (PORT, 4), (NAME, 5)] {
+            waiters.join(want, key);
+        }
+        assert_eq!((waiters.first(full), waiters.first(Want::Backlog { route: 4 })), (Some(6), None));
         assert_eq!(waiters.heads().collect::<Vec<_>>(), [4]);
         assert_eq!(waiters.first_of(NAME, 2).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(waiters.first_of(NAME, 9).collect::<Vec<_>>(), [1, 2, 5]);

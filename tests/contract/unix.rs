@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sockopt};
 use tempfile::TempDir;
 use tproxy::net::{Address, Peer};
-use tproxy::{Config, Host, ProxyVersion, Relay, ResetGrace, Route, Splice};
+use tproxy::{Config, Error, Host, ProxyVersion, Relay, ResetGrace, Route, Splice};
 
 use crate::support::*;
 
@@ -291,6 +291,45 @@ fn a_full_backlog_is_waited_for() {
         assert_eq!(read_exactly(&far, 7), b"request");
         both_speak_back(&far, &client);
     });
+}
+
+/// A relay that lets each try for itself lets in whoever comes at the right moment.
+#[test]
+fn a_full_backlog_lets_those_who_wait_in_in_the_order_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("back");
+    let upstream = listen(&path, 0);
+    let before = connect(&path);
+    let mut config = config(Splice::Auto, []);
+    config.routes[0].to = vec![unix(&path).into()];
+    config.routes[0].connect_timeout = LIMIT;
+    let relay = start(config);
+    let clients = [(); 5].map(|()| relay.client());
+    (0..).zip(&clients).for_each(|(number, client)| say(client, &[number]));
+    drop((rustix::net::accept(&upstream).unwrap(), before));
+    for number in 0..5 {
+        let far = limited(rustix::net::accept(&upstream).unwrap().into());
+        assert_eq!(read_exactly(&far, 1), [number]);
+    }
+    drop(clients);
+    relay.stop();
+}
+
+/// A path may have other names, and what is behind it may have become another's.
+#[test]
+fn a_reload_knows_our_own_unix_socket_under_another_path_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (front, link) = (folder.path().join("front"), folder.path().join("link"));
+    std::os::unix::fs::symlink("front", &link).unwrap();
+    let mut config = config(Splice::Auto, ["127.0.0.1:9".parse().unwrap()]);
+    config.routes.push(Route::new(unix(&front), config.routes[0].to.clone()));
+    let relay = start_relay(Relay::bind(config.clone()).unwrap());
+    config.routes[0].to = vec![unix(&link).into()];
+    assert!(matches!(relay.control.reload(config.clone()), Err(Error::Loop { .. })));
+    std::fs::remove_file(&front).unwrap();
+    let _other = listen(&front, 1);
+    relay.control.reload(config).unwrap();
+    relay.stop();
 }
 
 /// K20 and K21 together: the upload that nobody reads is what tells its sender.

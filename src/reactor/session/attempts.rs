@@ -121,6 +121,11 @@ pub(super) enum Step {
         /// The end of the pause.
         until: Time,
     },
+    /// All addresses are tried, and the backlog of some was full. Ask again then, or when another session got in.
+    AwaitBacklog {
+        /// The end of the pause before the next try.
+        until: Time,
+    },
     /// All addresses are tried, and to some there was no source port, this being the first. Ask again when there may be.
     AwaitPort {
         /// The place in the upstream's list.
@@ -184,7 +189,7 @@ impl Attempts {
             self.reset(Mark::Portless);
             let until = deadline.min(now + FULL.pause(self.repeats.pauses(), rng));
             self.repeats.count_pause();
-            return Step::Pause { until };
+            return Step::AwaitBacklog { until };
         }
         if let Some(place) = self.marks.iter().position(|mark| *mark == Mark::Portless) {
             self.reset(Mark::Portless);

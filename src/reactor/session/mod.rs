@@ -6,6 +6,7 @@ mod header;
 mod moment;
 mod opening;
 mod relaying;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -6,13 +6,12 @@ use log::{debug, info, warn};
 
 use super::attempts::{Attempts, Bounds, Failure, Step};
 use super::{Session, Stage};
-use crate::net::errno::{ConnectError, on_connect, shortage_message};
+use crate::net::errno::{ConnectError, on_connect};
 use crate::net::{Hints, Net, Peer, Stream, Time};
 use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
 use crate::reactor::keepalive::Pending;
 use crate::reactor::record::Opened;
-use crate::reactor::upstreams::EndpointId;
 use crate::reactor::waiters::{Place, Want};
 use crate::relay::incoming::Accepted;
 use crate::relay::side::Side;
@@ -27,9 +26,9 @@ pub(super) struct Opening<S: Stream> {
     pub(super) upstream: Option<Side<S>>,
     pub(super) attempts: Attempts,
     /// When the address in use, the pause, or the wait for a descriptor or a port has had its time.
-    until: Time,
+    pub(super) until: Time,
     /// Its place among those that wait for a descriptor or a port, if it does.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 impl<S: Stream> Opening<S> {
@@ -96,7 +95,7 @@ impl<N: Net> Reactor<N> {
         let (due, until) = (self.now >= opening.until, opening.until);
         let Some(upstream) = &mut opening.upstream else {
             // An event of its own lets no session try out of turn.
-            if due || opening.place.is_some_and(|place| self.waiters.may_try(place)) {
+            if due {
                 self.dial(key);
             } else {
                 self.arm(key, until);
@@ -165,7 +164,6 @@ impl<N: Net> Reactor<N> {
     pub(in crate::reactor) fn dial(&mut self, key: u32) {
         let number = self.table[key].route;
         let deadline = self.table[key].opened() + self.routes.get(number).settings.connect_timeout;
-        let queue = Want::Port { route: number };
         loop {
             let Stage::Opening(opening) = &mut self.table[key].stage else {
                 self.table[key].stage.unexpected("dialled");
@@ -190,6 +188,7 @@ impl<N: Net> Reactor<N> {
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
+                Step::AwaitBacklog { until } => return self.wait_for_backlog(key, until, deadline),
                 Step::AwaitPort { place } => {
                     let endpoint = route.upstream.endpoint(place);
                     return self.wait_for_port(key, endpoint, deadline);
@@ -201,10 +200,14 @@ impl<N: Net> Reactor<N> {
                     return self.end(key, cause);
                 }
             };
-            // Others wait for a port to the only address: they go first. To find out again that none is left would take
+            // Others wait for a place at the only address: they go first. To find out again that no port is left would take
             // the kernel a search of all ports.
-            if bounds.places == 1 && opening.place.is_none() && self.waiters.first(queue).is_some() {
-                return self.wait_for(key, queue, deadline);
+            if bounds.places == 1 && opening.place.is_none() {
+                let is_unix = self.upstreams.address(route.upstream.endpoint(0)).is_unix();
+                let queue = if is_unix { Want::Backlog { route: number } } else { Want::Port { route: number } };
+                if self.waiters.first(queue).is_some() {
+                    return self.wait_for(key, queue, deadline);
+                }
             }
             match self.connect_next(key, share, may_be_quick) {
                 Ok(until) => {
@@ -283,100 +286,6 @@ impl<N: Net> Reactor<N> {
                 1 => warn!("{upstream} is down: {error}; there is no other address"),
                 _ => warn!("{upstream} is down: {error}; others come first for {:.1}s", pause.as_secs_f64()),
             }
-        }
-    }
-
-    /// connect(2) found no descriptor, memory or watch.
-    fn wait_for_descriptor(&mut self, key: u32, error: &io::Error, deadline: Time) {
-        if self.descriptors.note_shortage() {
-            warn!("connect: {}", shortage_message(error, "new clients wait"));
-        }
-        self.wait_for(key, Want::Descriptor, deadline);
-    }
-
-    /// All addresses were tried, and there was no source port to this one.
-    fn wait_for_port(&mut self, key: u32, endpoint: EndpointId, deadline: Time) {
-        let route = self.table[key].route;
-        let to = self.upstreams.address(endpoint);
-        // If there is not even an address to connect from, that was said.
-        if !self.routes.get(route).sources.are_gone(to) && self.ports.note_shortage(self.now, &mut self.alarms) {
-            let about = self.about(route);
-            warn!(
-                "{about}connect: no source port is left to {to}; its sessions wait (widen `sysctl \
-                 net.ipv4.ip_local_port_range`, set `net.ipv4.tcp_tw_reuse=1`, give `--source` more addresses, or add a \
-                 second upstream address)"
-            );
-        }
-        self.wait_for(key, Want::Port { route }, deadline);
-    }
-
-    /// The session waits, until then if nothing comes. That costs no attempt. If it was waiting for the same before, it
-    /// keeps its place.
-    pub(in crate::reactor) fn wait_for(&mut self, key: u32, want: Want, until: Time) {
-        let Stage::Opening(opening) = &mut self.table[key].stage else {
-            self.table[key].stage.unexpected("waiting");
-            return;
-        };
-        opening.attempts.last = match want {
-            // An address is known, and a newer answer was waited for.
-            Want::Name { route } if self.routes.get(route).upstream.len() > 0 => Cause::ConnectTimeout,
-            Want::Name { .. } => Cause::Unresolved,
-            Want::Descriptor => Cause::NoResources,
-            Want::Port { .. } => Cause::NoPorts,
-        };
-        opening.until = until;
-        if opening.place.is_none_or(|place| place.want() != want) {
-            let before = opening.place.replace(self.waiters.join(want, key));
-            if let Some(place) = before {
-                self.leave_place(place);
-            }
-        }
-        if !self.waiters.lack_nothing() {
-            self.waiters.arm(self.now, &mut self.alarms);
-        }
-        self.arm(key, until);
-    }
-
-    /// If the session waited, it does not any more.
-    pub(in crate::reactor) fn stop_waiting(&mut self, key: u32) {
-        if let Stage::Opening(opening) = &mut self.table[key].stage
-            && let Some(place) = opening.place.take()
-        {
-            self.leave_place(place);
-        }
-    }
-
-    /// A session has what it waited for, or has ended. The next tries.
-    fn leave_place(&mut self, place: Place) {
-        self.waiters.leave(place);
-        self.wake_waiter(place.want());
-        if self.waiters.lack_nothing() {
-            self.waiters.disarm(&mut self.alarms);
-        }
-    }
-
-    /// What is waited for may be there: the first that waits for it tries.
-    pub(in crate::reactor) fn wake_waiter(&mut self, want: Want) {
-        match want {
-            Want::Name { route } => self.wake_named(route),
-            Want::Descriptor | Want::Port { .. } => {
-                if let Some(key) = self.waiters.first(want) {
-                    self.table.wake(key);
-                }
-            }
-        }
-    }
-
-    /// [`Alarm::Retry`](crate::reactor::alarms::Alarm::Retry) went off: the first of each queue tries.
-    pub(in crate::reactor) fn retry_waiters(&mut self) {
-        self.waiters.disarm(&mut self.alarms);
-        self.waiters.heads().for_each(|key| self.table.wake(key));
-    }
-
-    /// [`Alarm::Ports`](crate::reactor::alarms::Alarm::Ports) went off.
-    pub(in crate::reactor) fn reconsider_ports(&mut self) {
-        if self.ports.is_over(self.now, self.waiters.lack_ports(), &mut self.alarms) {
-            info!("connect: source ports are free again");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Unix sockets, as listeners and as upstreams. From a source of their own, so that what else a seed does is the same
 //! without.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use tproxy::{Config, Host};
 
-use super::one_in;
+use super::{log, one_in};
 use crate::keyed::mix;
-use crate::plan::{Plan, inet, place, unix, upstream};
+use crate::plan::{Dial, Mood, Plan, inet, place, unix, upstream};
 
 /// In one of three seeds, some addresses are those of Unix sockets: the same in all routes and reloads.
 pub(super) fn unix_sockets(plan: &mut Plan) {
@@ -24,6 +26,12 @@ pub(super) fn unix_sockets(plan: &mut Plan) {
     let places: Vec<_> = (0..16).filter(|_| one_in(rng, 2)).map(place).collect();
     let upstreams: Vec<_> = (1..=8).filter(|_| one_in(rng, 2)).map(upstream).collect();
     plan.laws.passes = if one_in(rng, 2) { 64 } else { 0 };
+    if one_in(rng, 4) {
+        // All backlogs are full for a while, and many wait.
+        let until = Duration::from_millis(log(rng, 1, 4_000) as u64);
+        let full = |upstream| Mood { upstream, from: Duration::ZERO, until, dial: Dial::Silence };
+        plan.moods.splice(..0, (1..=8).map(upstream).filter(|one| upstreams.contains(one)).map(full));
+    }
     for config in plan.reloads.iter_mut().map(|reload| &mut reload.config).chain([&mut plan.config]) {
         for route in &mut config.routes {
             if places.contains(&inet(&route.from)) {

@@ -169,11 +169,12 @@ impl World {
                 // An address that does not answer uses its own share of the time, and no other's.
                 let share = it.upstream.filter(|_| !it.attempt.is_vague()).map(|_| it.share);
                 // Before the first dial it waits for nothing but a name, or in a queue.
-                let queued = it.starved || self.shadow.may_lack_port(it);
+                let queued = it.starved || self.shadow.may_lack_port(it) || self.shadow.waits_behind_others(it);
                 let fresh = it.upstream.is_none() && it.attempt.is_fresh() && it.attempt.before == 0 && !queued;
                 let name = fresh.then(|| self.shadow.awaits_name(it).unwrap_or(Time::START));
                 let client = it.told[Peer::Client as usize].is_some() || it.unwatched;
-                let full = it.attempt.full_until.filter(|_| it.upstream.is_none());
+                let tries = self.shadow.first_at_backlog(it.route) == Some(session);
+                let full = tries.then(|| it.attempt.full_until.unwrap_or(Time::START));
                 share.into_iter().chain(full).chain(name.filter(|_| !client)).chain([last]).min()
             }
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),

@@ -1,13 +1,8 @@
 //! How far a session is with the addresses of its upstream.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tproxy::net::Time;
-
-/// A full backlog of a Unix socket is tried again after so long at first, doubling each time up to so long.
-const FULL_LEAST: Duration = Duration::from_millis(10);
-const FULL_MOST: Duration = Duration::from_millis(100);
 
 /// What became of an address in one attempt of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +33,7 @@ pub(crate) struct Attempt {
     pub(super) vague: bool,
     /// When an address last failed, there were others already: it was not the last of this attempt.
     pub(super) outdated: bool,
-    /// Pauses before a full backlog was tried again, and the end of the last.
+    /// Pauses before a full backlog was tried again, and the end of the last if it is this session that tries.
     pub(crate) pauses: u32,
     pub(crate) full_until: Option<Time>,
 }
@@ -78,14 +73,5 @@ impl Attempt {
 
     pub(super) fn mark(&mut self, address: SocketAddr, mark: Mark) {
         self.marks.push((address, mark));
-    }
-
-    /// Does a full backlog remain when all others are tried? Then it is tried again after 10 ms, doubling to 100 ms.
-    pub(super) fn note_full(&mut self, now: Time) {
-        if self.untried().next().is_none() && !self.has(Mark::Slow) && self.has(Mark::Full) && self.full_until.is_none()
-        {
-            let pause = (FULL_LEAST * 2_u32.saturating_pow(self.pauses)).min(FULL_MOST);
-            (self.full_until, self.pauses) = (Some(now + pause), self.pauses + 1);
-        }
     }
 }

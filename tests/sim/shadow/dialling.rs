@@ -94,6 +94,9 @@ impl Shadow {
         if !may || it.told != [None; 2] || late {
             self.violation(format!("session {session} dials {to}, and may not"));
         }
+        if let Some(why) = self.is_out_of_turn(session) {
+            self.violation(format!("session {session} dials {to}, and {why}"));
+        }
         self.begin_attempt(session);
         self.check_choice(session, to);
         let (endpoint, now) = (self.upstreams.get(&to).cloned().unwrap_or_default(), self.now);
@@ -134,9 +137,7 @@ impl Shadow {
             attempt.again = true;
         } else if attempt.has(Mark::Full) {
             attempt.marks.retain(|(_, mark)| ![Mark::Full, Mark::Portless].contains(mark));
-            if attempt.full_until.take().is_none_or(|until| now < until) {
-                self.violation(format!("session {session} tries a full backlog again before its time"));
-            }
+            attempt.full_until = None;
         } else if attempt.has(Mark::Portless) {
             attempt.marks.retain(|(_, mark)| *mark != Mark::Portless);
         } else {
@@ -228,7 +229,6 @@ impl Shadow {
         let Some(session) = self.slots.get(token.key()).copied().flatten() else { return };
         let is_full = error == Errno::AGAIN && self.plan.is_unix(to);
         let word = if is_full { "connect-timeout" } else { connect_word(error) };
-        let now = self.now;
         let it = &mut self.sessions[session];
         it.last_failure = Some(word);
         it.starved = word == "no-resources";
@@ -243,7 +243,7 @@ impl Shadow {
             }
             _ => self.address_failed(session, token, to, Mark::Failed),
         }
-        self.sessions[session].attempt.note_full(now);
+        self.settle_backlog(session);
     }
 
     /// The connection under way is watched.
@@ -251,7 +251,8 @@ impl Shadow {
         if let Some((token, to)) = self.dialling {
             let (until, now) = (self.sessions[session].share, self.now);
             self.upstreams.entry(to).or_default().begins(token, until, now);
-            self.sessions[session].starved = false;
+            let it = &mut self.sessions[session];
+            (it.starved, it.backlog_place) = (false, None);
         }
     }
 
@@ -264,7 +265,6 @@ impl Shadow {
         it.failed_at = Some(now);
         it.attempt.outdated = outdated;
         it.attempt.mark(to, mark);
-        it.attempt.note_full(now);
         let route = it.route;
         if it.attempt.lacks_port() {
             // It waits from now on: what came free before does not wake it.
@@ -313,6 +313,7 @@ impl Shadow {
             // Only its own time can have been short: an error is an error.
             let slow = it.attempt.quick && gave_up;
             self.address_failed(session, token, to, if slow { Mark::Slow } else { Mark::Failed });
+            self.settle_backlog(session);
         }
     }
 

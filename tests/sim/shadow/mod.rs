@@ -1,6 +1,7 @@
 //! What the relay should know, from its own calls and their results: the model it is held against.
 
 mod attempt;
+mod backlog;
 mod clients;
 mod dialling;
 mod doors;
@@ -128,6 +129,7 @@ pub(crate) struct Shadow {
     pub(crate) splice_told: bool,
     /// Routes of sessions that ended, and nobody has dialled since.
     pub(crate) freed: Vec<usize>,
+    backlog_places: u64,
     /// The last line about source ports said that they are short.
     pub(crate) ports_short: bool,
     /// Addresses to which there was no source port once.
@@ -224,6 +226,7 @@ impl Shadow {
             pipe_failures: 0,
             pipe_missed: 0,
             freed: Vec::new(),
+            backlog_places: 0,
             splice_failed: false,
             splice_news: false,
             splice_told: false,

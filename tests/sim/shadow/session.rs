@@ -184,6 +184,8 @@ pub(crate) struct Session {
     /// The last connect found no descriptor or memory; one did.
     pub(crate) starved: bool,
     pub(crate) was_starved: bool,
+    /// Its place among those that wait for a full backlog.
+    pub(crate) backlog_place: Option<u64>,
     /// A connect found no source port.
     pub(crate) lacked_port: bool,
     /// None of the addresses that it could come from, to one of its upstream's, was this machine's. A line says so, and the
@@ -283,6 +285,7 @@ impl Session {
             tried: None,
             starved: false,
             was_starved: false,
+            backlog_place: None,
             lacked_port: false,
             sourceless: false,
             last_failure: None,

@@ -122,14 +122,14 @@ fn a_full_backlog_is_tried_again_until_the_deadline_and_costs_no_attempt() {
     rig.fail(2, false, Failure::NoPort);
     let mut now = 0;
     for pause in [10, 20, 40, 80, 100, 100] {
-        assert_eq!(rig.next(now), Step::Pause { until: at(now + pause) });
+        assert_eq!(rig.next(now), Step::AwaitBacklog { until: at(now + pause) });
         now += pause;
         assert_eq!(rig.untried(), [1, 2]);
         assert!(matches!(rig.next(now), Step::Dial { .. }));
         rig.fail(1, false, Failure::Full);
         rig.fail(2, false, Failure::NoPort);
     }
-    assert_eq!(rig.next(950), Step::Pause { until: at(1000) });
+    assert_eq!(rig.next(950), Step::AwaitBacklog { until: at(1000) });
     assert_eq!(rig.next(1000), Step::GiveUp);
 }
 
