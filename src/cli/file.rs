@@ -14,7 +14,7 @@ use tproxy::{Config, Proxies, Route};
 
 use super::complaint::{Complaint, Place, Source};
 use super::plan::Plan;
-use super::routes::{LISTENERS_MAX, Written, blank, drafts, unpaired};
+use super::routes::{LISTENERS_MAX, Written, blank, drafts, wrong};
 use super::settings::{Scope, Settings};
 use crate::control::Interrupt;
 
@@ -193,7 +193,7 @@ fn route(text: &str, value: Spanned<DeValue<'_>>, settings_of_all: Route) -> Res
         // Written for all routes, and this one has no use for it.
         route.proxy_from = Proxies::default();
     }
-    if let Some((key, text)) = unpaired(&route, "") {
+    if let Some((key, text)) = wrong(&route, "") {
         return Err(Complaint { key, place: keys.key(key).or(begin), text });
     }
     let name = own.name.map(|name| (name, keys.key("name")));

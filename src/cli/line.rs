@@ -5,7 +5,7 @@ use clap::parser::ValueSource;
 use tproxy::Route;
 
 use super::address::{Listeners, Ports, Upstream};
-use super::routes::{Written, blank, unpaired};
+use super::routes::{Written, blank, wrong};
 use super::settings::{Scope, Settings};
 
 /// Where a relay listens that was not told where.
@@ -44,7 +44,7 @@ pub(super) fn routes(settings: &Settings, matches: &ArgMatches) -> Result<Vec<Wr
     };
     let mut each_route = blank();
     settings.change_route(&mut each_route);
-    if let Some((option, text)) = unpaired(&each_route, "--") {
+    if let Some((option, text)) = wrong(&each_route, "--") {
         return Err(format!("--{option} {text}"));
     }
     groups.into_iter().map(|group| group.route(each_route.clone())).collect()

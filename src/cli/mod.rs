@@ -5,6 +5,7 @@ mod check;
 mod complaint;
 mod file;
 mod line;
+mod loops;
 mod mode;
 mod names;
 mod plan;
@@ -160,6 +161,7 @@ fn plan_of_line(settings: &Settings, matches: &ArgMatches, look_up: Option<LookU
 /// The plan, if nothing is wrong with it. Otherwise the first complaint; for a check all of them, also those about names.
 fn checked(plan: Plan, mut complaints: Vec<Complaint>, look_up: Option<LookUp>) -> Result<Plan, Answer> {
     complaints.extend(look_up.into_iter().flat_map(|look_up| check::unresolved(&plan.routes, look_up)));
+    complaints.extend(look_up.into_iter().flat_map(|_| loops::loops(&plan.routes)));
     let shown = if look_up.is_some() { complaints.len() } else { 1 };
     let lines: Vec<_> = complaints.iter().take(shown).map(|complaint| plan.source.with_excerpt(complaint)).collect();
     if lines.is_empty() { Ok(plan) } else { Err(Answer::Usage(lines.join("\n"))) }

@@ -52,9 +52,16 @@ pub(super) fn blank() -> Route {
     Route::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 6101)), [] as [SocketAddr; 0])
 }
 
-/// What is wrong with two settings that need each other: the option or key, and a text. Dashes stand before a name on the
-/// command line, and nothing in a file.
-pub(super) fn unpaired(route: &Route, dashes: &str) -> Option<(&'static str, String)> {
+/// What is wrong with the settings of a route, beyond each by itself: the option or key, and a text. Dashes stand before a
+/// name on the command line, and nothing in a file.
+pub(super) fn wrong(route: &Route, dashes: &str) -> Option<(&'static str, String)> {
+    let sources = Route::check_sources(&route.source).map_err(|text| ("source", text));
+    let lists = sources.and_then(|()| route.check_networks());
+    lists.err().or_else(|| unpaired(route, dashes))
+}
+
+/// What is wrong with two settings that need each other.
+fn unpaired(route: &Route, dashes: &str) -> Option<(&'static str, String)> {
     match (route.accept_proxy, route.proxy_from.is_empty()) {
         (true, true) => Some((
             "accept-proxy",
@@ -91,9 +98,6 @@ impl Written {
             let text = format!("names {} hosts; an upstream may have 1 to {HOSTS_MAX}", to().count());
             return Err(Complaint { key: "to", place, text });
         }
-        if let Err(text) = Route::check_sources(&self.settings.source) {
-            return Err(Complaint { key: "source", place: from().next().and_then(|(_, place)| place), text });
-        }
         let is_range = from().any(|(listener, _)| listener.count() > 1);
         let (mut drafts, mut left) = (Vec::new(), most);
         for (listener, place) in from() {
@@ -128,7 +132,8 @@ impl Written {
 fn misses(route: &Route, to: &Target) -> Option<String> {
     match to {
         Target::Address(address) => route.source_misses(*address),
-        Target::Name(..) | Target::Echo | Target::Unix(_) => None,
+        Target::Echo => route.source_misses((Ipv4Addr::LOCALHOST, 7).into()),
+        Target::Name(..) | Target::Unix(_) => None,
     }
 }
 

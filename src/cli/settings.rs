@@ -146,8 +146,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "MODE", allow_hyphen_values = true, help_heading = CLIENTS)]
     unix_mode: Option<Mode>,
 
-    /// Send the upstream a header of the PROXY protocol first. It says where the client connected from, and where to
-    /// [default: off]
+    /// Send the upstream a header of the PROXY protocol first. It says where the client connected from, and where to.
+    /// HAProxy refuses v2 for a client that came by a Unix socket; v1 says UNKNOWN for it, which all take [default: off]
     #[arg(long, value_name = "VERSION", value_parser = words::<Option<ProxyVersion>>(), help_heading = CONNECTING)]
     send_proxy: Option<Word<Option<ProxyVersion>>>,
 

@@ -39,8 +39,8 @@ impl Proxies {
     }
 
     /// Are there at most as many networks as there may be?
-    pub(super) fn check(&self, name: &str) -> Result<(), String> {
-        self.networks.check(name)
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.networks.check()
     }
 }
 

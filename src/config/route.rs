@@ -125,6 +125,16 @@ impl Route {
         check_sources(sources)
     }
 
+    /// Are there few enough networks in each list? If not, says in which, by the name of its option, and what is wrong.
+    ///
+    /// # Errors
+    /// When [`allow`](Self::allow), [`deny`](Self::deny) or [`proxy_from`](Self::proxy_from) has more than 1,024.
+    pub fn check_networks(&self) -> Result<(), (&'static str, String)> {
+        let lists = [("allow", self.allow.check()), ("deny", self.deny.check())];
+        let mut lists = lists.into_iter().chain([("proxy-from", self.proxy_from.check())]);
+        lists.try_for_each(|(name, checked)| checked.map_err(|text| (name, text)))
+    }
+
     /// Why nothing can be connected to this address from [`source`](Self::source), if that is so: none is of its family.
     pub fn source_misses(&self, to: SocketAddr) -> Option<String> {
         source_misses(&self.source, to)
@@ -208,9 +218,7 @@ impl Route {
         if self.max_sessions_per_ip == Some(0) {
             return Err("max_sessions_per_ip must be at least 1".to_owned());
         }
-        self.allow.check("allow")?;
-        self.deny.check("deny")?;
-        self.proxy_from.check("proxy_from")?;
+        self.check_networks().map_err(|(list, text)| format!("{list}: {text}"))?;
         match (self.accept_proxy, self.proxy_from.is_empty()) {
             (true, true) => return Err("accept_proxy needs proxy_from: the proxies that are believed".to_owned()),
             (false, false) => return Err("proxy_from needs accept_proxy".to_owned()),

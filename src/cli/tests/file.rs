@@ -140,6 +140,33 @@ fn a_check_names_each_place_of_a_name_that_does_not_resolve() {
     assert_eq!(said, "tproxy: --to bad.invalid: the name does not resolve: never");
 }
 
+/// What a start would refuse is not correct, if that can be known without listening.
+#[test]
+fn a_check_knows_what_a_start_would_refuse() {
+    let many = |option: &str| format!("{option} {}", vec!["10.0.0.1"; 1025].join(","));
+    for (words, said) in [
+        ("-f 127.0.0.1:7777 -t 127.0.0.1:7777".to_owned(), "--to leads to 127.0.0.1:7777, where this relay itself"),
+        ("-f :7777 -t 10.0.0.1:1,127.0.0.1:7777".to_owned(), "--to leads to :7777, where this relay itself"),
+        ("-f unix:/tmp/none/q -t unix:/tmp/none/q".to_owned(), "--to leads to unix:/tmp/none/q, where"),
+        ("-t echo: --source ::1".to_owned(), "--to 127.0.0.1:7 is IPv4, and the source addresses are IPv6"),
+        ("-t 10.0.0.1:1 ".to_owned() + &many("--deny"), "--deny 1025 networks; 1024 is the most"),
+        (
+            "-t 10.0.0.1:1 --accept-proxy ".to_owned() + &many("--proxy-from"),
+            "--proxy-from 1025 networks; 1024 is the most",
+        ),
+    ] {
+        let answer = parsed(&format!("{words} --check")).unwrap_err();
+        assert!(answer.starts_with(&format!("tproxy: {said}")), "{words}: {answer}");
+    }
+    let text = "[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"a:1\"\nsource = [\"127.0.0.1\", \"127.0.0.1\"]\n";
+    let answer = parsed_with(text, "--check").unwrap_err();
+    assert!(answer.starts_with("FILE:4:1: source: 127.0.0.1 is there twice"), "{answer}");
+    let text =
+        "[[route]]\nfrom = \":7777\"\nto = \"a:1\"\n[[route]]\nfrom = \":7778\"\nto = [\"b:1\", \"127.0.0.1:7777\"]\n";
+    let answer = parsed_with(text, "--check").unwrap_err();
+    assert!(answer.starts_with("FILE:6:14: to: leads to :7777, where this relay itself"), "{answer}");
+}
+
 /// A megabyte of routes is read in no time: what is too much is not looked at.
 #[test]
 fn a_file_has_at_most_1024_listeners() {
