@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use rustix::io::Errno;
+
 use crate::net::Address;
 
 /// Why a relay cannot start, or cannot go on. The trouble of a single session is never one of these.
@@ -104,7 +106,14 @@ impl fmt::Display for Error {
 /// What to do about an address that cannot be listened on.
 fn advice(error: &io::Error, address: &Address) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied if address.is_unix() => " (its folder must be writable)",
+        io::ErrorKind::PermissionDenied if address.is_unix() => match Errno::from_io_error(error) {
+            // rename(2): the folder is sticky.
+            Some(Errno::PERM) => " (another user's file is there; choose another path, or remove it)",
+            _ => " (its folder must be writable)",
+        },
+        io::ErrorKind::AddrInUse if address.is_unix() && error.raw_os_error().is_none() => {
+            " (choose another path, or remove it if nobody does)"
+        }
         io::ErrorKind::AddrInUse if address.is_unix() => {
             " (another process listens there; choose another path, or stop it)"
         }

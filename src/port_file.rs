@@ -32,14 +32,8 @@ impl PortFile {
     /// When the path names no file, or something other than a regular file, or one that cannot be removed.
     pub(crate) fn remove_old(&self) -> io::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
-        match fs::symlink_metadata(path) {
-            _ if path.file_name().is_none() => Err(names_no_file()),
-            Ok(old) if old.is_file() => fs::remove_file(path),
-            Ok(_) => Err(io::Error::other("there is something that is no regular file; choose another path")),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| named(path, &error))
+        let removed = check(path).and_then(|is_there| if is_there { fs::remove_file(path) } else { Ok(()) });
+        removed.map_err(|error| named(path, &error))
     }
 
     /// Writes the addresses after a reload. What was printed cannot be taken back, so on stdout the first ones stay alone.
@@ -61,8 +55,20 @@ impl PortFile {
         let text: String = listeners.iter().map(|address| format!("{address}\n")).collect();
         match self {
             Self::Stdout => io::stdout().write_all(text.as_bytes()).map_err(|error| named(Path::new("-"), &error)),
-            Self::File(path) => replace(path, &text).map_err(|error| named(path, &error)),
+            // A listener's own socket may be there by now.
+            Self::File(path) => check(path).and_then(|_| replace(path, &text)).map_err(|error| named(path, &error)),
         }
+    }
+}
+
+/// Is there a regular file? False if there is nothing.
+fn check(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        _ if path.file_name().is_none() => Err(names_no_file()),
+        Ok(old) if old.is_file() => Ok(true),
+        Ok(_) => Err(io::Error::other("there is something that is no regular file; choose another path")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -96,6 +102,19 @@ mod tests {
 
     fn addresses() -> [Address; 3] {
         ["127.0.0.1:80", "[::1]:81", "unix:/run/app"].map(|text| text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_socket_that_came_there_in_the_meantime_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("port");
+        let file = PortFile::from(path.to_str().unwrap());
+        file.remove_old().unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = file.write(&addresses()).unwrap_err().to_string();
+        assert!(error.contains("no regular file; choose another path"), "{error}");
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -66,13 +66,14 @@ pub(super) struct Listening<'a> {
     pub(super) from: &'a Address,
     /// As it is bound.
     pub(super) bound: &'a Address,
+    pub(super) key: &'a AddressKey,
     /// The route that it leads to.
     pub(super) route: u16,
 }
 
 impl<L> Entry<L> {
     fn listening(&self, index: usize) -> Listening<'_> {
-        Listening { index: number(index), from: &self.from, bound: &self.address, route: self.route }
+        Listening { index: number(index), from: &self.from, bound: &self.address, key: &self.key, route: self.route }
     }
 
     /// May a client be accepted here?

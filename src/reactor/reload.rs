@@ -187,8 +187,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// An address may be taken by a listener of our own.
-    fn cannot_listen(&self, from: &Address, removed: &[u16], error: io::Error) -> Error {
-        match self.listeners.iter().find(|own| from.overlaps(own.bound)) {
+    fn cannot_listen(&mut self, from: &Address, removed: &[u16], error: io::Error) -> Error {
+        // A path may have been written in two ways.
+        let file = from.path().map(|_| self.net.key(from));
+        let is_ours = |own: &Listening<'_>| from.overlaps(own.bound) || file.as_ref() == Some(own.key);
+        match self.listeners.iter().find(is_ours) {
             Some(own) if error.kind() == ErrorKind::AddrInUse => {
                 let is_removed = removed.contains(&own.index);
                 Error::Overlap { address: from.clone(), open: own.bound.clone(), is_removed }

@@ -169,7 +169,7 @@ impl<N: Net> Reactor<N> {
 
     /// Says where a listener listens and leads to.
     pub(super) fn say_listening(&self, listener: u16) {
-        let Some(Listening { from, bound, route, index: _ }) = self.listeners.get(listener) else {
+        let Some(Listening { from, bound, route, index: _, key: _ }) = self.listeners.get(listener) else {
             return;
         };
         let about = self.about(route);

@@ -24,7 +24,7 @@ pub fn leads_to_itself(listening: SocketAddr, upstream: SocketAddr) -> bool {
 }
 
 /// What addresses that lead to one socket have in common.
-pub(super) fn key(address: &Address) -> AddressKey {
+pub fn key(address: &Address) -> AddressKey {
     let name = match address {
         Address::Inet(address) => return AddressKey::Port(address.port()),
         Address::Unix(name) => name,

@@ -25,8 +25,7 @@ use super::{
     Address, AddressKey, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token,
 };
 pub use listen::Listener;
-use loopback::key;
-pub use loopback::{is_ours, leads_to_itself};
+pub use loopback::{is_ours, key, leads_to_itself};
 use options::{set_options, set_unix_options, stream_socket, unix_socket};
 pub use pipe::Pipe;
 use resolver::Resolver;

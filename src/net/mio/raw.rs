@@ -190,4 +190,17 @@ mod tests {
         let uid = rustix::process::getuid().as_raw();
         assert_eq!(credentials(one.as_fd()).unwrap(), (std::process::id(), uid));
     }
+
+    /// Its user, not its group. Only root may choose that.
+    #[test]
+    fn the_user_of_the_other_end_is_no_group() {
+        let another = std::thread::spawn(|| {
+            rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(54_321)).ok()?;
+            let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+            Some(credentials(one.as_fd()).unwrap().1)
+        });
+        if let Some(user) = another.join().unwrap() {
+            assert_eq!(user, rustix::process::geteuid().as_raw());
+        }
+    }
 }

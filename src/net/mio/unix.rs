@@ -123,6 +123,10 @@ fn is_stale(path: &Path) -> io::Result<bool> {
         Err(Errno::CONNREFUSED) => Ok(true),
         // It went in this moment.
         Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ACCESS) => Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            "a socket is there to which this user may not connect, so somebody may listen",
+        )),
         Ok(()) | Err(_) => Err(Errno::ADDRINUSE.into()),
     }
 }

@@ -91,6 +91,38 @@ fn where_somebody_answers_nothing_is_replaced() {
     bind(&path).unwrap();
 }
 
+/// Two relays start over one stale file, and the other was faster.
+#[test]
+fn a_file_that_was_stale_and_has_an_owner_by_now_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = at(&folder, "app.sock");
+    let _other = StdListener::bind(&path).unwrap();
+    let socket = unix_socket().unwrap();
+    let beside = bind_beside(&socket, &path).unwrap();
+    let late = finish(&socket, &beside, &path, &ListenOptions::default(), true);
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::AddrInUse);
+    UnixStream::connect(&path).unwrap();
+}
+
+/// Not to be allowed to connect is no answer either, and is said as it is. Root always is allowed.
+#[test]
+fn a_socket_that_may_not_be_connected_to_is_somebody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = at(&folder, "app.sock");
+    drop(StdListener::bind(&path).unwrap());
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let (moved, nobody) = (path.clone(), rustix::process::Uid::from_raw(65_534));
+    let another = std::thread::spawn(move || {
+        let is_root = rustix::thread::set_thread_res_uid(nobody, nobody, nobody).is_ok();
+        is_root.then(|| bind(&moved).unwrap_err())
+    });
+    if let Some(error) = another.join().unwrap() {
+        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::AddrInUse, None), "{error}");
+    }
+    assert!(path.exists());
+}
+
 /// K22: EAGAIN is no answer, and somebody is there.
 #[test]
 fn a_full_backlog_is_somebody() {
