@@ -182,20 +182,38 @@ impl<S: Stream> Session<S> {
         let drain_idle = drain.and_then(|drain| drain.idle_timeout).map(|wait| (wait, Cause::DrainIdle));
         let inactive = [idle, half_close, drain_idle].into_iter().flatten();
         let inactive = inactive.map(|(wait, cause)| (self.last_progress + wait, cause));
-        let lifetime = settings.max_lifetime.map(|most| (self.began + self.lifetime(most), Cause::Lifetime));
+        let serial = self.serial(Peer::Client);
+        let lifetime = settings.max_lifetime.map(|most| (self.began + lifetime(serial, most), Cause::Lifetime));
         inactive.chain(lifetime).min_by_key(|(at, _)| *at)
-    }
-
-    /// How long the session may last: 90 to 100 % of the most. The serials of sockets are spread evenly over that.
-    fn lifetime(&self, most: Duration) -> Duration {
-        // Multiplicative hashing, with 2³² divided by the golden ratio (Knuth, TAOCP vol. 3, 6.4).
-        let spread = self.serial(Peer::Client).wrapping_mul(0x9e37_79b9);
-        let tenth = (most / 10).as_nanos();
-        most - Duration::from_nanos(u64::try_from((tenth * u128::from(spread)) >> 32).unwrap_or(u64::MAX))
     }
 
     /// When it will have been inactive for so long, if it relays.
     pub(in crate::reactor) fn inactive_at(&self, wait: Duration) -> Option<Time> {
         matches!(self.stage, Stage::Relaying(_, None)).then(|| self.last_progress + wait)
+    }
+}
+
+/// How long the session whose client has this serial may last: 90 to 100 % of the most. Serials are spread evenly over that.
+fn lifetime(serial: u32, most: Duration) -> Duration {
+    // Multiplicative hashing, with 2³² divided by the golden ratio (Knuth, TAOCP vol. 3, 6.4).
+    let spread = serial.wrapping_mul(0x9e37_79b9);
+    let tenth = (most / 10).as_nanos();
+    most - Duration::from_nanos(u64::try_from((tenth * u128::from(spread)) >> 32).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_began_together_do_not_end_together() {
+        let most = Duration::from_secs(1000);
+        let mut ends = [0; 10];
+        for serial in (1..).step_by(2).take(100) {
+            let early = (most - lifetime(serial, most)).as_secs();
+            ends[usize::try_from(early / 10).unwrap()] += 1;
+        }
+        assert!(ends.iter().all(|count| (5..=15).contains(count)), "{ends:?}");
+        assert!(lifetime(u32::MAX, Duration::MAX) >= Duration::MAX / 10 * 9);
     }
 }
