@@ -1,7 +1,7 @@
 //! The addresses that a route's connections come from, in turn.
 //!
-//! Each has its own source ports to a destination, so several give more. One that has no port left, or that this machine
-//! does not have any more, is passed over. Only if that is so of all of them, the session waits.
+//! Each has its own source ports to a destination, so several give more. One that has no port left, that this machine does not
+//! have any more, or from which there is no way, is passed over. If none is left and one had no port, the session waits.
 
 use std::io;
 use std::net::IpAddr;
@@ -96,7 +96,7 @@ impl<N: Net> Reactor<N> {
         endpoint: EndpointId,
         token: Token,
     ) -> io::Result<N::Stream> {
-        let mut lack: Option<io::Error> = None;
+        let (mut lack, mut unreachable) = (None, None);
         let count = self.routes.get(route).sources.count(self.upstreams.address(endpoint));
         for _ in 0..count.max(1) {
             let to = self.upstreams.address(endpoint);
@@ -116,10 +116,12 @@ impl<N: Net> Reactor<N> {
                     self.note_source(route, source, Some(&error));
                     lack.get_or_insert(error);
                 }
+                // Another may reach it: nothing leads from 127.0.0.1 to another machine.
+                (Err(error), Some(ConnectError::Unreachable), Some(_)) => unreachable = Some(error),
                 (Err(error), ..) => return Err(error),
             }
         }
-        Err(lack.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+        Err(lack.or(unreachable).unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
     }
 
     /// A source address was found to be there, or not to be there any more. Says so if it was otherwise before.

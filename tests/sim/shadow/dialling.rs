@@ -215,9 +215,7 @@ impl Shadow {
     pub(crate) fn dialled(&mut self, result: Result<ConnId, Errno>) {
         self.freed.clear();
         self.progress |= result.is_ok();
-        if self.sources_are_tried(result)
-            && let Err(error) = result
-        {
+        if let Some(Err(error)) = self.sources_are_tried(result) {
             self.dial_failed(error);
         }
     }

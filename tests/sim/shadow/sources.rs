@@ -41,6 +41,8 @@ struct Passing {
     left: usize,
     /// One of them was there, and had no port.
     portless: bool,
+    /// Why the first of those that were passed over for a lack was.
+    lack: Option<Errno>,
 }
 
 impl Shadow {
@@ -65,7 +67,7 @@ impl Shadow {
                 self.all_were_tried(passing);
                 self.dials(token, to);
                 let left = fitting.len();
-                self.sources.passing = Some(Passing { token, to, source, left, portless: false });
+                self.sources.passing = Some(Passing { token, to, source, left, portless: false, lack: None });
             }
         }
         if let Some(passing) = &mut self.sources.passing {
@@ -85,9 +87,9 @@ impl Shadow {
         }
     }
 
-    /// What came of a connect. If it failed for a reason of the source alone, the next source is to be tried: returns false.
-    pub(super) fn sources_are_tried(&mut self, result: Result<ConnId, Errno>) -> bool {
-        let Some(passing) = self.sources.passing.take() else { return true };
+    /// What came of a connect. If that may be the source's fault, the next source is to be tried, and there is no result yet.
+    pub(super) fn sources_are_tried(&mut self, result: Result<ConnId, Errno>) -> Option<Result<ConnId, Errno>> {
+        let Some(passing) = self.sources.passing.take() else { return Some(result) };
         let session = self.slots.get(passing.token.key()).copied().flatten();
         let route = session.map(|session| self.sessions[session].route).unwrap_or_default();
         if let Some(source) = passing.source {
@@ -102,11 +104,16 @@ impl Shadow {
             }
         }
         let lacks = result.is_err_and(|error| connect_word(error) == "no-ports");
+        let no_way = passing.source.is_some() && result.is_err_and(|error| connect_word(error) == "unreachable");
         let portless = passing.portless || (lacks && result != Err(NO_SOURCE));
-        if lacks && passing.left > 1 {
-            self.sources.passing = Some(Passing { left: passing.left - 1, portless, ..passing });
-            return false;
+        let lack = passing.lack.or_else(|| result.err().filter(|_| lacks));
+        if (lacks || no_way) && passing.left > 1 {
+            self.sources.passing = Some(Passing { left: passing.left - 1, portless, lack, ..passing });
+            return None;
         }
+        // That one had no port counts for more than that there is no way from another.
+        let result = lack.filter(|_| no_way).map_or(result, Err);
+        let lacks = lacks || (no_way && lack.is_some());
         let fitting = self.fitting(route, passing.to);
         let gone = fitting.iter().all(|source| self.sources.missing.contains(&(route, *source)));
         if let Some(session) = session.filter(|_| lacks) {
@@ -115,7 +122,7 @@ impl Shadow {
         if portless || (lacks && !gone) {
             self.portless_addresses.push(passing.to);
         }
-        true
+        Some(result)
     }
 
     /// The new connection cannot be watched: the relay hears of that, and not that its source was there.
