@@ -330,7 +330,7 @@ fn a_port_file_that_cannot_be_written_is_told_and_the_relay_goes_on() {
     fs::create_dir(ports(&setup.folder)).unwrap();
     setup.reload(&text);
     let line = setup.relay.log.wait_for("--port-file");
-    assert!(line.contains(" WARN ") && line.contains("Is a directory"), "{line}");
+    assert!(line.contains(" WARN ") && line.contains("is no regular file; choose another path"), "{line}");
     leads_to(&upstream, listener);
     setup.stop();
 }
