@@ -236,7 +236,8 @@ impl Relay {
     fn states(&self) -> impl Iterator<Item = char> {
         let threads: Vec<_> = fs::read_dir(self.proc("task")).unwrap().map(|entry| entry.unwrap().path()).collect();
         threads.into_iter().map(|thread| {
-            let stat = fs::read_to_string(thread.join("stat")).unwrap();
+            // One that has ended in the meantime is dead.
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_else(|_| "() X".to_owned());
             // The name before it is in parentheses.
             stat.rsplit_once(')').unwrap().1.trim_start().chars().next().unwrap()
         })
@@ -325,10 +326,10 @@ impl Relay {
     /// How often its threads went to sleep. One that is woken and sleeps again has made a system call.
     pub(crate) fn sleeps(&self) -> u64 {
         let threads = fs::read_dir(self.proc("task")).unwrap().map(|entry| entry.unwrap().path());
-        let sleeps = threads.map(|thread| {
-            let status = fs::read_to_string(thread.join("status")).unwrap();
+        let sleeps = threads.filter_map(|thread| {
+            let status = fs::read_to_string(thread.join("status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            line.unwrap().trim().parse::<u64>().unwrap()
+            Some(line.unwrap().trim().parse::<u64>().unwrap())
         });
         sleeps.sum()
     }
