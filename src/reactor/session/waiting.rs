@@ -55,6 +55,8 @@ impl<N: Net> Reactor<N> {
         opening.attempts.last = match want {
             // An address is known, and a newer answer was waited for.
             Want::Name { route } if self.routes.get(route).upstream.len() > 0 => Cause::ConnectTimeout,
+            // The address that was tried last may have had no port.
+            Want::Backlog { .. } if !opening.attempts.is_fresh() => opening.attempts.last,
             Want::Backlog { .. } => Cause::ConnectTimeout,
             Want::Name { .. } => Cause::Unresolved,
             Want::Descriptor => Cause::NoResources,
