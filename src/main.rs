@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
         Err(cli::Answer::Usage(lines)) => return fail(USAGE, &lines),
     };
-    let log = match logging::start(options.level) {
+    let log = match logging::start(options.level, options.log_format) {
         Ok(log) => log,
         Err(error) => return fail(FAILED, &format!("tproxy: cannot start the log: {error}")),
     };
@@ -54,7 +54,10 @@ fn main() -> ExitCode {
             let others = [("denied", denied), ("limited", limited), ("empty", empty)].into_iter();
             let others: String =
                 others.filter(|(_, count)| *count > 0).map(|(word, count)| format!(" {word}={count}")).collect();
-            info!("stopped after {sessions} sessions, up={up} down={down} spliced={spliced}{others}");
+            info!(
+                event = "stopped", sessions, up, down, spliced, cut_short, denied, limited, empty;
+                "stopped after {sessions} sessions, up={up} down={down} spliced={spliced}{others}"
+            );
             code
         }
         Err(Failure::Plan(Problem::Stopped)) => {

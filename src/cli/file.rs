@@ -67,6 +67,7 @@ impl ConfigFile {
         let level_is_given = (given.verbose, given.quiet) != (0, 0);
         let differs = [
             ("port-file", given.port_file.is_none() && now.port_file != before.port_file),
+            ("log-format", given.log_format.is_none() && now.log_format != before.log_format),
             ("verbose", !level_is_given && now.verbose != before.verbose),
             ("quiet", !level_is_given && now.quiet != before.quiet),
         ];

@@ -27,6 +27,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 use log::LevelFilter;
 use tproxy::Config;
 
+use crate::logging::LogFormat;
 use crate::port_file::PortFile;
 use check::LookUp;
 use complaint::{Complaint, Source};
@@ -41,6 +42,7 @@ pub(crate) struct Options {
     /// The file it comes from, to be read again.
     pub(crate) file: Option<ConfigFile>,
     pub(crate) port_file: Option<PortFile>,
+    pub(crate) log_format: LogFormat,
     pub(crate) level: LevelFilter,
     /// To be said once there is a log.
     pub(crate) warnings: Vec<String>,
@@ -146,7 +148,8 @@ impl Options {
         let flags = [line, below].map(|settings| (settings.verbose, settings.quiet));
         let (level, warning) = level(flags.into_iter().find(|flags| *flags != (0, 0)).unwrap_or_default(), rust_log);
         let port_file = line.port_file.as_deref().or(below.port_file.as_deref()).map(PortFile::from);
-        Self { plan, file, port_file, level, warnings: warning.into_iter().collect() }
+        let log_format = line.log_format.or(below.log_format).map(|word| word.0).unwrap_or_default();
+        Self { plan, file, port_file, log_format, level, warnings: warning.into_iter().collect() }
     }
 }
 

@@ -16,6 +16,7 @@ use super::routes::RouteName;
 use super::socket::{Backlog, Keepalive, Sources, UserTimeout};
 use super::switch::Switch;
 use super::value::{Word, one_or_several, value, words};
+use crate::logging::LogFormat;
 
 value! {
     /// A list of networks.
@@ -202,6 +203,11 @@ pub(crate) struct Settings {
     /// Write the addresses it listens on to this file, one on each line, once it listens. - is stdout
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub(super) port_file: Option<String>,
+
+    /// How a log line is written. json: an object with ts, level, and message, or event with the fields of a session's line;
+    /// times in seconds. text goes to the journal with a priority and no time, if stderr leads there [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = words::<LogFormat>(), help_heading = LOG)]
+    pub(super) log_format: Option<Word<LogFormat>>,
 
     /// Log more: -v for debug, -vv for trace. In a file: 1 or 2
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = LOG)]

@@ -9,6 +9,8 @@ use serde::Deserializer;
 use serde::de::{Deserialize, Error, SeqAccess, Visitor};
 use tproxy::{AtLimit, Balance, ProxyVersion, Splice};
 
+use crate::logging::LogFormat;
+
 /// A value that is read from text.
 pub(super) trait Value: FromStr<Err = String> {
     /// What it is, for a complaint about a value of another type.
@@ -142,6 +144,11 @@ impl Words for Option<ProxyVersion> {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
     const WHAT: &'static str = "\"v1\", \"v2\" or \"off\"";
+}
+
+impl Words for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+    const WHAT: &'static str = "\"text\" or \"json\"";
 }
 
 impl<T: Words> FromStr for Word<T> {

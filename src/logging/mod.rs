@@ -1,21 +1,25 @@
 //! The log: lines are queued by any thread and written by a thread of their own.
 //!
 //! ```text
-//!   reactor ── log! ──► queue, 1,024 lines ──► thread "log" ──► simple_logger ──► stderr
-//!                       full: drop and count                                      may block, may fail
+//!   reactor ── log! ──► queue, 1,024 lines ──► thread "log" ──► text, journal or JSON ──► stderr
+//!                       full: drop and count                                             may block, may fail
 //! ```
 //! stderr can be a pipe that nothing reads, a full disk, or closed. Then the thread waits, or fails, and the relay goes
 //! on. At exit the queue is written for as long as lines move, then the last lines, then how many lines were dropped.
 
+mod format;
+mod limit;
+
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use format::LogFormat;
+use format::{Details, Format};
+use limit::Limits;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use simple_logger::SimpleLogger;
 
 /// Lines that wait for stderr. More are dropped and counted.
 const QUEUE_MAX: usize = 1024;
@@ -39,6 +43,7 @@ pub(crate) struct LogQueue {
 }
 
 struct Shared {
+    format: Format,
     queue: Mutex<Queue>,
     /// There is a line for the thread.
     filled: Condvar,
@@ -54,6 +59,7 @@ struct Queue {
     /// Lines to be written behind all others.
     last: VecDeque<Line>,
     dropped: u64,
+    limits: Limits,
     /// Lines can be written, as far as is known. Otherwise the count of dropped lines waits for one that can.
     works: bool,
     /// The thread is writing a line that is not in the queue any more.
@@ -66,6 +72,8 @@ struct Line {
     level: Level,
     target: String,
     text: String,
+    /// For the formats that need them.
+    details: Option<Details>,
     /// Lines that are dropped if this one cannot be written: itself, or those it counts.
     stands_for: u64,
 }
@@ -78,7 +86,13 @@ impl Queue {
         if self.dropped > 0 && self.works && (rest_is_written || !self.exiting) {
             let dropped = std::mem::take(&mut self.dropped);
             let text = format!("{dropped} log lines dropped: stderr is slow or failing");
-            return Some(Line { level: Level::Warn, target: "tproxy".into(), text, stands_for: dropped });
+            return Some(Line::own(Level::Warn, text, dropped));
+        }
+        if let Some(next) = self.limits.next() {
+            let now = if self.exiting { next } else { now() };
+            if let Some((level, text, suppressed)) = self.limits.take(now) {
+                return Some(Line::own(level, text, suppressed));
+            }
         }
         self.lines.pop_front().or_else(|| self.last.pop_front())
     }
@@ -86,17 +100,29 @@ impl Queue {
     /// Is there a line that has not been written?
     fn is_pending(&self) -> bool {
         let count = self.dropped > 0 && self.works;
-        self.busy || count || !self.lines.is_empty() || !self.last.is_empty()
+        self.busy || count || self.limits.next().is_some() || !self.lines.is_empty() || !self.last.is_empty()
     }
 }
 
+impl Line {
+    /// One that the log says of itself.
+    fn own(level: Level, text: String, stands_for: u64) -> Self {
+        Self { level, target: "tproxy".into(), text, details: None, stands_for }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the log has its own clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Starts the log's thread and makes it the process's logger.
-pub(crate) fn start(level: LevelFilter) -> io::Result<LogQueue> {
-    let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), taken: Condvar::new() });
+pub(crate) fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogQueue> {
+    let format = Format::new(format, level);
+    let shared = Arc::new(Shared { format, queue: Mutex::default(), filled: Condvar::new(), taken: Condvar::new() });
     let log = LogQueue { shared };
-    let sink = SimpleLogger::new().with_level(level).with_utc_timestamps();
     let writer = log.clone();
-    thread::Builder::new().name("log".into()).spawn(move || writer.write_lines(&sink))?;
+    thread::Builder::new().name("log".into()).spawn(move || writer.write_lines())?;
     log::set_max_level(level);
     log::set_boxed_logger(Box::new(log.clone())).map_err(io::Error::other)?;
     Ok(log)
@@ -113,9 +139,8 @@ impl LogQueue {
     }
 
     /// Waits until all lines are written, for at most a second each and five seconds in all.
-    #[expect(clippy::disallowed_methods, reason = "the loop has ended")]
     pub(crate) fn finish(&self) {
-        let begun = Instant::now();
+        let begun = now();
         let mut queue = self.queue();
         while queue.is_pending() {
             let elapsed = begun.elapsed();
@@ -138,8 +163,16 @@ impl LogQueue {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: Line) {
+    fn push(&self, line: Line, class: Option<limit::Class>) {
         let mut queue = self.queue();
+        if let Some(class) = class.filter(|_| !queue.exiting)
+            && !queue.limits.admits(class, line.level, &line.text, now())
+        {
+            drop(queue);
+            // It may sleep for ever, and is to tell the count.
+            self.shared.filled.notify_one();
+            return;
+        }
         let exiting = queue.exiting;
         let (lines, most) = if exiting { (&mut queue.last, LAST_MAX) } else { (&mut queue.lines, QUEUE_MAX) };
         if lines.len() >= most {
@@ -156,10 +189,10 @@ impl LogQueue {
     }
 
     /// The thread.
-    fn write_lines(&self, sink: &SimpleLogger) {
+    fn write_lines(&self) {
         loop {
             let line = self.pop();
-            let works = write(&line, sink);
+            let works = self.shared.format.write(&line);
             let mut queue = self.queue();
             queue.works = works;
             if !works {
@@ -179,15 +212,15 @@ impl LogQueue {
             if let Some(line) = line {
                 return line;
             }
-            queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match queue.limits.next() {
+                None => self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(next) => {
+                    let wait = self.shared.filled.wait_timeout(queue, next.saturating_duration_since(now()));
+                    wait.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
-}
-
-/// simple_logger ends in `eprintln!`, which panics when stderr fails. Did it work?
-fn write(Line { level, target, text, stands_for: _ }: &Line, sink: &SimpleLogger) -> bool {
-    let write = || sink.log(&Record::builder().level(*level).target(target).args(format_args!("{text}")).build());
-    catch_unwind(AssertUnwindSafe(write)).is_ok()
 }
 
 impl Log for LogQueue {
@@ -199,7 +232,9 @@ impl Log for LogQueue {
         if self.enabled(record.metadata()) {
             // The crate, not the module.
             let target = record.target().split("::").next().unwrap_or_default().to_owned();
-            self.push(Line { level: record.level(), target, text: record.args().to_string(), stands_for: 1 });
+            let (level, text, details) =
+                (record.level(), record.args().to_string(), self.shared.format.details(record));
+            self.push(Line { level, target, text, details, stands_for: 1 }, limit::class(record));
         }
     }
 

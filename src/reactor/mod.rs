@@ -60,7 +60,7 @@ mod waiters;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use log::{debug, info, trace};
+use log::{Level, trace};
 
 pub use crate::config::limits::Limits;
 use crate::config::limits::reserved;
@@ -313,11 +313,11 @@ impl<N: Net> Reactor<N> {
             }
             self.totals.add(&record);
             if record.end.is_refusal() {
-                debug!("{record}")
+                record::write(Level::Debug, &record);
             } else if record.is_empty() && !self.routes.get(route).settings.log_empty {
                 self.totals.empty += 1;
             } else {
-                info!("{record}")
+                record::write(Level::Info, &record);
             }
             self.end_of_session(route, client);
             self.wake_waiter(Want::Port { route });

@@ -1,8 +1,11 @@
-//! The one log line of a session.
+//! The one log line of a session. Its fields are the record's key-values too, for a log that is no text.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use log::kv::{self, Source, Value, VisitSource};
+use log::{Level, log_enabled};
 
 use super::cause::Cause;
 use crate::net::{Address, Client};
@@ -92,6 +95,56 @@ impl fmt::Display for Opened<'_> {
         let Self { route, client, upstream, connect } = self;
         begin_line(f, "open", *route, *client, *upstream)?;
         write!(f, " connect={:.3}s", connect.as_secs_f64())
+    }
+}
+
+impl Source for Record {
+    fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let Self { route, client, upstream, up, down, undelivered_up, undelivered_down, .. } = self;
+        visit_begin(to, "session", route.as_deref(), client, upstream.as_ref())?;
+        let bytes =
+            [("up", up), ("down", down), ("undelivered_up", undelivered_up), ("undelivered_down", undelivered_down)];
+        bytes.into_iter().try_for_each(|(key, bytes)| to.visit_pair(key.into(), (*bytes).into()))?;
+        to.visit_pair("time".into(), seconds(self.time))?;
+        to.visit_pair("connect".into(), seconds(self.connect))?;
+        to.visit_pair("end".into(), self.end.word().into())
+    }
+}
+
+impl Source for Opened<'_> {
+    fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        visit_begin(to, "open", self.route, &self.client, self.upstream)?;
+        to.visit_pair("connect".into(), seconds(self.connect))
+    }
+}
+
+/// What the fields of a line about a session begin with.
+fn visit_begin<'kvs>(
+    to: &mut dyn VisitSource<'kvs>,
+    event: &'static str,
+    route: Option<&'kvs str>,
+    client: &'kvs Client,
+    upstream: Option<&'kvs Address>,
+) -> Result<(), kv::Error> {
+    to.visit_pair("event".into(), event.into())?;
+    if let Some(route) = route {
+        to.visit_pair("route".into(), route.into())?;
+    }
+    to.visit_pair("client".into(), Value::from_display(client))?;
+    to.visit_pair("upstream".into(), upstream.map_or_else(Value::null, Value::from_display))
+}
+
+/// Seconds to the millisecond, as in the text.
+fn seconds(time: Duration) -> Value<'static> {
+    ((time.as_secs_f64() * 1000.0).round() / 1000.0).into()
+}
+
+/// Logs a line about a session.
+pub(super) fn write(level: Level, line: &(impl fmt::Display + Source)) {
+    if log_enabled!(level) {
+        let mut record = log::Record::builder();
+        let record = record.level(level).target(module_path!()).key_values(line);
+        log::logger().log(&record.args(format_args!("{line}")).build());
     }
 }
 

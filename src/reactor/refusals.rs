@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{Level, info, warn};
 
 use super::cause::Cause;
-use super::record::Record;
+use super::record::{self, Record};
 use super::{Net, Reactor};
 use crate::config::Route;
 use crate::net::{Client, Time};
@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
         let name = self.names_routes.then(|| Arc::clone(&self.routes.get(route).name));
         let record = Record::refused(name, client, why.cause());
         self.totals.add(&record);
-        debug!("{record}");
+        record::write(Level::Debug, &record);
         self.tell_refused(route, &client, why);
     }
 

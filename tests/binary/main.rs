@@ -23,6 +23,7 @@ mod idle;
 mod injected;
 mod kill;
 mod log;
+mod log_format;
 mod options;
 mod port_file;
 mod ports;

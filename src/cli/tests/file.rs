@@ -218,16 +218,16 @@ fn keys_of_the_log_and_the_port_file_that_changed_need_a_restart_unless_the_comm
     let path = folder.path().join("relay.toml");
     let write = |top: &str| std::fs::write(&path, format!("{top}{ROUTE}")).unwrap();
     for (words, before, expected) in [
-        ("", "", &["port-file", "verbose"][..]),
-        ("", "verbose = 1\nport-file = \"/x\"\n", &["verbose"]),
-        ("", "quiet = 1\nport-file = \"/x\"\n", &["verbose", "quiet"]),
-        ("-q", "", &["port-file"]),
-        ("--port-file /y -v", "", &[]),
+        ("", "", &["port-file", "log-format", "verbose"][..]),
+        ("", "verbose = 1\nport-file = \"/x\"\nlog-format = \"json\"\n", &["verbose"]),
+        ("", "quiet = 1\nport-file = \"/x\"\n", &["log-format", "verbose", "quiet"]),
+        ("-q --log-format json", "", &["port-file"]),
+        ("--port-file /y -v --log-format text", "", &[]),
     ] {
         write(before);
         let file = parsed(&format!("-c {} {words}", path.display())).unwrap().file.unwrap();
         assert!(file.load().unwrap().needs_restart.is_empty(), "{words} {before}");
-        write("verbose = 2\nport-file = \"/x\"\n");
+        write("verbose = 2\nport-file = \"/x\"\nlog-format = \"json\"\n");
         assert_eq!(file.load().unwrap().needs_restart, expected, "{words} {before}");
     }
 }

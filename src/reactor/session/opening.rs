@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use log::{debug, info, warn};
+use log::{Level, debug, info, warn};
 
 use super::attempts::{Attempts, Bounds, Failure, Step};
 use super::{Session, Stage};
@@ -11,7 +11,7 @@ use crate::net::{Hints, Net, Peer, Stream, Time};
 use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
 use crate::reactor::keepalive::Pending;
-use crate::reactor::record::Opened;
+use crate::reactor::record::{self, Opened};
 use crate::reactor::waiters::{Place, Want};
 use crate::relay::incoming::Accepted;
 use crate::relay::side::Side;
@@ -156,7 +156,8 @@ impl<N: Net> Reactor<N> {
         if settings.log_open {
             let route = self.names_routes.then(|| &*self.routes.get(session.route).name);
             let upstream = session.endpoint.map(|endpoint| self.upstreams.address(endpoint));
-            info!("{}", Opened { route, client: session.client, upstream, connect: self.now.since(session.began) });
+            let connect = self.now.since(session.began);
+            record::write(Level::Info, &Opened { route, client: session.client, upstream, connect });
         }
     }
 
