@@ -127,8 +127,8 @@ pub use error::Error;
 use net::Address;
 use net::mio::Mio;
 pub use net::{Control, Reloaded};
+pub use net::{Report, Row, Stage, Totals};
 use reactor::Reactor;
-pub use reactor::Totals;
 pub use relay::proxy::ProxyVersion;
 
 /// A relay that listens. See the [crate's example](crate#example).

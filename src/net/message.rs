@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::reply::{Reloaded, Reply};
+use super::reply::{Pending, Reloaded, Reply};
+use super::report::{Query, Report};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -31,6 +32,8 @@ pub enum Message {
     StopNow,
     /// Serve these routes from now on; the answer says what has changed.
     Reload(Box<Config>, Reply),
+    /// How is it? The answer is what is so at the beginning of a turn.
+    Query(Query),
     /// A name was looked up, or could not be: see [`Net::resolve`](super::Net::resolve).
     Resolved {
         /// The name.
@@ -134,6 +137,14 @@ impl Control {
         let (reply, pending) = Reply::new();
         self.say(Message::Reload(Box::new(config), reply));
         pending.wait()
+    }
+
+    /// Asks how the relay is, and for at most so many of its sessions, from this one on: 0, or what the
+    /// [report](Report::next) before says. Returns at once; the loop answers in its next turn.
+    pub fn query(&self, from: u32, rows: usize) -> Pending<Report> {
+        let (query, pending) = Query::new(from, rows);
+        self.say(Message::Query(query));
+        pending
     }
 
     /// Queues a message and wakes the loop. When the loop has ended, the message is dropped.

@@ -1,7 +1,8 @@
-//! What the loop answers to a reload, and how the answer gets back.
+//! What the loop answers to a reload, and how an answer gets back.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use super::address::Address;
 use crate::error::Error;
@@ -49,42 +50,47 @@ impl fmt::Display for Reloaded {
 
 /// Carries the answer back. If it is dropped without one, [`Error::Ended`] is the answer.
 #[derive(Debug)]
-pub struct Reply(SyncSender<Result<Reloaded, Error>>);
+pub struct Reply<T = Reloaded>(SyncSender<Result<T, Error>>);
 
 /// Where the answer arrives.
 #[derive(Debug)]
-pub struct Pending(Receiver<Result<Reloaded, Error>>);
+pub struct Pending<T = Reloaded>(Receiver<Result<T, Error>>);
 
-impl Reply {
+impl<T> Reply<T> {
     /// A reply, and where it arrives.
-    pub fn new() -> (Self, Pending) {
+    pub fn new() -> (Self, Pending<T>) {
         let (tx, rx) = sync_channel(1);
         (Self(tx), Pending(rx))
     }
 
     /// Answers. Never blocks.
-    pub fn send(self, answer: Result<Reloaded, Error>) {
+    pub fn send(self, answer: Result<T, Error>) {
         // Nobody waits for it any more, and there is room for one.
         let _ = self.0.try_send(answer);
     }
 }
 
-impl Pending {
+impl<T> Pending<T> {
     /// Waits for the answer.
     ///
     /// # Errors
     /// The answer's; [`Error::Ended`] if there will be none.
-    pub fn wait(self) -> Result<Reloaded, Error> {
+    pub fn wait(self) -> Result<T, Error> {
         self.0.recv().unwrap_or(Err(Error::Ended))
     }
 
-    /// The answer, if it has come or will never come.
-    pub fn answer(&self) -> Option<Result<Reloaded, Error>> {
-        match self.0.try_recv() {
+    /// Waits for the answer for so long. None: it has not come.
+    pub fn wait_for(&self, limit: Duration) -> Option<Result<T, Error>> {
+        match self.0.recv_timeout(limit) {
             Ok(answer) => Some(answer),
-            Err(std::sync::mpsc::TryRecvError::Disconnected) => Some(Err(Error::Ended)),
-            Err(std::sync::mpsc::TryRecvError::Empty) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(Error::Ended)),
+            Err(RecvTimeoutError::Timeout) => None,
         }
+    }
+
+    /// The answer, if it has come or will never come.
+    pub fn answer(&self) -> Option<Result<T, Error>> {
+        self.wait_for(Duration::ZERO)
     }
 }
 
@@ -111,7 +117,7 @@ mod tests {
         assert!(pending.answer().is_none());
         reply.send(Ok(Reloaded::default()));
         assert!(matches!(pending.answer(), Some(Ok(_))));
-        let (reply, pending) = Reply::new();
+        let (reply, pending) = Reply::<Reloaded>::new();
         drop(reply);
         assert!(matches!(pending.answer(), Some(Err(Error::Ended))));
         assert!(matches!(pending.wait(), Err(Error::Ended)));

@@ -19,6 +19,8 @@ pub(super) enum Alarm {
     Retry,
     /// A shortage of source ports may be over.
     Ports,
+    /// The drain has lasted for a while.
+    Left,
 }
 
 /// Deadlines in order. A session has at most one entry, and so has each of the others: that is its cap.

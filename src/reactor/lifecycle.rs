@@ -110,6 +110,7 @@ impl<N: Net> Reactor<N> {
             self.listeners.accept_the_rest_of_all();
         }
         self.wake_all_named();
+        self.say_later_who_is_left();
         if let Some(wait) = self.shared.drain_idle_timeout {
             for key in self.table.keys() {
                 if let Some(at) = self.table[key].inactive_at(wait) {

@@ -49,6 +49,7 @@ mod ports;
 mod record;
 mod refusals;
 mod reload;
+mod report;
 mod routes;
 mod session;
 mod sources;
@@ -66,7 +67,7 @@ pub use crate::config::limits::Limits;
 use crate::config::limits::reserved;
 use crate::config::{Config, Splice};
 use crate::error::Error;
-use crate::net::{Address, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token};
+use crate::net::{Address, Message, Net, Owner, Peer, Ready, Sleep, Stream, Time, Token, Totals};
 use crate::relay::bulk::Bulk;
 use crate::relay::pool::{Pool, Splicing};
 use admission::Admission;
@@ -84,7 +85,6 @@ pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
-pub use totals::Totals;
 use upstreams::Upstreams;
 use waiters::{Waiters, Want};
 
@@ -245,6 +245,7 @@ impl<N: Net> Reactor<N> {
                 Message::Signal => self.signal(),
                 Message::StopNow => self.stop_now(),
                 Message::Reload(config, reply) => self.obey_reload(*config, reply),
+                Message::Query(query) => self.answer(query),
                 Message::Resolved { name, answer } => self.resolved(name, answer)?,
             }
         }
@@ -282,6 +283,7 @@ impl<N: Net> Reactor<N> {
                 Alarm::Drain => self.go_on_stopping(),
                 Alarm::Retry => self.retry_waiters(),
                 Alarm::Ports => self.reconsider_ports(),
+                Alarm::Left => self.say_who_is_left(),
                 Alarm::Keepalive => self.keepalive.run(&mut self.table, &self.routes, self.now, &mut self.alarms),
                 Alarm::Session(key) => {
                     self.table[key].alarm = Time::NEVER;

@@ -8,7 +8,7 @@ use log::kv::{self, Source, Value, VisitSource};
 use log::{Level, log_enabled};
 
 use super::cause::Cause;
-use crate::net::{Address, Client};
+use crate::net::{Address, Client, Row};
 
 /// A session that has ended. Its `Display` is the log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,33 @@ impl Source for Opened<'_> {
     fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
         visit_begin(to, "open", self.route, &self.client, self.upstream)?;
         to.visit_pair("connect".into(), seconds(self.connect))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { route, client, upstream, stage, age, idle, up, down } = self;
+        begin_line(f, "live", Some(route), *client, upstream.as_ref())?;
+        let (stage, age, idle) = (stage.word(), age.as_secs_f64(), idle.as_secs_f64());
+        write!(f, " up={up} down={down} stage={stage} age={age:.3}s idle={idle:.3}s")
+    }
+}
+
+impl Source for Row {
+    fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        visit_begin(to, "live", Some(&self.route), &self.client, self.upstream.as_ref())?;
+        to.visit_pair("up".into(), self.up.into())?;
+        to.visit_pair("down".into(), self.down.into())?;
+        to.visit_pair("stage".into(), self.stage.word().into())?;
+        to.visit_pair("age".into(), seconds(self.age))?;
+        to.visit_pair("idle".into(), seconds(self.idle))
+    }
+}
+
+impl Row {
+    /// Writes its line to the log, with its fields.
+    pub fn log(&self) {
+        write(Level::Info, self);
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Table<S: Stream> {
     backlog: VecDeque<Token>,
     /// Sessions to be reaped at the end of this turn.
     ended: VecDeque<u32>,
+    slots: u32,
     /// The serial of the newest socket.
     serial: u32,
 }
@@ -65,6 +66,7 @@ impl<S: Stream> Table<S> {
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
             ended: VecDeque::new(),
+            slots: 0,
             serial: 0,
         }
     }
@@ -92,7 +94,9 @@ impl<S: Stream> Table<S> {
     /// Puts in the session that is made with this serial of its client's socket.
     pub(super) fn insert(&mut self, make: impl FnOnce(u32) -> Session<S>) -> u32 {
         let serial = self.next_serial();
-        slot(self.sessions.insert(make(serial)))
+        let key = slot(self.sessions.insert(make(serial)));
+        self.slots = self.slots.max(key + 1);
+        key
     }
 
     /// Gives the session's next connection to its upstream a token. Events of the connection before no longer count.
@@ -106,6 +110,21 @@ impl<S: Stream> Table<S> {
     pub(super) fn find(&self, token: Token) -> Option<u32> {
         let session = self.sessions.get(token.key())?;
         (session.serial(token.peer()) == token.serial()).then_some(slot(token.key()))
+    }
+
+    /// Slots that were ever used: a session is in one below this.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The session in this slot, if there is one.
+    pub(super) fn get(&self, key: u32) -> Option<&Session<S>> {
+        self.sessions.get(key as usize)
+    }
+
+    /// The sessions, in the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session<S>> {
+        self.sessions.iter().map(|(_, session)| session)
     }
 
     /// All slots in use.

@@ -1,33 +1,8 @@
-//! What a relay did in its life, in numbers.
+//! What the end of a session adds to the totals.
 
 use super::cause::Cause;
 use super::record::Record;
-
-/// What a relay did in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Sessions that have ended, without those of clients that were denied or over a limit.
-    pub sessions: u64,
-    /// Clients that were denied.
-    pub denied: u64,
-    /// Clients that were over a limit.
-    pub limited: u64,
-    /// Bytes relayed from clients to the upstream.
-    pub up: u64,
-    /// Bytes relayed from the upstream to clients.
-    pub down: u64,
-    /// Bytes that came for the upstream and that it had not acknowledged when its connection was reset.
-    pub undelivered_up: u64,
-    /// The same for clients.
-    pub undelivered_down: u64,
-    /// Sessions that were reset by the drain deadline or a stop request that does not wait.
-    pub cut_short: u64,
-    /// Bytes read from either side that went through a pipe instead of a buffer.
-    pub spliced: u64,
-    /// Sessions that are not in the log because they moved no byte ([`Route::log_empty`](crate::Route::log_empty)).
-    pub empty: u64,
-}
+use crate::net::Totals;
 
 impl Totals {
     pub(super) fn add(&mut self, record: &Record) {

@@ -4,6 +4,7 @@
 mod clients;
 mod crowds;
 mod hellos;
+mod queries;
 mod reloads;
 mod sockets;
 mod unix;
@@ -93,6 +94,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         laws,
         config,
         reloads: Vec::new(),
+        queries: Vec::new(),
         lacks: Vec::new(),
         taken: None,
         limit,
@@ -134,7 +136,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         // At times together with a request to drain.
         plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
     }
-    endless_upload(&mut plan);
+    clients::endless_upload(&mut plan);
     routes(&mut plan);
     timeouts(&mut plan);
     aborted(&mut plan);
@@ -159,22 +161,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
     sockets::reloads(&mut plan);
     unix::unix_sockets(&mut plan);
     crowds::queued(&mut plan);
+    queries::queries(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
-}
-
-/// In one of sixteen seeds, a client goes on with its upload after its upstream has answered and hung up.
-fn endless_upload(plan: &mut Plan) {
-    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0075_706c_6f61_6421));
-    if !one_in(rng, 16) {
-        return;
-    }
-    plan.config.routes[0].half_close_timeout = Some(Duration::from_millis(log(rng, 1, 2_000) as u64));
-    let last = plan.sessions.len() - 1;
-    let session = &mut plan.sessions[last];
-    let step = Duration::from_millis(log(rng, 1, 1_000) as u64);
-    session.client.acts = (0..rng.usize(4..=20)).flat_map(|_| [Act::Send(3), Act::Pause(step)]).collect();
-    session.upstream.acts = vec![Act::AwaitBytes(1), Act::Send(rng.u32(1..=100)), Act::Close];
 }
 
 /// Two or three routes, in one of four seeds, and at times a storm on one of them. From a source of its own too.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use tproxy::Totals;
 use tproxy::net::{Peer, Time};
-use tproxy::reactor::Totals;
 
 use crate::conn::Life;
 use crate::peers::How;

@@ -16,7 +16,7 @@ impl World {
         if line.starts_with("at the limit") && !self.is_limit_news(about) {
             self.violation(format!("that is no news: {line}"));
         }
-        if self.check_open_line(line) || self.shadow.check_source_line(line) {
+        if self.check_left_line(line) || self.check_open_line(line) || self.shadow.check_source_line(line) {
             return;
         }
         if self.shadow.check_refusal_line(about, line)
@@ -59,10 +59,47 @@ impl World {
         self.shadow.short = self.shadow.short && !over || begins;
     }
 
+    /// A drain that has lasted for a second says who is left, once, and ten of them at most.
+    fn check_left_line(&mut self, line: &str) -> bool {
+        if let Some(rest) = line.strip_prefix("still draining ") {
+            let numbers: Vec<usize> = rest.split(' ').filter_map(|word| word.parse().ok()).collect();
+            let (live, ended) = (self.shadow.live.len(), self.shadow.ended_this_turn);
+            let [said, rows] = numbers[..] else { panic!("{line}") };
+            let early = self.shadow.left_due().is_none_or(|due| self.shadow.now < due);
+            let is_wrong = early || !(live..=live + ended).contains(&said) || rows != said.min(10);
+            if is_wrong || self.left_said.replace(rows).is_some() {
+                self.violation(format!("said twice, or not true: {line}"));
+            }
+            return true;
+        }
+        if line.starts_with("live ") {
+            let is_announced = self.left_said.as_mut().is_some_and(|left| {
+                let is_left = *left > 0;
+                *left = left.saturating_sub(1);
+                is_left
+            });
+            if !is_announced || !self.shadow.is_true_of_a_session(line) {
+                self.violation(format!("not asked for, or not true: {line}"));
+            }
+            return true;
+        }
+        false
+    }
+
     /// All lines of this turn are read. Is one missing?
     pub(crate) fn check_silence(&mut self) {
         if std::mem::take(&mut self.shadow.full_news) && !self.shadow.fatal {
             self.violation("the limit was met, and no line says so");
+        }
+        if self.left_said.is_some_and(|left| left > 0) {
+            self.violation("fewer are named than are said to be left");
+        }
+        let is_due = self.shadow.left_due().is_some_and(|due| self.shadow.now >= due);
+        if is_due && !std::mem::replace(&mut self.left_passed, true) {
+            let is_left = !self.shadow.live.is_empty();
+            if is_left && self.left_said.is_none() {
+                self.violation("the drain lasts, and nobody is said to be left");
+            }
         }
         if let Some((_, line)) = self.shadow.refusals_to_tell.pop() {
             self.violation(format!("no line says: {line}"));

@@ -76,6 +76,14 @@ pub(crate) fn addresses(config: &Config) -> usize {
     config.routes.iter().map(|route| 1 + route.to.len()).sum()
 }
 
+/// A look inside: at so many sessions from this slot on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) at: Duration,
+    pub(crate) from: u32,
+    pub(crate) rows: usize,
+}
+
 /// Other routes from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reload {
@@ -93,6 +101,7 @@ pub(crate) struct Plan {
     pub(crate) laws: Laws,
     pub(crate) config: Config,
     pub(crate) reloads: Vec<Reload>,
+    pub(crate) queries: Vec<Ask>,
     /// Source addresses that this machine does not have for a while.
     pub(crate) lacks: Vec<Lack>,
     /// A place where somebody else listens.
@@ -174,6 +183,7 @@ impl Plan {
             laws,
             config: Config::new(place(0), [upstream(1)]),
             reloads: Vec::new(),
+            queries: Vec::new(),
             lacks: Vec::new(),
             taken: None,
             limit: 8,

@@ -89,6 +89,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.stops.clear());
     add(&|plan| plan.stop_calls.clear());
     add(&|plan| plan.stop_now = None);
+    add(&|plan| plan.queries.clear());
     add(&|plan| plan.reloads.clear());
     for i in 0..plan.reloads.len() {
         add(&|plan| {

@@ -200,7 +200,7 @@ impl World {
             (pipes != self.kernel.pipes, format!("{pipes} pipes, of which the kernel knows {}", self.kernel.pipes)),
             (pipes > self.plan.pipes, format!("{pipes} pipes, and there may be {}", self.plan.pipes)),
             (pipes > 0 && sessions == 0, format!("{pipes} pipes for nobody")),
-            (alarms > sessions + 5, format!("{alarms} alarms for {sessions} sessions")),
+            (alarms > sessions + 6, format!("{alarms} alarms for {sessions} sessions")),
             (ready > sessions + ended, format!("{ready} on the ready queue of {sessions} sessions")),
             (open != descriptors, format!("{open} descriptors, and {descriptors} ends of connections and pipes")),
             (backlog > 2 * (live + ended) + stale, format!("{backlog} on the backlog of {sessions} sessions")),

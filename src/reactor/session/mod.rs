@@ -16,7 +16,7 @@ use super::cause::Cause;
 use super::record::Record;
 use super::table::Queued;
 use super::upstreams::EndpointId;
-use crate::net::{Address, Client, Hints, Peer, Stream, Time, Token};
+use crate::net::{Address, Client, Hints, Peer, Row, Stream, Time, Token, report};
 use crate::relay::flow::Preface;
 use crate::relay::input::End;
 use crate::relay::pair::{Fate, Pair};
@@ -238,6 +238,22 @@ impl<S: Stream> Session<S> {
     pub(super) fn cut_short(&mut self) {
         self.set_cause(Cause::Drain);
         self.cut_short = true;
+    }
+
+    /// What can be told of it while it lives.
+    pub(super) fn row(&self, route: Arc<str>, upstream: Option<Address>, now: Time) -> Row {
+        let (stage, up, down) = match &self.stage {
+            Stage::Header(_) => (report::Stage::Header, 0, 0),
+            Stage::Opening(opening) => (opening.stage(), 0, 0),
+            Stage::Relaying(pair, ending) => (
+                if ending.is_some() { report::Stage::Ending } else { report::Stage::Relaying },
+                pair.flow(Peer::Client).moved(),
+                pair.flow(Peer::Upstream).moved(),
+            ),
+            Stage::Moving => (report::Stage::Pause, 0, 0),
+        };
+        let (age, idle) = (now.since(self.began), now.since(self.last_progress));
+        Row { route, client: self.client, upstream, stage, age, idle, up, down }
     }
 
     /// Ends the streams and returns the record. Dropping a session without this resets its streams too, but the pool

@@ -5,12 +5,27 @@ use std::io;
 use log::{info, warn};
 
 use super::Stage;
+use super::opening::Opening;
 use crate::net::errno::shortage_message;
-use crate::net::{Net, Time};
+use crate::net::{Net, Stream, Time, report};
 use crate::reactor::Reactor;
 use crate::reactor::cause::Cause;
 use crate::reactor::upstreams::EndpointId;
 use crate::reactor::waiters::{Place, Want};
+
+impl<S: Stream> Opening<S> {
+    /// What it is doing, in words.
+    pub(super) fn stage(&self) -> report::Stage {
+        match (&self.upstream, self.place.map(Place::want)) {
+            (Some(_), _) => report::Stage::Connecting,
+            (None, Some(Want::Backlog { .. })) => report::Stage::Backlog,
+            (None, Some(Want::Name { .. })) => report::Stage::Name,
+            (None, Some(Want::Descriptor)) => report::Stage::Descriptor,
+            (None, Some(Want::Port { .. })) => report::Stage::Port,
+            (None, None) => report::Stage::Pause,
+        }
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// connect(2) found no descriptor, memory or watch.

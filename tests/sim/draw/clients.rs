@@ -8,7 +8,7 @@ use tproxy::{AtLimit, Networks, Route};
 
 use super::{log, one_in};
 use crate::keyed::mix;
-use crate::plan::Plan;
+use crate::plan::{Act, Plan};
 
 /// In one of four seeds the routes have limits, and in one of four the drain has a delay or an idle time.
 pub(super) fn clients(plan: &mut Plan) {
@@ -60,4 +60,18 @@ fn networks(rng: &mut Rng) -> Networks {
         "2001:db8:0:1::/64",
     ];
     Networks::all((0..rng.u8(..=3)).map(|_| KNOWN[rng.usize(..KNOWN.len())].parse().unwrap()))
+}
+
+/// In one of sixteen seeds, a client goes on with its upload after its upstream has answered and hung up.
+pub(super) fn endless_upload(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x0075_706c_6f61_6421));
+    if !one_in(rng, 16) {
+        return;
+    }
+    plan.config.routes[0].half_close_timeout = Some(Duration::from_millis(log(rng, 1, 2_000) as u64));
+    let last = plan.sessions.len() - 1;
+    let session = &mut plan.sessions[last];
+    let step = Duration::from_millis(log(rng, 1, 1_000) as u64);
+    session.client.acts = (0..rng.usize(4..=20)).flat_map(|_| [Act::Send(3), Act::Pause(step)]).collect();
+    session.upstream.acts = vec![Act::AwaitBytes(1), Act::Send(rng.u32(1..=100)), Act::Close];
 }

@@ -35,6 +35,11 @@ impl World {
         {
             self.violation(format!("the drain ends at {deadline:?}, the relay sleeps until {until:?}"));
         }
+        let now = self.shadow.now;
+        let is_early = |due: &Time| now < *due && until.is_none_or(|until| until > *due);
+        if let Some(due) = self.shadow.left_due().filter(is_early).filter(|_| !self.shadow.live.is_empty()) {
+            self.violation(format!("who is left is to be said at {due:?}, the relay sleeps until {until:?}"));
+        }
         if let Some(due) = self.shadow.drain_due().filter(|due| until.is_none_or(|until| until > *due)) {
             self.violation(format!("the drain begins at {due:?}, the relay sleeps until {until:?}"));
         }

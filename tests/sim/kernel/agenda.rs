@@ -40,6 +40,8 @@ pub(crate) enum Due {
     StopNow,
     /// Somebody gives it other routes: the reload of the plan with this number.
     Reload(usize),
+    /// Somebody looks inside: the query of the plan with this number.
+    Query(usize),
 }
 
 /// Entries of one moment keep their order.
@@ -104,7 +106,7 @@ impl Kernel {
             Due::Dialled { conn, error } => self.dialled(conn, error),
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
             Due::Wake { .. } | Due::Resolved { .. } | Due::Crash => {}
-            Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) => {}
+            Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) | Due::Query(_) => {}
         }
     }
 }

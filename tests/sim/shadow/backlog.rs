@@ -22,7 +22,8 @@ impl Shadow {
         } else if !goes_on {
             if it.backlog_place.is_none() {
                 self.backlog_places += 1;
-                self.sessions[session].backlog_place = Some(self.backlog_places);
+                let place = Some((self.backlog_places, self.now));
+                self.sessions[session].backlog_place = place;
             }
             let it = &self.sessions[session];
             let first = self.first_at_backlog(it.route).and_then(|first| self.sessions[first].backlog_place);
@@ -59,8 +60,11 @@ impl Shadow {
         let it = &self.sessions[session];
         let first = self.first_at_backlog(it.route);
         let waits = it.backlog_place.is_some();
+        // One that has tried nothing may have come before it, and waits without a place that is known here.
+        let since = first.and_then(|first| self.sessions[first].backlog_place).map_or(self.now, |(_, since)| since);
+        let is_new = self.candidates(it.route).len() == 1 && !it.starved && it.opened >= since;
         if let Some(first) = first.filter(|first| *first != session)
-            && (waits || (self.candidates(it.route).len() == 1 && !it.starved))
+            && (waits || is_new)
         {
             return Some(format!("session {first} waits longer for a full backlog"));
         }

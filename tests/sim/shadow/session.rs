@@ -184,8 +184,8 @@ pub(crate) struct Session {
     /// The last connect found no descriptor or memory; one did.
     pub(crate) starved: bool,
     pub(crate) was_starved: bool,
-    /// Its place among those that wait for a full backlog.
-    pub(crate) backlog_place: Option<u64>,
+    /// Its place among those that wait for a full backlog, and since when it has that.
+    pub(crate) backlog_place: Option<(u64, Time)>,
     /// A connect found no source port.
     pub(crate) lacked_port: bool,
     /// None of the addresses that it could come from, to one of its upstream's, was this machine's. A line says so, and the

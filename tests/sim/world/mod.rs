@@ -4,6 +4,7 @@
 //! otherwise passes only while the relay waits (`wait.rs`).
 
 mod dial;
+mod queries;
 mod resolver;
 mod wait;
 
@@ -56,6 +57,12 @@ pub(crate) struct World {
     pub(crate) stop_now_pending: bool,
     /// Reloads that were asked for.
     pub(crate) reloads_pending: VecDeque<usize>,
+    queries_pending: Vec<usize>,
+    told: Vec<queries::Told>,
+    /// A line said how many are left in the drain; so many of them are to be named yet.
+    pub(crate) left_said: Option<usize>,
+    /// The moment at which that was to be said is over.
+    pub(crate) left_passed: bool,
     /// Where the answer to the last one arrives.
     pub(crate) answer: Option<Pending>,
     /// Keys of Unix sockets that may be asked for yet in this turn.
@@ -99,6 +106,9 @@ impl World {
         for (number, reload) in plan.reloads.iter().enumerate() {
             kernel.at(Time::START + reload.at, Due::Reload(number));
         }
+        for (number, ask) in plan.queries.iter().enumerate() {
+            kernel.at(Time::START + ask.at, Due::Query(number));
+        }
         let shadow = Shadow::new(&plan);
         Self {
             kernel,
@@ -119,6 +129,10 @@ impl World {
             stop_call_pending: false,
             stop_now_pending: false,
             reloads_pending: VecDeque::new(),
+            queries_pending: Vec::new(),
+            told: Vec::new(),
+            left_said: None,
+            left_passed: false,
             answer: None,
             unix_keys: addresses(&plan.config),
             at_rest: false,
@@ -171,6 +185,7 @@ impl World {
                 self.trace.note(self.kernel.now, || format!("reload {number} is asked for"));
                 self.reloads_pending.push_back(number);
             }
+            Due::Query(number) => self.queries_pending.push(number),
             _ => {
                 self.trace.note(self.kernel.now, || format!("  {due:?}"));
                 self.kernel.carry_out(due);

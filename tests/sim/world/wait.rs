@@ -27,6 +27,7 @@ impl World {
             Sleep::Forever => None,
         };
         (self.calls_this_turn, self.unix_keys) = (0, 0);
+        self.check_answers();
         self.kernel.turn = None;
         let fault = self.enter(Call::Wait);
         let asleep = sleep != Sleep::Not;
@@ -82,7 +83,12 @@ impl World {
         self.begin_turn(asleep, real);
         let alarm = until.is_some_and(|until| self.kernel.now >= until);
         self.shadow.alarm = alarm;
-        let is_told = stop || stop_call || stop_now || reload.is_some() || !self.answers.is_empty();
+        let is_told = stop
+            || stop_call
+            || stop_now
+            || reload.is_some()
+            || !self.answers.is_empty()
+            || !self.queries_pending.is_empty();
         self.shadow.called = (asleep && !alarm && !is_told).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
@@ -101,6 +107,7 @@ impl World {
                 + if stop_now { " NOW" } else { "" }
                 + if reload.is_some() { " RELOAD" } else { "" }
         });
+        self.tell_queries(messages);
         for (name, answer) in self.take_answers() {
             self.doomed |= self.shadow.answered(name, &answer);
             messages.push(Message::Resolved { name, answer });
@@ -135,7 +142,8 @@ impl World {
     /// Is there a message that was not delivered?
     fn is_asked(&self) -> bool {
         let stop = self.stop_pending || self.stop_call_pending || self.stop_now_pending;
-        stop || !self.reloads_pending.is_empty() || !self.answers.is_empty()
+        let asks = !self.queries_pending.is_empty() || !self.reloads_pending.is_empty();
+        stop || asks || !self.answers.is_empty()
     }
 
     /// How much too late a wait ends.

@@ -1,0 +1,113 @@
+//! What a look inside is to see, written from the contract: the sessions that live, in the order of their slots.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tproxy::net::{Report, Row, Stage, Time};
+
+use super::{Session, Shadow};
+use crate::plan::inet;
+
+/// What is to be answered to a query that is told in this turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    sessions: usize,
+    doors: usize,
+    stopping: bool,
+    ended: u64,
+    rows: Vec<Seen>,
+    next: Option<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    route: String,
+    client: SocketAddr,
+    upstream: Option<SocketAddr>,
+    stage: &'static str,
+    age: Duration,
+    bytes: [u64; 2],
+}
+
+impl Shadow {
+    /// A page of at most so many sessions, from this slot on.
+    pub(crate) fn inside(&self, from: u32, most: usize, stops: bool) -> Inside {
+        let (mut rows, mut next) = (Vec::new(), None);
+        for key in from as usize..self.slots.len() {
+            if rows.len() == most {
+                next = Some(u32::try_from(key).unwrap());
+                break;
+            }
+            let session = self.slots[key].map(|session| &self.sessions[session]);
+            rows.extend(session.filter(|it| it.ended.is_none()).map(|it| self.seen(it)));
+        }
+        let doors = self.doors.iter().filter(|door| door.open).count();
+        // Those that were denied when their header was read are counted apart.
+        let is_refused = |it: &Session| ["denied", "limit"].map(Some).contains(&it.cause.as_deref());
+        let ended = self.sessions.iter().filter(|it| it.ended.is_some() && !is_refused(it)).count() as u64;
+        Inside { sessions: self.live.len(), doors, stopping: stops, ended, rows, next }
+    }
+
+    fn seen(&self, it: &Session) -> Seen {
+        Seen {
+            route: self.route(it).name.clone(),
+            client: self.client_of(it),
+            upstream: it.tried,
+            stage: match it.connected {
+                Some(_) => "relays",
+                None if it.header.awaited.is_some() => "header",
+                None if it.upstream.is_some() => "connecting",
+                None => "waits",
+            },
+            age: self.now.since(it.began),
+            bytes: it.flows.map(|flow| flow.written),
+        }
+    }
+
+    /// Does this line of a session that lives tell the truth? It may have moved bytes since, or ended.
+    pub(crate) fn is_true_of_a_session(&self, line: &str) -> bool {
+        let word = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let number = |key: &str| word(key).and_then(|word| word.parse::<u64>().ok());
+        let client = word("client").and_then(crate::plan::read_client);
+        let named = |it: &&Session| Some(self.client_of(it)) == client && word("route") == Some(&*self.route(it).name);
+        self.sessions.iter().filter(named).any(|it| {
+            let [up, down] = it.flows.map(|flow| flow.written);
+            number("up").is_some_and(|said| said <= up) && number("down").is_some_and(|said| said <= down)
+        })
+    }
+
+    /// When the drain has lasted for a second.
+    pub(crate) fn left_due(&self) -> Option<Time> {
+        self.stopped_at.map(|at| at + Duration::from_secs(1))
+    }
+}
+
+impl Inside {
+    /// What was answered, in the same form. Some of the stages are one here.
+    pub(crate) fn of(report: &Report) -> Self {
+        let seen = |row: &Row| Seen {
+            route: row.route.to_string(),
+            client: row.client.address().unwrap_or_else(|| {
+                let (process, _) = row.client.credentials().unwrap();
+                crate::plan::unix_client(process as usize)
+            }),
+            upstream: row.upstream.as_ref().map(inet),
+            stage: match row.stage {
+                Stage::Relaying | Stage::Ending => "relays",
+                Stage::Header => "header",
+                Stage::Connecting => "connecting",
+                _ => "waits",
+            },
+            age: row.age,
+            bytes: [row.up, row.down],
+        };
+        Self {
+            sessions: report.sessions,
+            doors: report.listeners,
+            stopping: report.is_stopping,
+            ended: report.totals.sessions,
+            rows: report.rows.iter().map(seen).collect(),
+            next: report.next,
+        }
+    }
+}

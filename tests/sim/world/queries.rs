@@ -1,0 +1,46 @@
+//! Somebody looks inside, at any time: the answer is what the shadow model knows when the turn begins.
+
+use tproxy::net::{Message, Pending, Query, Report};
+
+use super::World;
+use crate::shadow::Inside;
+
+/// A query that was told, and what is to be its answer.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pending: Pending<Report>,
+    expected: Inside,
+}
+
+impl World {
+    /// Tells the queries that were asked. What is seen is so before anything else of this turn.
+    pub(super) fn tell_queries(&mut self, messages: &mut Vec<Message>) {
+        for number in std::mem::take(&mut self.queries_pending) {
+            let ask = self.plan.queries[number];
+            let (query, pending) = Query::new(ask.from, ask.rows);
+            messages.push(Message::Query(query));
+            let stops = self.shadow.asked_at.is_some() || self.shadow.stop_turn.is_some();
+            let expected = self.shadow.inside(ask.from, ask.rows, stops);
+            self.told.push(Told { pending, expected });
+        }
+    }
+
+    /// The turn is over: each was answered.
+    pub(super) fn check_answers(&mut self) {
+        for Told { pending, expected } in std::mem::take(&mut self.told) {
+            match pending.answer() {
+                Some(Ok(report)) => {
+                    let seen = Inside::of(&report);
+                    if seen != expected {
+                        self.violation(format!("a look inside sees {seen:?}, and it is {expected:?}"));
+                    }
+                    if let Some(row) = report.rows.iter().find(|row| row.idle > row.age) {
+                        self.violation(format!("idle for longer than it lives: {row:?}"));
+                    }
+                }
+                Some(Err(_)) if self.doomed => {}
+                other => self.violation(format!("a query was not answered: {other:?}")),
+            }
+        }
+    }
+}
