@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use cli::{Options, Problem};
 use control::Reloader;
 use log::{error, info, warn};
+use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tproxy::{Control, Error, Relay, Totals};
 
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     };
     options.warnings.iter().for_each(|warning| warn!("{warning}"));
     raise_descriptor_limit();
-    let served = serve(&options);
+    let served = serve(&options, &log);
     log.begin_exit();
     let code = match served {
         Ok(Totals { sessions, up, down, spliced, cut_short, denied, limited, empty, .. }) => {
@@ -101,10 +102,11 @@ impl From<Error> for Failure {
 }
 
 /// Handlers first, then the names of listeners, then the listeners: it can be asked to stop at any time.
-fn serve(options: &Options) -> Result<Totals, Failure> {
+fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
     let reloader = |file| Reloader { file, port_file: options.port_file.clone() };
-    let interrupt = control::install(&control, options.file.clone().map(reloader)).map_err(Error::Start)?;
+    let interrupt =
+        control::install(&control, options.file.clone().map(reloader), log.clone()).map_err(Error::Start)?;
     let config = options.plan.config(&interrupt).map_err(Failure::Plan)?;
     drop(interrupt);
     let port_file = options.port_file.as_ref();

@@ -5,6 +5,7 @@
 
 mod interrupt;
 mod reload;
+mod status;
 
 use std::collections::HashSet;
 use std::io;
@@ -20,8 +21,10 @@ use tproxy::Control;
 pub(crate) use interrupt::{Interrupt, Waited};
 pub(crate) use reload::Reloader;
 
+use crate::logging::LogQueue;
+
 /// Handles the signals from now on. What this returns ends waits before the loop begins.
-pub(crate) fn install(control: &Control, reloader: Option<Reloader>) -> io::Result<Interrupt> {
+pub(crate) fn install(control: &Control, reloader: Option<Reloader>, log: LogQueue) -> io::Result<Interrupt> {
     let interrupt = Interrupt::by(&[SIGINT, SIGTERM])?;
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
@@ -29,17 +32,18 @@ pub(crate) fn install(control: &Control, reloader: Option<Reloader>) -> io::Resu
     // By default they would end the process.
     let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
     let control = control.clone();
-    thread::Builder::new().name("control".into()).spawn(move || obey(signals, &control, reloader.as_ref()))?;
+    thread::Builder::new().name("control".into()).spawn(move || obey(signals, &control, reloader.as_ref(), &log))?;
     Ok(interrupt)
 }
 
-/// The thread: SIGHUP reloads the file, if there is one. Several of them during a reload are one more. Of each other signal
-/// it says once that it is ignored.
-fn obey(mut signals: Signals, control: &Control, reloader: Option<&Reloader>) {
+/// The thread: SIGHUP reloads the file, if there is one. Several of them during a reload are one more. SIGUSR1 writes a
+/// report. Of each other signal it says once that it is ignored.
+fn obey(mut signals: Signals, control: &Control, reloader: Option<&Reloader>, log: &LogQueue) {
     let mut told = HashSet::new();
     for signal in signals.forever() {
         match reloader {
             Some(reloader) if signal == SIGHUP => reloader.reload(control),
+            Some(_) | None if signal == SIGUSR1 => status::write(control, log),
             Some(_) | None if told.insert(signal) => {
                 info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
             }

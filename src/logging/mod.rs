@@ -159,6 +159,13 @@ impl LogQueue {
         }
     }
 
+    /// Waits until there is room for some lines more, or for so long. Is there?
+    pub(crate) fn wait_for_room(&self, limit: Duration) -> bool {
+        let is_long = |queue: &mut Queue| queue.lines.len() > QUEUE_MAX / 8;
+        let waited = self.shared.taken.wait_timeout_while(self.queue(), limit, is_long);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -30,6 +30,7 @@ mod ports;
 mod proxies;
 mod real_proxies;
 mod reload;
+mod report;
 mod routes;
 mod signals;
 mod sockets;

@@ -1,0 +1,74 @@
+//! SIGUSR1: the counters and the sessions that live, in the log.
+
+use std::collections::BTreeSet;
+
+use rustix::process::Signal;
+
+use crate::patience::until;
+use crate::peers::{Upstream, bytes, relayed};
+use crate::process::{Relay, relay_to};
+
+/// The word behind this key.
+fn word<'a>(line: &'a str, key: &str) -> &'a str {
+    let found = line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("{key}: {line}"))
+}
+
+fn live(relay: &Relay) -> Vec<String> {
+    relay.log.with(" live route=")
+}
+
+#[test]
+fn a_report_has_the_counters_and_a_line_for_each_session_that_lives() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).start();
+    upstream.brief_session(&relay);
+    relay.log.wait_for_session();
+    let (one, far) = upstream.session(&relay);
+    relayed(&one, &far, &bytes(1, 3_000));
+    relayed(&far, &one, &bytes(2, 5));
+    relay.signal(Signal::USR1);
+    let counters =
+        relay.log.wait_for(" report live=1 listeners=1 stopping=false sessions=1 up=0 down=0 undelivered=0/0");
+    assert!(counters.contains(" INFO "), "{counters}");
+    let line = relay.log.wait_for(" live route=");
+    assert_eq!(word(&line, "client"), one.local_addr().unwrap().to_string());
+    assert_eq!(word(&line, "upstream"), upstream.address.to_string());
+    assert_eq!(["up", "down", "stage"].map(|key| word(&line, key)), ["3000", "5", "relaying"]);
+    let seconds = |key| word(&line, key).strip_suffix('s').unwrap().parse::<f64>().unwrap();
+    assert!(seconds("idle") <= seconds("age") && seconds("age") < 60.0, "{line}");
+    drop((one, far));
+    relay.stop();
+}
+
+/// It is asked for page by page, so that the log's queue is never full of it.
+#[test]
+fn a_report_of_many_sessions_pushes_no_line_out() {
+    const SESSIONS: usize = 700;
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).with(["--drain-timeout", "0"]).start();
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| upstream.session(&relay)).collect();
+    for times in 1..=3 {
+        relay.signal(Signal::USR1);
+        until("a line for each session", || (live(&relay).len() == times * SESSIONS).then_some(()));
+    }
+    let clients: BTreeSet<_> = sessions.iter().map(|(client, _)| client.local_addr().unwrap().to_string()).collect();
+    let named: BTreeSet<_> = live(&relay).iter().map(|line| word(line, "client").to_owned()).collect();
+    assert_eq!(named, clients);
+    assert_eq!(relay.stop(), 4);
+    relay.log.wait_for_sessions(SESSIONS);
+    assert!(relay.log.with("dropped").is_empty() && relay.log.with("left out").is_empty());
+}
+
+#[test]
+fn a_drain_that_lasts_says_who_is_left() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).with(["--drain-timeout", "1m"]).start();
+    let sessions: Vec<_> = (0..12).map(|_| upstream.session(&relay)).collect();
+    relay.signal(Signal::TERM);
+    relay.log.wait_for("still draining 12 sessions, of which 10 are these:");
+    until("their lines", || (live(&relay).len() == 10).then_some(()));
+    assert!(live(&relay).iter().all(|line| word(line, "stage") == "relaying"));
+    drop(sessions);
+    assert_eq!(relay.code(), 0);
+}
