@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
-use control::Reloader;
+use control::{Notifier, Reloader};
 use log::{error, info, warn};
 use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -116,6 +116,9 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let relay = Relay::bind_with(config, control)?;
     if let Some(file) = port_file {
         file.write(&relay.local_addrs()).map_err(|error| Error::Config(error.to_string()))?;
+    }
+    if let Some(notifier) = Notifier::new(&relay.control()) {
+        notifier.started(relay.local_addrs().len());
     }
     Ok(relay.run()?)
 }

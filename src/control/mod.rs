@@ -4,6 +4,7 @@
 //! nothing: Rust's runtime ignores it in every binary.
 
 mod interrupt;
+mod notify;
 mod reload;
 mod status;
 
@@ -19,6 +20,7 @@ use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
 pub(crate) use interrupt::{Interrupt, Waited};
+pub(crate) use notify::Notifier;
 pub(crate) use reload::Reloader;
 
 use crate::logging::LogQueue;
@@ -30,24 +32,46 @@ pub(crate) fn install(control: &Control, reloader: Option<Reloader>, log: LogQue
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // By default they would end the process.
-    let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
+    let notifier = Notifier::new(control);
+    if notifier.is_some() {
+        for signal in [SIGINT, SIGTERM] {
+            signals.add_signal(signal)?;
+        }
+    }
     let control = control.clone();
-    thread::Builder::new().name("control".into()).spawn(move || obey(signals, &control, reloader.as_ref(), &log))?;
+    let outside = Outside { control, reloader, notifier, log };
+    thread::Builder::new().name("control".into()).spawn(move || outside.obey(&mut signals))?;
     Ok(interrupt)
 }
 
-/// The thread: SIGHUP reloads the file, if there is one. Several of them during a reload are one more. SIGUSR1 writes a
-/// report. Of each other signal it says once that it is ignored.
-fn obey(mut signals: Signals, control: &Control, reloader: Option<&Reloader>, log: &LogQueue) {
-    let mut told = HashSet::new();
-    for signal in signals.forever() {
-        match reloader {
-            Some(reloader) if signal == SIGHUP => reloader.reload(control),
-            Some(_) | None if signal == SIGUSR1 => status::write(control, log),
-            Some(_) | None if told.insert(signal) => {
-                info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
+/// What the thread has.
+struct Outside {
+    control: Control,
+    reloader: Option<Reloader>,
+    notifier: Option<Notifier>,
+    log: LogQueue,
+}
+
+impl Outside {
+    /// The thread: SIGHUP reloads the file, if there is one. Several of them during a reload are one more. SIGUSR1 writes a
+    /// report. systemd hears of a stop signal, which the loop has by now. Of each other signal it says once that it is ignored.
+    fn obey(&self, signals: &mut Signals) {
+        let mut told = HashSet::new();
+        for signal in signals.forever() {
+            match &self.reloader {
+                _ if [SIGINT, SIGTERM].contains(&signal) => self.notifier.iter().for_each(Notifier::stopping),
+                Some(reloader) if signal == SIGHUP => {
+                    self.notifier.iter().for_each(Notifier::reloading);
+                    reloader.reload(&self.control);
+                    self.notifier.iter().for_each(Notifier::reloaded);
+                }
+                Some(_) | None if signal == SIGUSR1 => status::write(&self.control, &self.log),
+                Some(_) | None if told.insert(signal) => {
+                    info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
+                }
+                Some(_) | None => {}
             }
-            Some(_) | None => {}
         }
     }
 }

@@ -24,6 +24,7 @@ mod injected;
 mod kill;
 mod log;
 mod log_format;
+mod notify;
 mod options;
 mod port_file;
 mod ports;

@@ -165,7 +165,10 @@ pub(crate) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
 
 /// Keeps away what the machine around the tests may have set, and bounds what a name server that is silent may take.
 fn undisturbed(command: &mut Command) -> &mut Command {
-    command.env_remove("RUST_LOG").env("RES_OPTIONS", "timeout:1 attempts:1").stdin(Stdio::null())
+    for variable in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "NO_COLOR"] {
+        command.env_remove(variable);
+    }
+    command.env("RES_OPTIONS", "timeout:1 attempts:1").stdin(Stdio::null())
 }
 
 /// A child that is gone when this is.

@@ -1,0 +1,142 @@
+//! What systemd is told, if it asked for that (`sd_notify(3)`): READY, RELOADING, STOPPING, and WATCHDOG.
+//!
+//! Nothing here waits for systemd: if its socket is full, the message is left out. WATCHDOG=1 is sent only when the loop
+//! itself has answered a query, by a thread that sleeps in between. Without NOTIFY_SOCKET there is neither message nor thread.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tproxy::{Control, Report};
+
+/// How long a message waits for the loop's numbers.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Tells systemd how a relay is.
+#[derive(Debug, Clone)]
+pub(crate) struct Notifier {
+    control: Control,
+}
+
+impl Notifier {
+    /// If systemd listens.
+    pub(crate) fn new(control: &Control) -> Option<Self> {
+        std::env::var_os("NOTIFY_SOCKET").map(|_| Self { control: control.clone() })
+    }
+
+    /// All listeners are bound. The loop need not run yet. From now on systemd may watch it.
+    pub(crate) fn started(&self, listeners: usize) {
+        send(&[NotifyState::Ready, NotifyState::Status(&status(0, listeners))]);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            let control = self.control.clone();
+            let watch = move || while prove(&control, period) {};
+            if let Err(error) = thread::Builder::new().name("watchdog".into()).spawn(watch) {
+                log::warn!("systemd's watchdog gets no answer: {error}");
+            }
+        }
+    }
+
+    /// The file is about to be read again.
+    pub(super) fn reloading(&self) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.say(&[NotifyState::Reloading, now]);
+        }
+    }
+
+    /// It was, or could not be: the relay serves.
+    pub(super) fn reloaded(&self) {
+        self.say(&[NotifyState::Ready]);
+    }
+
+    /// A stop signal has come.
+    pub(super) fn stopping(&self) {
+        self.say(&[NotifyState::Stopping]);
+    }
+
+    /// With the numbers, if the loop has them at once.
+    fn say(&self, states: &[NotifyState<'_>]) {
+        let report = self.control.query(0, 0).wait_for(PATIENCE).and_then(Result::ok);
+        let status = report.map(|report| status_of(&report));
+        let status = status.as_deref().map(NotifyState::Status);
+        send(&states.iter().cloned().chain(status).collect::<Vec<_>>());
+    }
+}
+
+/// Sends WATCHDOG=1 if the loop answers within a quarter of the period, and waits for as long. Does the loop run yet? systemd
+/// wants it once a period (`sd_watchdog_enabled(3)`), and it comes twice at least.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
+fn prove(control: &Control, period: Duration) -> bool {
+    match control.query(0, 0).wait_for(period / 4) {
+        Some(Ok(report)) => {
+            send(&[NotifyState::Watchdog, NotifyState::Status(&status_of(&report))]);
+            thread::sleep(period / 4);
+            true
+        }
+        Some(Err(_)) => false,
+        None => true,
+    }
+}
+
+fn status_of(report: &Report) -> String {
+    status(report.sessions, report.listeners)
+}
+
+fn status(sessions: usize, routes: usize) -> String {
+    let plural = |count| if count == 1 { "" } else { "s" };
+    format!("{sessions} session{}, {routes} route{}", plural(sessions), plural(routes))
+}
+
+/// Sends these in one message. Whoever reads it is no reason to fail.
+fn send(states: &[NotifyState<'_>]) {
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = send_to(&path, text.as_bytes())
+    {
+        log::debug!("systemd was not told: {error}");
+    }
+}
+
+fn send_to(path: &OsStr, text: &[u8]) -> io::Result<()> {
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text, &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_arrives_at_a_path_and_at_an_abstract_name_and_never_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let named = format!("tproxy-notify-{}", std::process::id());
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let other = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&named).unwrap()).unwrap();
+        for (reader, to) in [(&reader, path.as_os_str().to_owned()), (&other, format!("@{named}").into())] {
+            send_to(&to, b"READY=1\n").unwrap();
+            let mut text = [0; 64];
+            let count = reader.recv(&mut text).unwrap();
+            assert_eq!(&text[..count], b"READY=1\n");
+        }
+        let full = (0..100_000).find_map(|_| send_to(path.as_os_str(), b"x").err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(reader);
+        assert!(send_to(path.as_os_str(), b"x").is_err());
+    }
+
+    #[test]
+    fn a_status_is_for_people() {
+        assert_eq!(status(0, 1), "0 sessions, 1 route");
+        assert_eq!(status(1, 2), "1 session, 2 routes");
+    }
+}
