@@ -17,6 +17,7 @@ mod socket;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod value;
 
 use std::ffi::OsString;
@@ -33,6 +34,7 @@ use check::LookUp;
 use complaint::{Complaint, Source};
 pub(crate) use file::{Again, ConfigFile};
 pub(crate) use plan::{Plan, Problem};
+use print::{EXAMPLE_CONFIG, Printed};
 use settings::Settings;
 
 /// What the command line, the file and RUST_LOG ask for.
@@ -76,9 +78,10 @@ struct Args {
     #[arg(long, help_heading = FILE)]
     check: bool,
 
-    /// Print this and exit. example-config is a file for --config, with every key
+    /// Print this and exit. example-config is a file for --config, with every key; unit is a service of systemd, with the
+    /// options given beside it
     #[arg(long, value_name = "WHAT", value_parser = print::parser(), help_heading = FILE)]
-    print: Option<print::Printed>,
+    print: Option<Printed>,
 }
 
 const FILE: &str = "File";
@@ -115,31 +118,52 @@ fn parse_from(
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Answer::Text(error.to_string()),
         _ => usage(&one_line(&error.to_string())),
     };
-    let matches = Args::command().try_get_matches_from(line).map_err(wrong)?;
+    let words: Vec<_> = line.into_iter().collect();
+    let matches = Args::command().try_get_matches_from(&words).map_err(wrong)?;
     let args = Args::from_arg_matches(&matches).map_err(wrong)?;
-    if let Some(what) = args.print {
-        return Err(Answer::Text(what.text().to_owned()));
+    let Args { settings, config, check, print } = args;
+    if print == Some(Printed::ExampleConfig) {
+        return Err(Answer::Text(EXAMPLE_CONFIG.to_owned()));
     }
-    let Args { settings, config, check, print: _ } = args;
-    let look_up = check.then_some(look_up);
+    let options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
+    match print {
+        Some(Printed::Unit) => {
+            let file = options.file.as_ref().map(|file| &*file.path);
+            let unit =
+                unit::unit(&words, file, &options.plan.config).map_err(|why| usage(&format!("--print: {why}")))?;
+            Err(Answer::Text(unit))
+        }
+        Some(Printed::ExampleConfig) | None if check => Err(correct(&options)),
+        Some(Printed::ExampleConfig) | None => Ok(options),
+    }
+}
+
+fn options(
+    settings: &Settings,
+    config: Option<PathBuf>,
+    matches: &ArgMatches,
+    look_up: Option<LookUp>,
+    rust_log: Option<&str>,
+) -> Result<Options, Answer> {
     let Some(path) = config else {
-        let plan = plan_of_line(&settings, &matches, look_up)?;
-        return answer(check, "the command line", Options::new(plan, None, &settings, &Settings::default(), rust_log));
+        let plan = plan_of_line(settings, matches, look_up)?;
+        return Ok(Options::new(plan, None, settings, &Settings::default(), rust_log));
     };
-    line::only_process_wide(&matches).map_err(|line| usage(&see_help(&line)))?;
-    let name = path.display().to_string();
+    line::only_process_wide(matches).map_err(|line| usage(&see_help(&line)))?;
     let mut file = ConfigFile { path, overrides: settings.clone(), at_start: Settings::default() };
     let found = file.read().map_err(|line| usage(&line))?;
     file.at_start = found.settings.clone();
     let plan = checked(found.plan, found.complaints, look_up)?;
-    answer(check, &name, Options::new(plan, Some(file), &settings, &found.settings, rust_log))
+    Ok(Options::new(plan, Some(file), settings, &found.settings, rust_log))
 }
 
-/// The options, or that they are correct.
-fn answer(check: bool, name: &str, options: Options) -> Result<Options, Answer> {
+/// The answer to `--check` where nothing is wrong.
+fn correct(options: &Options) -> Answer {
+    let name =
+        options.file.as_ref().map_or_else(|| "the command line".to_owned(), |file| file.path.display().to_string());
     let count = options.plan.listeners();
     let listeners = if count == 1 { "listener" } else { "listeners" };
-    if check { Err(Answer::Text(format!("{name} is correct: {count} {listeners}\n"))) } else { Ok(options) }
+    Answer::Text(format!("{name} is correct: {count} {listeners}\n"))
 }
 
 impl Options {

@@ -6,16 +6,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Printed {
     ExampleConfig,
+    /// See `unit.rs`.
+    Unit,
 }
 
-impl Printed {
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::ExampleConfig => include_str!("example.toml"),
-        }
-    }
-}
+pub(super) const EXAMPLE_CONFIG: &str = include_str!("example.toml");
 
 pub(super) fn parser() -> impl TypedValueParser<Value = Printed> {
-    PossibleValuesParser::new(["example-config"]).map(|_| Printed::ExampleConfig)
+    PossibleValuesParser::new(["example-config", "unit"]).map(|what| match &*what {
+        "unit" => Printed::Unit,
+        _ => Printed::ExampleConfig,
+    })
 }

@@ -36,4 +36,5 @@ mod routes;
 mod signals;
 mod sockets;
 mod stderr;
+mod unit;
 mod unix;

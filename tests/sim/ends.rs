@@ -192,6 +192,10 @@ impl World {
             "connect-timeout" if it.dials == 0 && it.accepted + 1 == shadow.turn => {
                 now >= it.opened + route.connect_timeout
             }
+            // It waited behind others that had found the backlog full, whatever its attempt before came to.
+            "connect-timeout" if shadow.may_have_waited_behind_others(it) => {
+                it.connected.is_none() && now >= it.opened + route.connect_timeout
+            }
             // It waited in vain, whatever became of other addresses meanwhile.
             "no-ports" if shadow.may_lack_port(it) => {
                 it.connected.is_none() && now >= it.opened + route.connect_timeout

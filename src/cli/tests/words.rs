@@ -18,8 +18,18 @@ fn readme_names_only_options_that_exist() {
     let readme = include_str!("../../../README.md");
     let help = Args::command().render_long_help().to_string();
     // Options of other programs that README runs.
-    let foreign =
-        ["--retry", "--retry-connrefused", "--path", "--locked", "--open", "--bind", "--release", "--test", "--bench"];
+    let foreign = [
+        "--retry",
+        "--retry-connrefused",
+        "--path",
+        "--locked",
+        "--open",
+        "--bind",
+        "--release",
+        "--test",
+        "--bench",
+        "--now",
+    ];
     let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     let options: Vec<_> = words.filter(|word| word.starts_with("--") && word.contains(char::is_alphabetic)).collect();
     assert!(options.contains(&"--to") && options.len() > 8, "{options:?}");

@@ -23,7 +23,8 @@ impl Shadow {
             if it.backlog_place.is_none() {
                 self.backlog_places += 1;
                 let place = Some((self.backlog_places, self.now));
-                self.sessions[session].backlog_place = place;
+                let it = &mut self.sessions[session];
+                (it.backlog_place, it.met_backlog) = (place, true);
             }
             let it = &self.sessions[session];
             let first = self.first_at_backlog(it.route).and_then(|first| self.sessions[first].backlog_place);
@@ -53,6 +54,12 @@ impl Shadow {
     /// May this session wait behind others without having tried? Only if there is no other address.
     pub(crate) fn waits_behind_others(&self, it: &Session) -> bool {
         self.candidates(it.route).len() == 1 && self.first_at_backlog(it.route).is_some()
+    }
+
+    /// Was a full backlog of its only address met?
+    pub(crate) fn may_have_waited_behind_others(&self, it: &Session) -> bool {
+        self.candidates(it.route).len() == 1
+            && self.sessions.iter().any(|other| other.route == it.route && other.met_backlog)
     }
 
     /// This session dials. Why is it not its turn? One that waited for a descriptor, and has one now, may try.

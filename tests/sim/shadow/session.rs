@@ -186,6 +186,8 @@ pub(crate) struct Session {
     pub(crate) was_starved: bool,
     /// Its place among those that wait for a full backlog, and since when it has that.
     pub(crate) backlog_place: Option<(u64, Time)>,
+    /// It found a backlog full once.
+    pub(crate) met_backlog: bool,
     /// A connect found no source port.
     pub(crate) lacked_port: bool,
     /// None of the addresses that it could come from, to one of its upstream's, was this machine's. A line says so, and the
@@ -286,6 +288,7 @@ impl Session {
             starved: false,
             was_starved: false,
             backlog_place: None,
+            met_backlog: false,
             lacked_port: false,
             sourceless: false,
             last_failure: None,

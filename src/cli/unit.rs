@@ -1,0 +1,186 @@
+//! `--print unit`: a service of systemd that starts the relay with the options given beside it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tproxy::Config;
+
+/// Between the end of the drain and the moment when systemd kills what is left.
+const SPARE: Duration = Duration::from_secs(5);
+
+/// What it may do: listen, connect, and write below /run/tproxy.
+const HARDENED: &str = "\
+# /run/tproxy is for Unix sockets, --port-file and the like. It may write nowhere else.
+DynamicUser=yes
+RuntimeDirectory=tproxy
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+# Ports below 1024.
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+";
+
+/// The unit. The words are those of the command line, without `--print unit`; the file is named apart.
+pub(super) fn unit(words: &[OsString], file: Option<&Path>, config: &Config) -> Result<String, String> {
+    let (program, options) = words.split_first().ok_or("the program has no name")?;
+    let mut start = quoted(&absolute_program(program.as_ref())?)?;
+    for word in without_print(options) {
+        let word = file.and_then(|file| with_absolute(word, file)).unwrap_or_else(|| word.to_owned());
+        start = format!("{start} {}", quoted(&word)?);
+    }
+    let reload = file.map_or("", |_| "ExecReload=/bin/kill -HUP $MAINPID\n");
+    let stop = config.drain_timeout.map_or_else(
+        || "infinity".to_owned(),
+        |drain| {
+            let most = config.drain_delay + drain + SPARE;
+            format!("{}s", most.as_secs() + u64::from(most.subsec_nanos() > 0))
+        },
+    );
+    Ok(format!(
+        "\
+[Unit]
+Description=TCP relay (tproxy)
+Wants=network-online.target
+After=network-online.target nss-lookup.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={start}
+{reload}WatchdogSec=30
+TimeoutStopSec={stop}
+# 4: the drain was over, and sessions were reset.
+SuccessExitStatus=4
+Restart=on-failure
+RestartSec=2
+LimitNOFILE=65536
+{HARDENED}
+[Install]
+WantedBy=multi-user.target
+"
+    ))
+}
+
+/// The options without `--print unit`.
+fn without_print(options: &[OsString]) -> Vec<&OsStr> {
+    let mut options = options.iter().map(OsString::as_os_str);
+    let mut left = Vec::new();
+    while let Some(option) = options.next() {
+        if option == "--print" {
+            // Its value.
+            options.next();
+        } else if !option.to_string_lossy().starts_with("--print=") {
+            left.push(option);
+        }
+    }
+    left
+}
+
+/// The word with the path of the file from the root, if it is that path, alone or behind its option.
+fn with_absolute(word: &OsStr, file: &Path) -> Option<OsString> {
+    let before = word.to_str()?.strip_suffix(file.to_str()?)?;
+    let is_short = before.starts_with('-') && !before.starts_with("--") && before.trim_end_matches('=').ends_with('c');
+    let path = std::path::absolute(file).ok()?;
+    (before.is_empty() || is_short || before == "--config=").then(|| {
+        let mut word = OsString::from(before);
+        word.push(path);
+        word
+    })
+}
+
+/// Where the program is, from the root. Links are followed when the service starts, not now.
+fn absolute_program(name: &Path) -> Result<PathBuf, String> {
+    let found = if name.components().count() > 1 { std::path::absolute(name) } else { std::env::current_exe() };
+    found.map_err(|error| format!("{}: {error}", name.display()))
+}
+
+/// As a word of ExecStart (`systemd.service(5)`, command lines).
+fn quoted(word: impl AsRef<OsStr>) -> Result<String, String> {
+    let word = word.as_ref().to_str().ok_or("a unit is UTF-8, and a word of the command line is not")?;
+    let plain = word.replace('%', "%%").replace('$', "$$");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@[]%$+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Ok(plain);
+    }
+    if word.contains(char::is_control) {
+        return Err(format!("{word:?} has a control character, which a unit cannot have"));
+    }
+    Ok(format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        line.iter().map(OsString::from).collect()
+    }
+
+    fn config() -> Config {
+        Config::of([])
+    }
+
+    #[test]
+    fn it_starts_with_the_words_beside_it() {
+        let words = words(&["/usr/bin/tproxy", "--print", "unit", "-f", ":80", "-t", "unix:/run/a b", "--print=unit"]);
+        let unit = unit(&words, None, &config()).unwrap();
+        assert!(unit.contains("\nExecStart=/usr/bin/tproxy -f :80 -t \"unix:/run/a b\"\n"), "{unit}");
+        assert!(unit.contains("\nTimeoutStopSec=20s\n") && !unit.contains("ExecReload"), "{unit}");
+    }
+
+    #[test]
+    fn a_file_is_named_from_the_root_and_can_be_read_again() {
+        let here = std::env::current_dir().unwrap().join("r.toml").display().to_string();
+        for (file, shown) in [
+            (&["-c", "r.toml"][..], format!("-c {here}")),
+            (&["-cr.toml"], format!("-c{here}")),
+            (&["-vc", "r.toml"], format!("-vc {here}")),
+            (&["--config", "r.toml"], format!("--config {here}")),
+            (&["--config=r.toml"], format!("--config={here}")),
+        ] {
+            let words = words(&[&["/usr/bin/tproxy"], file, &["--port-file", "/x/r.toml", "--print", "unit"]].concat());
+            let mut config = config();
+            (config.drain_delay, config.drain_timeout) = (Duration::from_millis(1500), Some(Duration::from_secs(60)));
+            let unit = unit(&words, Some(Path::new("r.toml")), &config).unwrap();
+            let start = format!("\nExecStart=/usr/bin/tproxy {shown} --port-file /x/r.toml\n");
+            assert!(unit.contains(&start), "{unit}");
+            assert!(
+                unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\nWatchdogSec=30\nTimeoutStopSec=67s\n"),
+                "{unit}"
+            );
+            config.drain_timeout = None;
+            assert!(super::unit(&words, None, &config).unwrap().contains("\nTimeoutStopSec=infinity\n"));
+        }
+    }
+
+    #[test]
+    fn what_systemd_would_replace_is_written_so_that_it_does_not() {
+        for (word, expected) in
+            [("a%n", "a%%n"), ("$HOME", "$$HOME"), ("a\"b\\", "\"a\\\"b\\\\\""), ("", "\"\""), ("a;b", "\"a;b\"")]
+        {
+            assert_eq!(quoted(word).unwrap(), expected);
+        }
+        assert!(quoted("a\nb").unwrap_err().contains("control character"));
+    }
+}
