@@ -70,7 +70,7 @@
 //! 3. [`relay::pair`]: two sides and two flows. *What does the end of one direction mean for the other?*
 //! 4. [`net`]: the seam, and the kernel facts K1 to K29 that the relay leans on.
 //! 5. [`reactor`]: a turn of the loop has five steps, wait, mark, work, expire, reap.
-//! 6. The program around the library: `cli/`, `control/`, `echo.rs`, `logging.rs`, `main.rs`.
+//! 6. The program around the library: `cli/`, `control/`, `echo.rs`, `logging/`, `main.rs`.
 //!
 //! | where | file |
 //! |---|---|
@@ -84,6 +84,9 @@
 //! | who waits for a name | `reactor/lookups.rs`, `reactor/upstreams/names.rs` |
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | a header of the PROXY protocol | its bytes in `relay/proxy/`; when it is read and sent in `reactor/session/header.rs` |
+//! | does an upstream lead back to us | `reactor/own.rs`, `net/mio/loopback.rs`; for `--check` in `cli/loops.rs` |
+//! | looking inside | `reactor/report.rs`, what it answers in `net/report.rs`; SIGUSR1 in `control/status.rs`, systemd in `control/notify.rs` |
+//! | what a log line looks like | `logging/format.rs`; a session's fields in `reactor/record.rs` |
 //! | how many sessions there may be | `config/limits.rs` |
 //! | who may come, and how many of one address | `config/networks.rs`, `reactor/refusals.rs`, `reactor/per_ip.rs` |
 //!

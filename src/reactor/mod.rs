@@ -15,7 +15,7 @@
 //! | a client is accepted, or accept fails | `accept.rs`, `gate.rs`, `listeners.rs` |
 //! | the limit of sessions is met | `admission.rs` |
 //! | a client is denied, or its address has too many sessions | `refusals.rs`, `per_ip.rs` |
-//! | descriptors or source ports run out | `gate.rs` for accept, `waiters.rs` for connect; told by `descriptors.rs`, `ports.rs` |
+//! | descriptors or source ports run out, a backlog is full | `gate.rs` for accept, `waiters.rs` and `session/waiting.rs` for connect; told by `descriptors.rs`, `ports.rs` |
 //! | a proxy announces its client, and the upstream is told | `session/header.rs` |
 //! | the upstream is dialled, answers, or does not | `session/opening.rs`, `session/attempts.rs` |
 //! | which address is next, and which is down | `upstreams/choose.rs`, `upstreams/health.rs` |
@@ -26,6 +26,8 @@
 //! | routes are added, changed, removed | `reload.rs`, `routes.rs` |
 //! | the address that a connection comes from | `sources.rs` |
 //! | pipes and keepalive | `pipes.rs`, `keepalive.rs` |
+//! | somebody looks inside, a drain lasts | `report.rs` |
+//! | an upstream may be a listener of ours | `own.rs` |
 //! | the log line of a session, its cause, the totals | `record.rs`, `cause.rs`, `totals.rs` |
 //!
 //! This is the only caller of the seam ([`crate::net`]). What bytes do is decided below, in [`crate::relay`].
