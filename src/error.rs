@@ -112,7 +112,7 @@ fn advice(error: &io::Error, address: &Address) -> &'static str {
             _ => " (its folder must be writable)",
         },
         io::ErrorKind::AddrInUse if address.is_unix() && error.raw_os_error().is_none() => {
-            " (choose another path, or remove it if nobody does)"
+            " (choose another path, or remove it if nobody listens there)"
         }
         io::ErrorKind::AddrInUse if address.is_unix() => {
             " (another process listens there; choose another path, or stop it)"

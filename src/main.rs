@@ -105,8 +105,9 @@ impl From<Error> for Failure {
 fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
     let reloader = |file| Reloader { file, port_file: options.port_file.clone() };
-    let interrupt =
-        control::install(&control, options.file.clone().map(reloader), log.clone()).map_err(Error::Start)?;
+    let notifier = Notifier::new(&control);
+    let interrupt = control::install(&control, options.file.clone().map(reloader), notifier.clone(), log.clone());
+    let interrupt = interrupt.map_err(Error::Start)?;
     let config = options.plan.config(&interrupt).map_err(Failure::Plan)?;
     drop(interrupt);
     let port_file = options.port_file.as_ref();
@@ -117,7 +118,7 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     if let Some(file) = port_file {
         file.write(&relay.local_addrs()).map_err(|error| Error::Config(error.to_string()))?;
     }
-    if let Some(notifier) = Notifier::new(&relay.control()) {
+    if let Some(notifier) = notifier {
         notifier.started(relay.local_addrs().len());
     }
     Ok(relay.run()?)

@@ -26,14 +26,18 @@ pub(crate) use reload::Reloader;
 use crate::logging::LogQueue;
 
 /// Handles the signals from now on. What this returns ends waits before the loop begins.
-pub(crate) fn install(control: &Control, reloader: Option<Reloader>, log: LogQueue) -> io::Result<Interrupt> {
+pub(crate) fn install(
+    control: &Control,
+    reloader: Option<Reloader>,
+    notifier: Option<Notifier>,
+    log: LogQueue,
+) -> io::Result<Interrupt> {
     let interrupt = Interrupt::by(&[SIGINT, SIGTERM])?;
     for signal in [SIGINT, SIGTERM] {
         pipe::register(signal, control.as_fd().try_clone_to_owned()?)?;
     }
     // By default they would end the process.
     let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2])?;
-    let notifier = Notifier::new(control);
     if notifier.is_some() {
         for signal in [SIGINT, SIGTERM] {
             signals.add_signal(signal)?;
@@ -59,18 +63,16 @@ impl Outside {
     fn obey(&self, signals: &mut Signals) {
         let mut told = HashSet::new();
         for signal in signals.forever() {
-            match &self.reloader {
-                _ if [SIGINT, SIGTERM].contains(&signal) => self.notifier.iter().for_each(Notifier::stopping),
-                Some(reloader) if signal == SIGHUP => {
+            match (signal, &self.reloader) {
+                (SIGINT | SIGTERM, _) => self.notifier.iter().for_each(Notifier::stopping),
+                (SIGUSR1, _) => status::write(&self.control, &self.log),
+                (SIGHUP, Some(reloader)) => {
                     self.notifier.iter().for_each(Notifier::reloading);
                     reloader.reload(&self.control);
                     self.notifier.iter().for_each(Notifier::reloaded);
                 }
-                Some(_) | None if signal == SIGUSR1 => status::write(&self.control, &self.log),
-                Some(_) | None if told.insert(signal) => {
-                    info!("{} is ignored", signal_name(signal).unwrap_or("a signal"));
-                }
-                Some(_) | None => {}
+                _ if told.insert(signal) => info!("{} is ignored", signal_name(signal).unwrap_or("a signal")),
+                _ => {}
             }
         }
     }

@@ -5,9 +5,12 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -15,26 +18,30 @@ use sd_notify::NotifyState;
 use tproxy::{Control, Report};
 
 /// How long a message waits for the loop's numbers.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tells systemd how a relay is.
 #[derive(Debug, Clone)]
 pub(crate) struct Notifier {
     control: Control,
+    /// Between READY and STOPPING.
+    serves: Arc<AtomicBool>,
 }
 
 impl Notifier {
     /// If systemd listens.
     pub(crate) fn new(control: &Control) -> Option<Self> {
-        std::env::var_os("NOTIFY_SOCKET").map(|_| Self { control: control.clone() })
+        std::env::var_os("NOTIFY_SOCKET").map(|_| Self { control: control.clone(), serves: Arc::default() })
     }
 
     /// All listeners are bound. The loop need not run yet. From now on systemd may watch it.
     pub(crate) fn started(&self, listeners: usize) {
+        self.serves.store(true, Ordering::Relaxed);
         send(&[NotifyState::Ready, NotifyState::Status(&status(0, listeners))]);
-        if let Some(period) = sd_notify::watchdog_enabled() {
+        // 0 would be an error (`sd_watchdog_enabled(3)`).
+        if let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) {
             let control = self.control.clone();
-            let watch = move || while prove(&control, period) {};
+            let watch = move || while prove(&control, period / 4) {};
             if let Err(error) = thread::Builder::new().name("watchdog".into()).spawn(watch) {
                 log::warn!("systemd's watchdog gets no answer: {error}");
             }
@@ -43,18 +50,23 @@ impl Notifier {
 
     /// The file is about to be read again.
     pub(super) fn reloading(&self) {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
+        if self.serves.load(Ordering::Relaxed)
+            && let Ok(now) = NotifyState::monotonic_usec_now()
+        {
             self.say(&[NotifyState::Reloading, now]);
         }
     }
 
     /// It was, or could not be: the relay serves.
     pub(super) fn reloaded(&self) {
-        self.say(&[NotifyState::Ready]);
+        if self.serves.load(Ordering::Relaxed) {
+            self.say(&[NotifyState::Ready]);
+        }
     }
 
     /// A stop signal has come.
     pub(super) fn stopping(&self) {
+        self.serves.store(false, Ordering::Relaxed);
         self.say(&[NotifyState::Stopping]);
     }
 
@@ -67,23 +79,19 @@ impl Notifier {
     }
 }
 
-/// Sends WATCHDOG=1 if the loop answers within a quarter of the period, and waits for as long. Does the loop run yet? systemd
-/// wants it once a period (`sd_watchdog_enabled(3)`), and it comes twice at least.
+/// Sends WATCHDOG=1 once the loop has answered, and pauses. Does the loop still run? systemd wants the message once a period
+/// (`sd_watchdog_enabled(3)`), and the pause is a quarter of it.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
-fn prove(control: &Control, period: Duration) -> bool {
-    match control.query(0, 0).wait_for(period / 4) {
-        Some(Ok(report)) => {
-            send(&[NotifyState::Watchdog, NotifyState::Status(&status_of(&report))]);
-            thread::sleep(period / 4);
-            true
-        }
-        Some(Err(_)) => false,
-        None => true,
-    }
+fn prove(control: &Control, pause: Duration) -> bool {
+    // One question at a time: a loop that stands still is asked once.
+    let Ok(report) = control.query(0, 0).wait() else { return false };
+    send(&[NotifyState::Watchdog, NotifyState::Status(&status_of(&report))]);
+    thread::sleep(pause);
+    true
 }
 
 fn status_of(report: &Report) -> String {
-    status(report.sessions, report.listeners)
+    status(report.sessions, report.routes)
 }
 
 fn status(sessions: usize, routes: usize) -> String {
@@ -91,7 +99,7 @@ fn status(sessions: usize, routes: usize) -> String {
     format!("{sessions} session{}, {routes} route{}", plural(sessions), plural(routes))
 }
 
-/// Sends these in one message. Whoever reads it is no reason to fail.
+/// Sends these in one message. To fail in that is no failure of the relay.
 fn send(states: &[NotifyState<'_>]) {
     let text: String = states.iter().map(|state| format!("{state}\n")).collect();
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET")
@@ -103,8 +111,9 @@ fn send(states: &[NotifyState<'_>]) {
 
 fn send_to(path: &OsStr, text: &[u8]) -> io::Result<()> {
     let address = match path.as_bytes().strip_prefix(b"@") {
+        #[cfg(target_os = "linux")]
         Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(path)?,
+        _ => SocketAddr::from_pathname(path)?,
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn write(control: &Control, log: &LogQueue) {
     let mut from = 0;
     loop {
+        if !log.wait_for_room(PATIENCE) {
+            return warn!("the report ends here: stderr is slow");
+        }
         let report = match control.query(from, PAGE).wait_for(PATIENCE) {
             Some(Ok(report)) => report,
             Some(Err(error)) => return warn!("no report: {error}"),
@@ -28,9 +31,6 @@ pub(super) fn write(control: &Control, log: &LogQueue) {
         }
         report.rows.iter().for_each(tproxy::Row::log);
         let Some(next) = report.next else { return };
-        if !log.wait_for_room(PATIENCE) {
-            return warn!("the rest of the report is left out: stderr is slow");
-        }
         from = next;
     }
 }

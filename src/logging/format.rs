@@ -41,8 +41,9 @@ impl Format {
             LogFormat::Json => Self::Json,
             LogFormat::Text if leads_to_journal() => Self::Journal,
             LogFormat::Text => {
-                let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
-                Self::Text(logger.with_colors(has_colours()))
+                // By itself it would look whether stdout is a terminal.
+                colored::control::set_override(has_colours());
+                Self::Text(SimpleLogger::new().with_level(level).with_utc_timestamps())
             }
         }
     }

@@ -1,55 +1,62 @@
-//! A class of lines that repeats does not fill the log: 10 a second are written, then how many more there were.
+//! A line that repeats does not fill the log: 10 a second are written, then how many more there were.
 //!
-//! A class is the place in the code that says the line. The line of a session is about that session alone, and has none.
+//! It repeats if its text is the same. The line of a session is about that session alone, and is always written.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use log::{Level, Record};
+use log::Level;
 
-/// Lines of one class that are written within [`WINDOW`].
+/// Lines with one text that are written within [`WINDOW`].
 const LINES_MAX: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A place in the code.
-pub(super) type Class = (&'static str, u32);
+/// Texts that are remembered, at most. Others are written.
+const TEXTS_MAX: usize = 1024;
 
-/// The class of a record, if it has one.
-pub(super) fn class(record: &Record<'_>) -> Option<Class> {
-    let is_event = record.key_values().count() > 0;
-    record.file_static().zip(record.line()).filter(|_| !is_event)
-}
-
-/// The classes that were seen: as many as there are places.
+/// The texts of the last second.
 #[derive(Debug, Default)]
-pub(super) struct Limits(HashMap<Class, Window>);
+pub(super) struct Limits(HashMap<String, Window>);
 
 #[derive(Debug)]
 struct Window {
     begun: Instant,
+    level: Level,
     written: u32,
     suppressed: u64,
-    /// The last that was not written.
-    last: Option<(Level, String)>,
+}
+
+/// What is to become of a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Write,
+    /// It is counted. The count begins with it, or has begun.
+    Suppress {
+        is_first: bool,
+    },
 }
 
 impl Limits {
-    /// May another line of this class be written now? Those that may not are counted.
-    pub(super) fn admits(&mut self, class: Class, level: Level, text: &str, now: Instant) -> bool {
-        let fresh = || Window { begun: now, written: 0, suppressed: 0, last: None };
-        let window = self.0.entry(class).or_insert_with(fresh);
-        // What was left out has to be told first.
-        if window.suppressed == 0 && now.duration_since(window.begun) >= WINDOW {
-            *window = fresh();
+    /// A line is said. May it be written?
+    pub(super) fn judge(&mut self, level: Level, text: &str, now: Instant) -> Verdict {
+        if let Some(window) = self.0.get_mut(text)
+            && (window.suppressed > 0 || now.duration_since(window.begun) < WINDOW)
+        {
+            if window.written < LINES_MAX {
+                window.written += 1;
+                return Verdict::Write;
+            }
+            window.suppressed += 1;
+            return Verdict::Suppress { is_first: window.suppressed == 1 };
         }
-        if window.written < LINES_MAX {
-            window.written += 1;
-            return true;
+        if self.0.len() >= TEXTS_MAX {
+            self.0.retain(|_, window| window.suppressed > 0 || now.duration_since(window.begun) < WINDOW);
         }
-        window.suppressed += 1;
-        window.last = Some((level, text.to_owned()));
-        false
+        if self.0.len() < TEXTS_MAX {
+            self.0.insert(text.to_owned(), Window { begun: now, level, written: 1, suppressed: 0 });
+        }
+        Verdict::Write
     }
 
     /// When the next count is to be told.
@@ -59,10 +66,9 @@ impl Limits {
 
     /// A count that is to be told by now: its level, its text, and for how many lines it stands.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Level, String, u64)> {
-        let window = self.0.values_mut().find(|window| window.suppressed > 0 && now >= window.begun + WINDOW)?;
-        let (suppressed, last) = (std::mem::take(&mut window.suppressed), window.last.take());
-        (window.begun, window.written) = (now, 0);
-        let (level, text) = last?;
+        let is_due = |window: &Window| window.suppressed > 0 && now >= window.begun + WINDOW;
+        let text = self.0.iter().find(|(_, window)| is_due(window)).map(|(text, _)| text.clone())?;
+        let Window { level, suppressed, .. } = self.0.remove(&text)?;
         Some((level, format!("{suppressed} more like this one were left out: {text}"), suppressed))
     }
 }
@@ -73,30 +79,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_a_second_are_written_and_the_others_are_counted() {
+    fn ten_of_a_text_are_written_in_a_second_and_the_others_are_counted() {
         let (mut limits, begin) = (Limits::default(), now());
         let at = |millis| begin + Duration::from_millis(millis);
-        let written = |limits: &mut Limits, line, count, millis| {
-            (0..count).filter(|nth| limits.admits(("x.rs", line), Level::Warn, &format!("n{nth}"), at(millis))).count()
+        let written = |limits: &mut Limits, text: &str, count, millis| {
+            (0..count).filter(|_| limits.judge(Level::Warn, text, at(millis)) == Verdict::Write).count()
         };
-        assert_eq!(written(&mut limits, 1, 10, 0), 10);
+        assert_eq!(written(&mut limits, "a", 10, 0), 10);
         assert_eq!(limits.next(), None);
-        assert_eq!((written(&mut limits, 1, 5, 999), written(&mut limits, 2, 3, 999)), (0, 3));
+        assert_eq!(limits.judge(Level::Warn, "a", at(1)), Verdict::Suppress { is_first: true });
+        assert_eq!(limits.judge(Level::Warn, "a", at(1)), Verdict::Suppress { is_first: false });
+        assert_eq!((written(&mut limits, "a", 3, 999), written(&mut limits, "b", 3, 999)), (0, 3));
         assert_eq!((limits.next(), limits.take(at(999))), (Some(at(1000)), None));
-        let told = (Level::Warn, "5 more like this one were left out: n4".to_owned(), 5);
+        let told = (Level::Warn, "5 more like this one were left out: a".to_owned(), 5);
         assert_eq!((limits.take(at(1000)), limits.take(at(1000)), limits.next()), (Some(told), None, None));
         // Another second has begun.
-        assert_eq!(written(&mut limits, 1, 11, 1500), 10);
-        assert_eq!(limits.next(), Some(at(2000)));
+        assert_eq!((written(&mut limits, "a", 11, 1500), limits.next()), (10, Some(at(2500))));
     }
 
     #[test]
-    fn after_a_calm_second_a_class_is_new() {
+    fn after_a_calm_second_a_text_is_new_and_few_are_remembered() {
         let (mut limits, begin) = (Limits::default(), now());
         for second in 0..3 {
             let now = begin + Duration::from_secs(second);
-            assert!((0..10).all(|_| limits.admits(("x.rs", 1), Level::Info, "x", now)));
+            assert!((0..10).all(|_| limits.judge(Level::Info, "x", now) == Verdict::Write));
         }
         assert_eq!(limits.next(), None);
+        for number in 0..5000_u64 {
+            let now = begin + Duration::from_millis(3000 + number);
+            assert_eq!(limits.judge(Level::Info, &number.to_string(), now), Verdict::Write);
+            assert!(limits.0.len() <= TEXTS_MAX);
+        }
     }
 }

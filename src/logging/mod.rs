@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use format::LogFormat;
 use format::{Details, Format};
-use limit::Limits;
+use limit::{Limits, Verdict};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Lines that wait for stderr. More are dropped and counted.
@@ -170,14 +170,18 @@ impl LogQueue {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: Line, class: Option<limit::Class>) {
+    /// Queues a line. One about an event is always written.
+    fn push(&self, line: Line, is_event: bool) {
         let mut queue = self.queue();
-        if let Some(class) = class.filter(|_| !queue.exiting)
-            && !queue.limits.admits(class, line.level, &line.text, now())
+        if !is_event
+            && !queue.exiting
+            && let Verdict::Suppress { is_first } = queue.limits.judge(line.level, &line.text, now())
         {
             drop(queue);
-            // It may sleep for ever, and is to tell the count.
-            self.shared.filled.notify_one();
+            // The thread may sleep for ever, and is to tell the count.
+            if is_first {
+                self.shared.filled.notify_one();
+            }
             return;
         }
         let exiting = queue.exiting;
@@ -241,7 +245,8 @@ impl Log for LogQueue {
             let target = record.target().split("::").next().unwrap_or_default().to_owned();
             let (level, text, details) =
                 (record.level(), record.args().to_string(), self.shared.format.details(record));
-            self.push(Line { level, target, text, details, stands_for: 1 }, limit::class(record));
+            let is_event = record.key_values().count() > 0;
+            self.push(Line { level, target, text, details, stands_for: 1 }, is_event);
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Report {
     pub totals: Totals,
     /// Sessions that live.
     pub sessions: usize,
+    /// Routes that are configured or have sessions.
+    pub routes: usize,
     /// Open listeners, those that close after a reload included.
     pub listeners: usize,
     /// It was asked to stop.
@@ -121,7 +123,7 @@ impl Stage {
 pub struct Query {
     /// Where the page of sessions begins: 0, or the [`Report::next`] of the page before.
     pub from: u32,
-    /// Sessions on the page, at most; no more than [`ROWS_MAX`].
+    /// Sessions on the page, at most; no more than [`ROWS_MAX`]. With 0 there is no page after it.
     pub rows: usize,
     /// Carries the answer back.
     pub reply: Reply<Report>,

@@ -28,6 +28,7 @@ impl<N: Net> Reactor<N> {
         reply.send(Ok(Report {
             totals: self.totals,
             sessions: self.table.live(),
+            routes: self.routes.len(),
             listeners: self.listeners.len(),
             is_stopping: self.is_stopping(),
             rows,
@@ -38,11 +39,15 @@ impl<N: Net> Reactor<N> {
     /// At most this many sessions from this slot on, and the slot of the next, if there may be more.
     fn page(&self, from: u32, most: usize) -> (Vec<Row>, Option<u32>) {
         let mut rows = Vec::new();
+        if most == 0 {
+            return (rows, None);
+        }
         for (looked, key) in (from..self.table.slots()).enumerate() {
             if rows.len() == most || looked == SLOTS_MAX {
                 return (rows, Some(key));
             }
-            rows.extend(self.table.get(key).map(|session| self.row(session)));
+            let session = self.table.get(key).filter(|session| !session.queued.is_ended());
+            rows.extend(session.map(|session| self.row(session)));
         }
         (rows, None)
     }
@@ -62,7 +67,7 @@ impl<N: Net> Reactor<N> {
         let left = self.table.iter().filter(|session| !session.queued.is_ended());
         let left: Vec<_> = left.take(LEFT_MAX).map(|session| self.row(session)).collect();
         if !left.is_empty() {
-            info!("still draining {} sessions, of which {} are these:", self.table.live(), left.len());
+            info!("still draining: {} sessions are left, and {} of them follow", self.table.live(), left.len());
             left.iter().for_each(|row| record::write(Level::Info, row));
         }
     }

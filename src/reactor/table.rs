@@ -22,6 +22,7 @@ pub(super) struct Table<S: Stream> {
     backlog: VecDeque<Token>,
     /// Sessions to be reaped at the end of this turn.
     ended: VecDeque<u32>,
+    /// Slots that were ever used.
     slots: u32,
     /// The serial of the newest socket.
     serial: u32,

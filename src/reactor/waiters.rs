@@ -8,8 +8,8 @@
 //! accept would take the descriptor. Source ports are short for one destination and plenty for the next: each route has
 //! a queue, and accepting goes on. `--max-sessions` bounds how many wait.
 //!
-//! So is a place in the full backlog of a Unix socket, which no event announces (K22). The first of that queue has a pause of
-//! its own (`session/attempts.rs`).
+//! Where a Unix socket is the only address and its backlog is full, its sessions wait in a queue too: no event announces room
+//! (K22). The first has a pause of its own (`session/attempts.rs`).
 //!
 //! Each route has a queue for names that are looked up too. It has no retry: an answer wakes all who wait, some at a time.
 
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What a session waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
-    /// A place in the backlog of a Unix socket of this route.
+    /// A place in the backlog of the Unix socket that is this route's only address.
     Backlog {
         /// The number of the route.
         route: u16,

@@ -1,13 +1,14 @@
 //! A log for programs, a log for the journal, and what a line that repeats becomes.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
 use crate::patience::until;
-use crate::peers::{Ended, Upstream, bytes, end_of, finish, relayed};
+use crate::peers::{Ended, Nobody, Upstream, bytes, end_of, finish, relayed};
 use crate::process::{Relay, relay_to};
+use crate::served::Served;
 
 fn objects(relay: &Relay) -> Vec<Map<String, Value>> {
     let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -70,13 +71,13 @@ fn the_journal_gets_priorities_and_no_times() {
 #[test]
 fn ten_lines_of_a_kind_are_written_in_a_second_and_the_rest_is_counted() {
     const CLIENTS: usize = 60;
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let begun = SystemTime::now();
-    let mut relay = relay_to(nobody).with(["-v"]).start();
+    let mut relay = relay_to(nobody.address).with(["-v"]).start();
     // It may be reset before connect(2) has returned.
     (0..CLIENTS).for_each(|_| drop(TcpStream::connect(relay.address)));
     until("a line for each", || (relay.log.sessions().len() == CLIENTS).then_some(()));
-    let seconds = begun.elapsed().unwrap().as_secs() as usize + 1;
+    let seconds = begun.elapsed().unwrap_or_default().as_secs() as usize + 1;
     assert_eq!(relay.stop(), 0);
     let said = "cannot connect to ";
     let counts: Vec<usize> = relay
@@ -89,4 +90,15 @@ fn ten_lines_of_a_kind_are_written_in_a_second_and_the_rest_is_counted() {
     assert_eq!(written + counts.iter().sum::<usize>(), CLIENTS);
     assert!(written <= 10 * (seconds + 1), "{written} lines in {seconds} s");
     assert_eq!(relay.log.sessions().len(), CLIENTS);
+}
+
+/// Each is about another listener.
+#[test]
+fn lines_that_differ_are_all_written() {
+    let upstream = Upstream::new();
+    let to = upstream.address.to_string();
+    let mut words = vec!["-f".to_owned(), vec!["127.0.0.1:0"; 30].join(",")];
+    words.extend(["-t".to_owned(), to]);
+    let relay = Served::with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(relay.addresses.len(), 30);
 }

@@ -66,7 +66,7 @@ fn a_drain_that_lasts_says_who_is_left() {
     let mut relay = relay_to(upstream.address).with(["--drain-timeout", "1m"]).start();
     let sessions: Vec<_> = (0..12).map(|_| upstream.session(&relay)).collect();
     relay.signal(Signal::TERM);
-    relay.log.wait_for("still draining 12 sessions, of which 10 are these:");
+    relay.log.wait_for("still draining: 12 sessions are left, and 10 of them follow");
     until("their lines", || (live(&relay).len() == 10).then_some(()));
     assert!(live(&relay).iter().all(|line| word(line, "stage") == "relaying"));
     drop(sessions);

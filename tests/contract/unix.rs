@@ -306,6 +306,7 @@ fn a_full_backlog_lets_those_who_wait_in_in_the_order_they_came() {
     let relay = start(config);
     let clients = [(); 5].map(|()| relay.client());
     (0..).zip(&clients).for_each(|(number, client)| say(client, &[number]));
+    linger();
     drop((rustix::net::accept(&upstream).unwrap(), before));
     for number in 0..5 {
         let far = limited(rustix::net::accept(&upstream).unwrap().into());

@@ -137,6 +137,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
         plan.stop_now = Some(plan.stops.first().copied().filter(|_| one_in(rng, 2)).unwrap_or_else(|| pause(rng)));
     }
     clients::endless_upload(&mut plan);
+    clients::both_reset(&mut plan);
     routes(&mut plan);
     timeouts(&mut plan);
     aborted(&mut plan);

@@ -61,7 +61,7 @@ impl World {
 
     /// A drain that has lasted for a second says who is left, once, and ten of them at most.
     fn check_left_line(&mut self, line: &str) -> bool {
-        if let Some(rest) = line.strip_prefix("still draining ") {
+        if let Some(rest) = line.strip_prefix("still draining: ") {
             let numbers: Vec<usize> = rest.split(' ').filter_map(|word| word.parse().ok()).collect();
             let (live, ended) = (self.shadow.live.len(), self.shadow.ended_this_turn);
             let [said, rows] = numbers[..] else { panic!("{line}") };

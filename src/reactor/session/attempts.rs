@@ -7,8 +7,8 @@
 //! The time that is left is divided equally among the addresses still to be tried, so one dead address cannot use it all
 //! up. In the first pass, an address that has not answered lately gets a short time while another is untried; if it was
 //! too slow, it is tried again with its equal share. An address to which no source port is left has not failed: once the
-//! others are tried, the session waits, and then only such addresses are tried again. So with a Unix socket whose backlog is
-//! full, which only a retry can tell (K22).
+//! others are tried, the session waits, and then only such addresses are tried again. The same is true of a Unix socket whose
+//! backlog is full; only a retry can tell when it is not (K22).
 
 use std::time::Duration;
 

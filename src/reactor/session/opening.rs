@@ -25,9 +25,9 @@ pub(super) struct Opening<S: Stream> {
     /// The connection under way; none before the first, during a pause, or while the session waits.
     pub(super) upstream: Option<Side<S>>,
     pub(super) attempts: Attempts,
-    /// When the address in use, the pause, or the wait for a descriptor or a port has had its time.
+    /// When the address in use, the pause, or the wait in a queue has had its time.
     pub(super) until: Time,
-    /// Its place among those that wait for a descriptor or a port, if it does.
+    /// Its place in a queue, if it waits in one.
     pub(super) place: Option<Place>,
 }
 
@@ -184,12 +184,15 @@ impl<N: Net> Reactor<N> {
             let bounds = Bounds { places: route.upstream.len(), attempts: route.settings.connect_attempts, deadline };
             let (share, may_be_quick) = match opening.attempts.next(bounds, self.now, &mut self.rng) {
                 Step::Dial { until, may_be_quick } => (until, may_be_quick),
-                Step::Pause { until } => {
+                Step::AwaitBacklog { until } if bounds.places == 1 => {
+                    return self.wait_for_backlog(key, until, deadline);
+                }
+                // Of several addresses another may have room before that one: each session tries for itself.
+                Step::Pause { until } | Step::AwaitBacklog { until } => {
                     opening.until = until;
                     self.stop_waiting(key);
                     return self.arm(key, until);
                 }
-                Step::AwaitBacklog { until } => return self.wait_for_backlog(key, until, deadline),
                 Step::AwaitPort { place } => {
                     let endpoint = route.upstream.endpoint(place);
                     return self.wait_for_port(key, endpoint, deadline);

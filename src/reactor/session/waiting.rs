@@ -52,8 +52,7 @@ impl<N: Net> Reactor<N> {
         self.wait_for(key, Want::Port { route }, deadline);
     }
 
-    /// All addresses were tried, and the backlog of one was full. Of those that wait for it, only the first tries again by
-    /// itself.
+    /// The backlog of the only address was full. Of those that wait for it, only the first tries again by itself.
     pub(super) fn wait_for_backlog(&mut self, key: u32, until: Time, deadline: Time) {
         let want = Want::Backlog { route: self.table[key].route };
         let is_first = self.waiters.first(want).is_none_or(|first| first == key);
@@ -70,8 +69,6 @@ impl<N: Net> Reactor<N> {
         opening.attempts.last = match want {
             // An address is known, and a newer answer was waited for.
             Want::Name { route } if self.routes.get(route).upstream.len() > 0 => Cause::ConnectTimeout,
-            // The address that was tried last may have had no port.
-            Want::Backlog { .. } if !opening.attempts.is_fresh() => opening.attempts.last,
             Want::Backlog { .. } => Cause::ConnectTimeout,
             Want::Name { .. } => Cause::Unresolved,
             Want::Descriptor => Cause::NoResources,

@@ -8,7 +8,7 @@ use tproxy::{AtLimit, Networks, Route};
 
 use super::{log, one_in};
 use crate::keyed::mix;
-use crate::plan::{Act, Plan};
+use crate::plan::{Act, Plan, Reading};
 
 /// In one of four seeds the routes have limits, and in one of four the drain has a delay or an idle time.
 pub(super) fn clients(plan: &mut Plan) {
@@ -60,6 +60,21 @@ fn networks(rng: &mut Rng) -> Networks {
         "2001:db8:0:1::/64",
     ];
     Networks::all((0..rng.u8(..=3)).map(|_| KNOWN[rng.usize(..KNOWN.len())].parse().unwrap()))
+}
+
+/// In one of sixteen seeds, both ends of a session are reset at nearly one moment, while it holds bytes.
+pub(super) fn both_reset(plan: &mut Plan) {
+    let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x626f_7468_2121));
+    if !one_in(rng, 16) {
+        return;
+    }
+    let last = plan.sessions.len() - 1;
+    let session = &mut plan.sessions[last];
+    let wait = Duration::from_micros(log(rng, 1, 20_000) as u64);
+    let size = rng.u32(1..=100_000);
+    session.client.acts = vec![Act::Send(size), Act::Pause(wait), Act::Send(1), Act::Reset];
+    session.upstream.acts = vec![Act::Pause(wait), Act::Reset];
+    session.upstream.reading = Reading::Never;
 }
 
 /// In one of sixteen seeds, a client goes on with its upload after its upstream has answered and hung up.

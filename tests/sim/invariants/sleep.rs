@@ -178,8 +178,10 @@ impl World {
                 let fresh = it.upstream.is_none() && it.attempt.is_fresh() && it.attempt.before == 0 && !queued;
                 let name = fresh.then(|| self.shadow.awaits_name(it).unwrap_or(Time::START));
                 let client = it.told[Peer::Client as usize].is_some() || it.unwatched;
-                let tries = self.shadow.first_at_backlog(it.route) == Some(session);
-                let full = tries.then(|| it.attempt.full_until.unwrap_or(Time::START));
+                let is_first = self.shadow.first_at_backlog(it.route) == Some(session);
+                let alone = it.attempt.full_until.filter(|_| it.backlog_place.is_none() && it.upstream.is_none());
+                let first = is_first.then(|| it.attempt.full_until.unwrap_or(Time::START));
+                let full = first.or(alone).filter(|_| !it.attempt.full_vague);
                 share.into_iter().chain(full).chain(name.filter(|_| !client)).chain([last]).min()
             }
             Some(_) if it.trouble.is_some() => Some(now + longest_pause(it.questions, now)),

@@ -36,6 +36,8 @@ pub(crate) struct Attempt {
     /// Pauses before a full backlog was tried again, and the end of the last if it is this session that tries.
     pub(crate) pauses: u32,
     pub(crate) full_until: Option<Time>,
+    /// Others may be before it.
+    pub(crate) full_vague: bool,
 }
 
 impl Attempt {

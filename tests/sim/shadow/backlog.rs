@@ -1,7 +1,8 @@
 //! Who waits for a place in the full backlog of a Unix socket, written from the contract.
 //!
-//! Those of one route are served in the order they came. Only the first tries again: 10 ms after it found the backlog full,
-//! then after twice as long each time, up to 100 ms; and at once when the one before it got in or left.
+//! If it is the only address, those of one route are served in the order they came. Only the first tries again: 10 ms after it
+//! found the backlog full, then after twice as long each time, up to 100 ms; and at once when the one before it got in or left.
+//! Of several addresses, each session tries for itself.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ impl Shadow {
         if it.starved || (!goes_on && !it.attempt.has(Mark::Full)) {
             self.sessions[session].backlog_place = None;
         } else if !goes_on {
-            if it.backlog_place.is_none() {
+            let is_only = self.candidates(it.route).len() == 1;
+            if is_only && it.backlog_place.is_none() {
                 self.backlog_places += 1;
                 let place = Some((self.backlog_places, self.now));
                 let it = &mut self.sessions[session];
@@ -28,13 +30,22 @@ impl Shadow {
             }
             let it = &self.sessions[session];
             let first = self.first_at_backlog(it.route).and_then(|first| self.sessions[first].backlog_place);
-            // Its own connection may have failed just now.
+            // Its own connection may have failed just now. Those that have tried nothing have no place here, and may be before.
             let is_first = first.is_none_or(|first| Some(first) >= it.backlog_place);
+            let is_vague = is_only && self.may_be_behind_silent_ones(session);
             let attempt = &mut self.sessions[session].attempt;
             let pause = (PAUSE_LEAST * 2_u32.saturating_pow(attempt.pauses)).min(PAUSE_MOST);
-            attempt.full_until = is_first.then_some(self.now + pause);
+            attempt.full_until = (is_first || !is_only).then_some(self.now + pause);
+            attempt.full_vague = is_vague;
             attempt.pauses += 1;
         }
+    }
+
+    fn may_be_behind_silent_ones(&self, session: usize) -> bool {
+        let route = self.sessions[session].route;
+        let others = self.live.iter().filter(|live| **live != session).map(|live| &self.sessions[*live]);
+        let mut waiting = others.filter(|other| other.route == route && other.backlog_place.is_none());
+        waiting.any(|other| other.opened < self.now && self.is_yet_to_connect(other))
     }
 
     /// The session of this route that waits for a backlog the longest.
@@ -75,7 +86,7 @@ impl Shadow {
         {
             return Some(format!("session {first} waits longer for a full backlog"));
         }
-        let until = it.attempt.full_until.filter(|until| waits && self.now < *until);
+        let until = it.attempt.full_until.filter(|until| !it.attempt.full_vague && self.now < *until);
         until.map(|until| format!("a full backlog is to be tried again at {until:?}"))
     }
 }

@@ -34,6 +34,9 @@ impl Shadow {
     pub(crate) fn inside(&self, from: u32, most: usize, stops: bool) -> Inside {
         let (mut rows, mut next) = (Vec::new(), None);
         for key in from as usize..self.slots.len() {
+            if most == 0 {
+                break;
+            }
             if rows.len() == most {
                 next = Some(u32::try_from(key).unwrap());
                 break;
