@@ -62,7 +62,7 @@ fn networks(rng: &mut Rng) -> Networks {
     Networks::all((0..rng.u8(..=3)).map(|_| KNOWN[rng.usize(..KNOWN.len())].parse().unwrap()))
 }
 
-/// In one of sixteen seeds, both ends of a session are reset at nearly one moment, while it holds bytes.
+/// In one of sixteen seeds, both ends of a session are reset at one moment.
 pub(super) fn both_reset(plan: &mut Plan) {
     let rng = &mut Rng::with_seed(mix(plan.seed ^ 0x626f_7468_2121));
     if !one_in(rng, 16) {
@@ -70,11 +70,10 @@ pub(super) fn both_reset(plan: &mut Plan) {
     }
     let last = plan.sessions.len() - 1;
     let session = &mut plan.sessions[last];
-    let wait = Duration::from_micros(log(rng, 1, 20_000) as u64);
-    let size = rng.u32(1..=100_000);
-    session.client.acts = vec![Act::Send(size), Act::Pause(wait), Act::Send(1), Act::Reset];
-    session.upstream.acts = vec![Act::Pause(wait), Act::Reset];
-    session.upstream.reading = Reading::Never;
+    let at = session.start + Duration::from_micros(log(rng, 1, 1_000_000) as u64);
+    session.client.acts = vec![Act::Send(rng.u32(1..=100)), Act::At(at), Act::Reset];
+    session.upstream.acts = vec![Act::AwaitBytes(1), Act::At(at), Act::Reset];
+    (session.client.reading, session.upstream.reading) = (Reading::Prompt, Reading::Prompt);
 }
 
 /// In one of sixteen seeds, a client goes on with its upload after its upstream has answered and hung up.
