@@ -2,7 +2,8 @@
 
 use crate::patience::{a_while, until};
 use crate::peers::{BlackHole, Ended, Nobody, Upstream, end_of, fate_of_a_client, finish, relayed, reset};
-use crate::process::{Relay, inherited_descriptors, relay_to};
+use crate::proc::inherited_descriptors;
+use crate::process::{Relay, relay_to};
 
 /// stdin, stdout, stderr.
 const STDIO: usize = 3;

@@ -8,6 +8,7 @@
 mod journal;
 mod patience;
 mod peers;
+mod proc;
 mod process;
 mod served;
 
