@@ -17,7 +17,11 @@ const TEXTS_MAX: usize = 1024;
 
 /// The texts of the last second.
 #[derive(Debug, Default)]
-pub(super) struct Limits(HashMap<String, Window>);
+pub(super) struct Limits {
+    texts: HashMap<String, Window>,
+    /// Texts with a count to be told: most often none, and then no line costs a look at all of them.
+    counts: usize,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -40,7 +44,7 @@ pub(super) enum Verdict {
 impl Limits {
     /// A line is said. May it be written?
     pub(super) fn judge(&mut self, level: Level, text: &str, now: Instant) -> Verdict {
-        if let Some(window) = self.0.get_mut(text)
+        if let Some(window) = self.texts.get_mut(text)
             && (window.suppressed > 0 || now.duration_since(window.begun) < WINDOW)
         {
             if window.written < LINES_MAX {
@@ -48,27 +52,33 @@ impl Limits {
                 return Verdict::Write;
             }
             window.suppressed += 1;
-            return Verdict::Suppress { is_first: window.suppressed == 1 };
+            let is_first = window.suppressed == 1;
+            self.counts += usize::from(is_first);
+            return Verdict::Suppress { is_first };
         }
-        if self.0.len() >= TEXTS_MAX {
-            self.0.retain(|_, window| window.suppressed > 0 || now.duration_since(window.begun) < WINDOW);
+        if self.texts.len() >= TEXTS_MAX {
+            self.texts.retain(|_, window| window.suppressed > 0 || now.duration_since(window.begun) < WINDOW);
         }
-        if self.0.len() < TEXTS_MAX {
-            self.0.insert(text.to_owned(), Window { begun: now, level, written: 1, suppressed: 0 });
+        if self.texts.len() < TEXTS_MAX {
+            self.texts.insert(text.to_owned(), Window { begun: now, level, written: 1, suppressed: 0 });
         }
         Verdict::Write
     }
 
     /// When the next count is to be told.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.values().filter(|window| window.suppressed > 0).map(|window| window.begun + WINDOW).min()
+        if self.counts == 0 {
+            return None;
+        }
+        self.texts.values().filter(|window| window.suppressed > 0).map(|window| window.begun + WINDOW).min()
     }
 
     /// A count that is to be told by now: its level, its text, and for how many lines it stands.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Level, String, u64)> {
         let is_due = |window: &Window| window.suppressed > 0 && now >= window.begun + WINDOW;
-        let text = self.0.iter().find(|(_, window)| is_due(window)).map(|(text, _)| text.clone())?;
-        let Window { level, suppressed, .. } = self.0.remove(&text)?;
+        let text = self.texts.iter().find(|(_, window)| is_due(window)).map(|(text, _)| text.clone())?;
+        let Window { level, suppressed, .. } = self.texts.remove(&text)?;
+        self.counts -= 1;
         Some((level, format!("{suppressed} more like this one were left out: {text}"), suppressed))
     }
 }
@@ -108,7 +118,7 @@ mod tests {
         for number in 0..5000_u64 {
             let now = begin + Duration::from_millis(3000 + number);
             assert_eq!(limits.judge(Level::Info, &number.to_string(), now), Verdict::Write);
-            assert!(limits.0.len() <= TEXTS_MAX);
+            assert!(limits.texts.len() <= TEXTS_MAX);
         }
     }
 }
