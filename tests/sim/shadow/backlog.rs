@@ -82,7 +82,7 @@ impl Shadow {
         let since = first.and_then(|first| self.sessions[first].backlog_place).map_or(self.now, |(_, since)| since);
         let is_new = self.candidates(it.route).len() == 1 && !it.starved && it.opened >= since;
         if let Some(first) = first.filter(|first| *first != session)
-            && (waits || is_new)
+            && ((waits && it.opened >= since) || is_new)
         {
             return Some(format!("session {first} waits longer for a full backlog"));
         }
