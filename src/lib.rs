@@ -122,12 +122,13 @@ pub mod relay;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use log::info;
+use log::{info, warn};
 
 use config::limits::{limits, mebibytes, worst_case};
 pub use config::{AtLimit, Balance, Config, Host, Networks, Proxies, ResetGrace, Route, Splice};
 pub use error::Error;
 use net::Address;
+pub use net::mio::Inherited;
 use net::mio::Mio;
 pub use net::{Control, Reloaded};
 pub use net::{Report, Row, Stage, Totals};
@@ -161,8 +162,23 @@ impl Relay {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_with(config: Config, control: Control) -> Result<Self, Error> {
+        Self::bind_inheriting(config, control, Vec::new())
+    }
+
+    /// As [`bind_with`](Self::bind_with). A route whose `from` is the address of one of these listening sockets takes it, with
+    /// the clients that wait in its queue. Those that no route takes are closed, with a warning in the log.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_inheriting(config: Config, control: Control, inherited: Vec<Inherited>) -> Result<Self, Error> {
         config.check()?;
-        let net = Mio::new(control.clone()).map_err(Error::Start)?;
+        let is_named = |socket: &Inherited| config.routes.iter().any(|route| route.from == *socket.address());
+        let (named, others): (Vec<_>, Vec<_>) = inherited.into_iter().partition(is_named);
+        for socket in others {
+            warn!("no route listens on {}: the inherited socket is closed (name it in --from)", socket.address());
+        }
+        let mut net = Mio::new(control.clone()).map_err(Error::Start)?;
+        net.inherit(named);
         let limits = limits(&config)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
         reactor.say_all_listening();

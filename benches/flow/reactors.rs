@@ -9,7 +9,8 @@ use std::rc::Rc;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
 use tproxy::net::{
-    Address, AddressKey, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time, Token,
+    Address, AddressKey, Client, Closing, Handed, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time,
+    Token,
 };
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
@@ -175,7 +176,11 @@ impl Net for FakeNet {
         Ok(())
     }
 
-    fn unlisten(&mut self, (): ()) {}
+    fn unlisten(&mut self, (): (), _: Closing) {}
+
+    fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
+        Vec::new()
+    }
 
     fn resolve(&mut self, _: NameId, host: &str) {
         unreachable!("{host} is no name of this plan");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Address, Client};
+use super::handed::Handed;
 use super::hints::Ready;
 use super::message::{Message, NameId};
 use super::stream::Stream;
@@ -41,6 +42,19 @@ impl Default for ListenOptions {
     }
 }
 
+/// Why a listener is closed. What is inherited belongs to its owner too, such as systemd, and is not given up lightly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The relay stops.
+    Stopped,
+    /// No route has it any more. An inherited one stays open, without events, until its address is listened on again.
+    Removed,
+    /// The routes that it was bound for are not served after all. An inherited one stays open, as above.
+    Abandoned,
+    /// Another process has it, with the clients in its queue and the file of a Unix socket.
+    HandedOver,
+}
+
 /// What addresses that lead to one socket have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AddressKey {
@@ -67,14 +81,22 @@ pub trait Net {
     /// Listens at this address and asks for the listener's events under this token. Returns the address with the port
     /// that the kernel chose if it was 0. The file of a Unix socket is replaced if nobody answers behind it, otherwise
     /// this is AddrInUse.
+    ///
+    /// A socket that was inherited and is known by this address is taken instead. Clients may wait in its queue already, and
+    /// an event tells of them. They have none of the options (K23): accept sets them, until it has found the queue empty.
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Self::Listener, Address)>;
 
     /// Changes how a listener listens. Clients that wait in its queue keep the times that they have (K23).
     fn change_listener(&mut self, listener: &mut Self::Listener, how: &ListenOptions) -> io::Result<()>;
 
-    /// Ends the events of this listener and closes it. Clients that wait in its queue are reset. The file of a Unix socket
-    /// goes too, if it is still its own.
-    fn unlisten(&mut self, listener: Self::Listener);
+    /// Ends the events of this listener, then closes it: its events would go on while another process has it (K25). Clients
+    /// that wait in its queue are reset, unless another process has it. The file of a Unix socket goes too, if it is still
+    /// its own.
+    fn unlisten(&mut self, listener: Self::Listener, why: Closing);
+
+    /// All listening sockets, to be handed over: these listeners, each with its address as written, and inherited ones that
+    /// no route has.
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &Self::Listener)>) -> Vec<Handed>;
 
     /// Looks up a name and returns at once. Exactly one [`Message::Resolved`] with this number comes later, however long
     /// that takes, and whatever goes wrong. Its addresses have port 0, are there once each, and IPv6 and IPv4 take turns,
@@ -88,7 +110,7 @@ pub trait Net {
     /// the same port.
     fn leads_back(&mut self, listening: SocketAddr, upstream: SocketAddr) -> bool;
 
-    /// Takes one client off the listener's queue. Its options are inherited from the listener (K13). A client of a Unix
+    /// Takes one client off the listener's queue. It has the listener's options (K13). A client of a Unix
     /// socket is its process and its user.
     fn accept(&mut self, from: &mut Self::Listener) -> io::Result<(Self::Stream, Client)>;
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::handed::Handed;
 use super::reply::{Pending, Reloaded, Reply};
 use super::report::{Query, Report};
 use crate::config::Config;
@@ -32,6 +33,10 @@ pub enum Message {
     StopNow,
     /// Serve these routes from now on; the answer says what has changed.
     Reload(Box<Config>, Reply),
+    /// Which listening sockets has it? They are to be handed over to another process. Nothing changes yet.
+    HandOver(Reply<Vec<Handed>>),
+    /// Another process has them and serves: begin the drain, without a delay and without the clients in their queues.
+    HandedOver,
     /// How is it? The answer is what is so at the beginning of a turn.
     Query(Query),
     /// A name was looked up, or could not be: see [`Net::resolve`](super::Net::resolve).
@@ -145,6 +150,22 @@ impl Control {
         let (query, pending) = Query::new(from, rows);
         self.say(Message::Query(query));
         pending
+    }
+
+    /// The listening sockets, for the program that takes the relay's place: see [`Inherited::left`]. Nothing changes yet.
+    /// Returns at once; the loop answers in its next turn.
+    ///
+    /// [`Inherited::left`]: super::mio::Inherited::left
+    pub fn hand_over(&self) -> Pending<Vec<Handed>> {
+        let (reply, pending) = Reply::new();
+        self.say(Message::HandOver(reply));
+        pending
+    }
+
+    /// Another process has the listening sockets and serves. This one begins the drain, without
+    /// [`drain_delay`](Config::drain_delay): it accepts nobody any more, and leaves the files of Unix sockets. Returns at once.
+    pub fn handed_over(&self) {
+        self.say(Message::HandedOver);
     }
 
     /// Queues a message and wakes the loop. When the loop has ended, the message is dropped.

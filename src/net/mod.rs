@@ -53,6 +53,7 @@
 
 pub mod address;
 pub mod errno;
+pub mod handed;
 pub mod hints;
 pub mod kernel;
 pub mod message;
@@ -64,8 +65,9 @@ pub mod time;
 pub mod token;
 
 pub use address::{Address, AddressError, Client};
+pub use handed::Handed;
 pub use hints::{Hints, Ready};
-pub use kernel::{AddressKey, KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net, UNIX_MODE};
+pub use kernel::{AddressKey, Closing, KEEPALIVE, LISTEN_BACKLOG, ListenOptions, Net, UNIX_MODE};
 pub use message::{Answer, Control, Message, NameId};
 pub use reply::{Pending, Reloaded, Reply};
 pub use report::{Query, ROWS_MAX, Report, Row, Stage, Totals};

@@ -5,7 +5,7 @@
 //!   ├── delay ──► drain ─────────────── until its queue is empty ──────► closed ──────────────────► reset what is left
 //! ```
 //! During the delay nothing changes: clients are accepted and no session is reset. Without one, the first request begins the
-//! drain.
+//! drain. When another process has the listeners, they close at once, and the drain begins without a delay.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use log::info;
 
 use super::alarms::Alarm;
 use super::{Net, Reactor};
-use crate::net::Time;
+use crate::error::Error;
+use crate::net::{Closing, Handed, Reply, Time};
 
 /// A signal that comes so soon after the first request is the same request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
@@ -32,8 +33,8 @@ pub(super) enum Lifecycle {
     },
     /// It was asked to stop: clients that had connected are served, and the sessions finish.
     Draining {
-        /// When it was asked first.
-        since: Time,
+        /// When it was asked first. Not yet, if another process took its place.
+        since: Option<Time>,
     },
 }
 
@@ -71,7 +72,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn stop(&mut self) {
         match self.shared.drain_delay {
             _ if self.is_stopping() => {}
-            Duration::ZERO => self.begin_drain(self.now),
+            Duration::ZERO => self.begin_drain(Some(self.now), Closing::Stopped),
             delay => {
                 self.lifecycle = Lifecycle::Delaying { since: self.now };
                 self.alarms.set(self.now + delay, Alarm::Drain);
@@ -84,7 +85,7 @@ impl<N: Net> Reactor<N> {
     /// The end of the delay, or of the drain.
     pub(super) fn go_on_stopping(&mut self) {
         match self.lifecycle {
-            Lifecycle::Delaying { since } => self.begin_drain(since),
+            Lifecycle::Delaying { since } => self.begin_drain(Some(since), Closing::Stopped),
             Lifecycle::Draining { .. } => self.stop_now(),
             Lifecycle::Starting | Lifecycle::Serving => debug_assert!(false, "nobody asked it to stop"),
         }
@@ -94,7 +95,8 @@ impl<N: Net> Reactor<N> {
     ///
     /// Clients that had connected before are served: those in a listener's queue are accepted as always, 32 a turn and as
     /// room comes free, at most one backlog's length of them. Then the listener closes, and later clients are refused.
-    fn begin_drain(&mut self, since: Time) {
+    /// Those of a listener that was handed over are the other process's.
+    fn begin_drain(&mut self, since: Option<Time>, why: Closing) {
         self.lifecycle = Lifecycle::Draining { since };
         let left = self.table.live();
         match self.shared.drain_timeout {
@@ -104,8 +106,8 @@ impl<N: Net> Reactor<N> {
             }
             None => info!("draining {left} sessions, as long as it takes"),
         }
-        if self.shared.drain_timeout == Some(Duration::ZERO) {
-            self.stop_listening();
+        if why == Closing::HandedOver || self.shared.drain_timeout == Some(Duration::ZERO) {
+            self.stop_listening(why);
         } else {
             self.listeners.accept_the_rest_of_all();
         }
@@ -122,22 +124,45 @@ impl<N: Net> Reactor<N> {
 
     /// A stop signal: terminals and supervisors often send two.
     pub(super) fn signal(&mut self) {
-        match self.lifecycle {
-            Lifecycle::Delaying { since } | Lifecycle::Draining { since } if self.now >= since + SAME_REQUEST => {
+        match &mut self.lifecycle {
+            Lifecycle::Delaying { since } | Lifecycle::Draining { since: Some(since) }
+                if self.now >= *since + SAME_REQUEST =>
+            {
                 self.stop_now();
             }
+            Lifecycle::Draining { since: since @ None } => *since = Some(self.now),
             Lifecycle::Starting | Lifecycle::Serving | Lifecycle::Delaying { .. } | Lifecycle::Draining { .. } => {
                 self.stop();
             }
         }
     }
 
+    /// Another process is to have the listeners. Nothing changes until it has them and serves.
+    pub(super) fn hand_over(&mut self, reply: Reply<Vec<Handed>>) {
+        reply.send(match self.is_stopping() {
+            true => Err(Error::Draining),
+            false => Ok(self.net.hand_over(&mut self.listeners.sockets())),
+        });
+    }
+
+    /// Another process has them and serves.
+    pub(super) fn handed_over(&mut self) {
+        match self.lifecycle {
+            Lifecycle::Starting | Lifecycle::Serving => self.begin_drain(None, Closing::HandedOver),
+            Lifecycle::Delaying { since } => {
+                self.alarms.cancel(since + self.shared.drain_delay, Alarm::Drain);
+                self.begin_drain(Some(since), Closing::HandedOver);
+            }
+            Lifecycle::Draining { .. } => self.stop_listening(Closing::HandedOver),
+        }
+    }
+
     /// A request to stop without a drain, or the drain deadline: nothing is flushed.
     pub(super) fn stop_now(&mut self) {
         if !self.is_draining() {
-            self.lifecycle = Lifecycle::Draining { since: self.now };
+            self.lifecycle = Lifecycle::Draining { since: Some(self.now) };
         }
-        self.stop_listening();
+        self.stop_listening(Closing::Stopped);
         for key in self.table.keys() {
             if !self.table[key].queued.is_ended() {
                 self.table[key].cut_short();
@@ -151,10 +176,11 @@ impl<N: Net> Reactor<N> {
         if self.listeners.next_finished().is_none() {
             return;
         }
+        let why = if self.is_draining() { Closing::Stopped } else { Closing::Removed };
         while let Some(index) = self.listeners.next_finished() {
             let route = self.listeners.route(index);
             let listener = self.listeners.take(index);
-            self.net.unlisten(listener);
+            self.net.unlisten(listener, why);
             self.routes.forget_listeners(|closed| closed == index);
             if let Some(route) = route {
                 self.free_route(route);
@@ -163,10 +189,10 @@ impl<N: Net> Reactor<N> {
         self.refresh_left_out();
     }
 
-    /// No client is accepted from now on. Those that wait in a queue are reset.
-    fn stop_listening(&mut self) {
+    /// No client is accepted from now on. Those that wait in a queue are reset, unless another process has it.
+    fn stop_listening(&mut self, why: Closing) {
         for listener in self.listeners.take_all() {
-            self.net.unlisten(listener);
+            self.net.unlisten(listener, why);
         }
         self.routes.forget_listeners(|_| true);
         for route in self.routes.leading_to(|_| true) {

@@ -278,6 +278,11 @@ impl<L> Listeners<L> {
         self.finished.last().copied()
     }
 
+    /// Each with its address as it was written.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (&Address, &L)> {
+        self.entries.iter().map(|(_, entry)| (&entry.from, &entry.listener))
+    }
+
     /// The socket of this listener.
     pub(super) fn socket(&mut self, index: u16) -> &mut L {
         &mut self.entries[usize::from(index)].listener

@@ -17,7 +17,7 @@ use super::{Net, Reactor};
 use crate::config::limits::reserved;
 use crate::config::{Config, Host, Route};
 use crate::error::Error;
-use crate::net::{Address, Reloaded, Reply, Token};
+use crate::net::{Address, Closing, Reloaded, Reply, Token};
 
 /// What is to become of the routes and listeners.
 #[derive(Debug, Default)]
@@ -204,7 +204,7 @@ impl<N: Net> Reactor<N> {
     fn abandon(&mut self, plan: &Plan) {
         for wanted in plan.routes.iter().filter(|wanted| wanted.is_new) {
             let listener = self.listeners.take(wanted.listener);
-            self.net.unlisten(listener);
+            self.net.unlisten(listener, Closing::Abandoned);
         }
     }
 

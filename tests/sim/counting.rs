@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{
-    Address, AddressKey, Client, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Stream, Time, Token,
+    Address, AddressKey, Client, Closing, Handed, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep,
+    Stream, Time, Token,
 };
 
 /// Events that one wait brings at most, as with the real kernel.
@@ -105,7 +106,11 @@ impl Net for Counting {
         unreachable!("nothing is reloaded");
     }
 
-    fn unlisten(&mut self, (): ()) {}
+    fn unlisten(&mut self, (): (), _: Closing) {}
+
+    fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
+        Vec::new()
+    }
 
     fn resolve(&mut self, _: NameId, host: &str) {
         unreachable!("{host} is no name of this plan");

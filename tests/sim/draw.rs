@@ -3,6 +3,7 @@
 
 mod clients;
 mod crowds;
+mod hand_overs;
 mod hellos;
 mod queries;
 mod reloads;
@@ -95,6 +96,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
         config,
         reloads: Vec::new(),
         queries: Vec::new(),
+        lent: Vec::new(),
+        head_start: Duration::ZERO,
+        hand_overs: Vec::new(),
         lacks: Vec::new(),
         taken: None,
         limit,
@@ -163,6 +167,7 @@ pub(crate) fn draw(seed: u64) -> Plan {
     unix::unix_sockets(&mut plan);
     crowds::queued(&mut plan);
     queries::queries(&mut plan);
+    hand_overs::hand_overs(&mut plan);
     plan.laws.at_once = delay == (0, 0) && one_in(&mut Rng::with_seed(mix(seed ^ 0x6f6e_6365)), 2);
     plan
 }

@@ -7,6 +7,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tproxy::net::Time;
 use tproxy::reactor::{Limits, Reactor};
 
 use crate::faults::Call;
@@ -87,6 +88,9 @@ fn drive<const LINUX: bool>(world: &Rc<RefCell<World>>, plan: &Plan) {
     let net = SimNet::<LINUX>(Rc::clone(world));
     let rng = Rng::with_seed(plan.seed);
     let limits = Limits { sessions: plan.limit, room: plan.limit, pipes: plan.pipes };
+    if !plan.head_start.is_zero() {
+        world.borrow_mut().run_until(Time::START + plan.head_start);
+    }
     let mut reactor = Reactor::bind(net, plan.config.clone(), limits, rng).expect("the simulated address is free");
     let mut rests = 0;
     loop {

@@ -307,7 +307,8 @@ impl World {
             None => {
                 let life = self.kernel.conns[peer.conn].peer.life;
                 let waits = !peer.closed && peer.reads_all() && matches!(life, Life::Open | Life::Dead);
-                (waits && !cut_off).then(|| format!("left without an end ({life:?})"))
+                (waits && !cut_off && !self.kernel.waits_elsewhere(peer.conn))
+                    .then(|| format!("left without an end ({life:?})"))
             }
         }
     }

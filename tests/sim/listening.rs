@@ -1,12 +1,17 @@
 //! Listening on the simulated kernel: addresses are places, of which each has one listener at a time.
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::io::Errno;
-use tproxy::net::{Address, ListenOptions, Token};
+use tproxy::net::{Address, Closing, Handed, ListenOptions, Token};
 
+use crate::conn::Who;
 use crate::faults::Call;
+use crate::kernel::ConnId;
 use crate::plan::{inet, place_of};
 use crate::world::World;
 
@@ -16,6 +21,10 @@ pub(crate) struct SimListener {
     world: Rc<RefCell<World>>,
     /// Its number in the kernel, which no other listener ever has.
     pub(crate) index: usize,
+    /// It was inherited: its owner has it too.
+    is_lent: bool,
+    /// Why it is closed. None: it is not, or without the end of its events.
+    why: Option<Closing>,
 }
 
 impl SimListener {
@@ -44,7 +53,8 @@ impl SimListener {
         result?;
         let index = it.kernel.listen(place, token, how.backlog.into());
         it.kernel.listeners[index].unix = at.is_unix();
-        Ok(Self { world: Rc::clone(world), index })
+        let is_lent = it.plan.lent.contains(&place);
+        Ok(Self { world: Rc::clone(world), index, is_lent, why: None })
     }
 
     /// It listens another way from now on.
@@ -58,6 +68,45 @@ impl SimListener {
         }
         result
     }
+
+    /// Its events end, and it goes.
+    pub(crate) fn close(mut self, why: Closing) {
+        self.why = Some(why);
+    }
+}
+
+/// The next client of this listener, if it has not gone before.
+pub(crate) fn accept(world: &mut World, from: usize) -> Result<ConnId, Errno> {
+    match world.enter(Call::Accept) {
+        Some(error @ (Errno::CONNABORTED | Errno::PROTO)) => {
+            // The client went before it was accepted: it is off the queue.
+            if let Some(conn) = world.kernel.listeners[from].queue.pop_front() {
+                world.kernel.close(conn, Who::Relay, true);
+            }
+            Err(error)
+        }
+        Some(error) => Err(error),
+        None if world.client_aborts(from) => Err(Errno::CONNABORTED),
+        None => world.kernel.accept(from),
+    }
+}
+
+/// What is handed over: no real socket, but something that stands for one.
+pub(crate) fn hand_over(
+    world: &RefCell<World>,
+    listeners: &mut dyn Iterator<Item = (&Address, &SimListener)>,
+) -> Vec<Handed> {
+    let it = &mut *world.borrow_mut();
+    let given: Vec<_> = listeners.map(|(at, listener)| (inet(at), listener.index)).collect();
+    let open = it.shadow.doors.iter().enumerate().filter(|(_, door)| door.open);
+    let expected: Vec<_> = open.map(|(index, door)| (crate::plan::place(door.place), index)).collect();
+    let mut sorted = given.clone();
+    sorted.sort_by_key(|(_, index)| *index);
+    if sorted != expected {
+        it.violation(format!("handed over are {given:?}, and open are {expected:?}"));
+    }
+    let socket = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
+    given.into_iter().map(|(at, _)| Handed::new(at.into(), Arc::clone(&socket), false)).collect()
 }
 
 impl Drop for SimListener {
@@ -68,9 +117,9 @@ impl Drop for SimListener {
         }
         let mut world = self.world.borrow_mut();
         world.note(Call::Wait, usize::MAX, || format!("listener {} goes", self.index));
-        world.check_door(self.index);
+        world.check_door(self.index, self.why);
         world.shadow.doors[self.index].open = false;
-        world.kernel.stop_listening(self.index);
+        world.kernel.stop_listening(self.index, self.is_lent || self.why == Some(Closing::HandedOver));
         world.settle();
     }
 }

@@ -84,6 +84,13 @@ pub(crate) struct Ask {
     pub(crate) rows: usize,
 }
 
+/// Another process is to take the relay's place: it serves after so long, or fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HandOver {
+    pub(crate) at: Duration,
+    pub(crate) serves_after: Option<Duration>,
+}
+
 /// Other routes from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reload {
@@ -102,6 +109,10 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) reloads: Vec<Reload>,
     pub(crate) queries: Vec<Ask>,
+    /// Places whose listening sockets are inherited, and how long clients have been coming there when the relay begins.
+    pub(crate) lent: Vec<usize>,
+    pub(crate) head_start: Duration,
+    pub(crate) hand_overs: Vec<HandOver>,
     /// Source addresses that this machine does not have for a while.
     pub(crate) lacks: Vec<Lack>,
     /// A place where somebody else listens.
@@ -184,6 +195,9 @@ impl Plan {
             config: Config::new(place(0), [upstream(1)]),
             reloads: Vec::new(),
             queries: Vec::new(),
+            lent: Vec::new(),
+            head_start: Duration::ZERO,
+            hand_overs: Vec::new(),
             lacks: Vec::new(),
             taken: None,
             limit: 8,

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{
-    Address, AddressKey, Client, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token,
+    Address, AddressKey, Client, Closing, Handed, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time,
+    Token,
 };
 
 use crate::conn::{Life, Who};
 use crate::faults::Call;
 use crate::kernel::ConnId;
-use crate::listening::SimListener;
+use crate::listening::{self, SimListener};
 use crate::pipe::SimPipe;
 use crate::plan::{inet, place};
 use crate::sources::connect_error;
@@ -57,8 +58,12 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         Ok(listener.change(how)?)
     }
 
-    fn unlisten(&mut self, listener: SimListener) {
-        drop(listener);
+    fn unlisten(&mut self, listener: SimListener, why: Closing) {
+        listener.close(why);
+    }
+
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &SimListener)>) -> Vec<Handed> {
+        listening::hand_over(&self.0, listeners)
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {
@@ -75,18 +80,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
 
     fn accept(&mut self, from: &mut SimListener) -> io::Result<(SimStream<LINUX>, Client)> {
         let mut world = self.0.borrow_mut();
-        let result = match world.enter(Call::Accept) {
-            Some(error @ (Errno::CONNABORTED | Errno::PROTO)) => {
-                // The client went before it was accepted: it is off the queue.
-                if let Some(conn) = world.kernel.listeners[from.index].queue.pop_front() {
-                    world.kernel.close(conn, Who::Relay, true);
-                }
-                Err(error)
-            }
-            Some(error) => Err(error),
-            None if world.client_aborts(from.index) => Err(Errno::CONNABORTED),
-            None => world.kernel.accept(from.index),
-        };
+        let result = listening::accept(&mut world, from.index);
         world.note(Call::Accept, *result.as_ref().unwrap_or(&usize::MAX), || format!("accept -> {result:?}"));
         if let Ok(conn) = result
             && world.kernel.conns[conn].unix

@@ -63,6 +63,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         }
     });
     add(&|plan| plan.dials.clear());
+    add(&|plan| plan.hand_overs.truncate(plan.hand_overs.len() / 2));
+    add(&|plan| plan.hand_overs.truncate(plan.hand_overs.len().saturating_sub(1)));
+    add(&|plan| (plan.lent, plan.head_start) = (Vec::new(), Duration::ZERO));
     add(&|plan| plan.moods.clear());
     add(&|plan| {
         // Every name becomes an address.

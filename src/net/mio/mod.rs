@@ -1,6 +1,7 @@
 //! The real kernel: mio's event queue, TCP and Unix sockets, the monotonic clock.
 
 mod found;
+mod inherited;
 mod listen;
 mod loopback;
 mod options;
@@ -14,6 +15,7 @@ mod unix;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -22,8 +24,10 @@ use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 
 use super::{
-    Address, AddressKey, Client, Control, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time, Token,
+    Address, AddressKey, Client, Closing, Control, Handed, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep,
+    Stream, Time, Token,
 };
+pub use inherited::Inherited;
 pub use listen::Listener;
 pub use loopback::{is_ours, key, leads_to_itself};
 use options::{set_options, set_unix_options, stream_socket, unix_socket};
@@ -50,6 +54,8 @@ pub struct Mio {
     epoch: Instant,
     resolver: Resolver,
     control: Control,
+    /// Listening sockets of which no route has made use.
+    inherited: Vec<Inherited>,
     _ends: Ends,
 }
 
@@ -63,7 +69,12 @@ impl Mio {
         poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
         let resolver = Resolver::new(control.clone());
         let (events, ends) = (Events::with_capacity(EVENTS_PER_TURN), Ends(control.clone()));
-        Ok(Self { poll, events, epoch: started(), resolver, control, _ends: ends })
+        Ok(Self { poll, events, epoch: started(), resolver, control, inherited: Vec::new(), _ends: ends })
+    }
+
+    /// From now on a listener at the address of one of these sockets takes it.
+    pub fn inherit(&mut self, sockets: impl IntoIterator<Item = Inherited>) {
+        self.inherited.extend(sockets);
     }
 
     fn now(&self) -> Time {
@@ -108,7 +119,12 @@ impl Net for Mio {
     }
 
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Listener, Address)> {
-        let (listener, bound) = Listener::bind(at, how)?;
+        let known = self.inherited.iter().position(|socket| socket.address() == at);
+        // In their order: several may be known by one address if the port in it is 0.
+        let (listener, bound) = match known {
+            Some(index) => self.inherited.remove(index).listen(how)?,
+            None => Listener::bind(at, how)?,
+        };
         let mut source = SourceFd(&listener.as_fd().as_raw_fd());
         self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
         Ok((listener, bound))
@@ -118,9 +134,16 @@ impl Net for Mio {
         listener.change(how)
     }
 
-    fn unlisten(&mut self, listener: Listener) {
+    fn unlisten(&mut self, listener: Listener, why: Closing) {
         // Closing the last descriptor ends its events too. This matters when another process has one (K25).
         let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()));
+        self.inherited.extend(listener.close(why));
+    }
+
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &Listener)>) -> Vec<Handed> {
+        let kept = self.inherited.iter();
+        let kept = kept.map(|socket| Handed::new(socket.address().clone(), Arc::clone(socket.socket()), false));
+        listeners.map(|(at, listener)| listener.hand_over(at)).chain(kept).collect()
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {

@@ -1,9 +1,10 @@
 //! What no crate wraps safely: three numbers of a TCP connection (bytes not acknowledged, bytes received, how long an
 //! acknowledgement is waited for), a source address without a port, the process and the user at the other end of a Unix
-//! socket, and a descriptor with a mark.
+//! socket, a descriptor that was inherited, and a descriptor with a mark.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bytes in the send queue, the unacknowledged ones included; a FIN counts as one byte (`tcp(7)`, SIOCOUTQ).
@@ -125,6 +126,27 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn credentials(_: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Takes a descriptor that another program left open for us, if `is_right` says that it is what was expected.
+///
+/// # Errors
+/// EBADF if nothing is open under this number, or it was taken before; the error of `is_right`.
+pub(super) fn inherited(number: RawFd, is_right: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<OwnedFd> {
+    static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if number < 0 || taken.contains(&number) {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    // SAFETY: it is not -1. If nothing is open under this number, the calls of `is_right` say so.
+    #[expect(unsafe_code, reason = "a number is all that the other program says")]
+    is_right(unsafe { BorrowedFd::borrow_raw(number) })?;
+    taken.push(number);
+    // SAFETY: it is open, and nothing in this process owns it: it is a listening socket, those are taken before the first of
+    // our own is opened, and each once.
+    #[expect(unsafe_code, reason = "as above")]
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A descriptor and one mark, in four bytes: descriptors are never negative, so a negative number is a marked one.

@@ -32,6 +32,17 @@ impl Socket {
     }
 }
 
+/// The address that a socket is bound to.
+pub(super) fn local(socket: impl AsFd) -> io::Result<Address> {
+    let local = rustix::net::getsockname(socket)?;
+    if let Ok(address) = SocketAddr::try_from(local.clone()) {
+        return Ok(address.into());
+    }
+    let local = SocketAddrUnix::try_from(local)?;
+    let name = local.abstract_name().map(|name| [b"\0", name].concat());
+    Ok(Address::Unix(name.or_else(|| local.path_bytes().map(<[u8]>::to_vec)).unwrap_or_default().into()))
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -94,13 +105,7 @@ impl Stream for Socket {
     }
 
     fn local(&self) -> io::Result<Address> {
-        let local = rustix::net::getsockname(self)?;
-        if let Ok(address) = SocketAddr::try_from(local.clone()) {
-            return Ok(address.into());
-        }
-        let local = SocketAddrUnix::try_from(local)?;
-        let name = local.abstract_name().map(|name| [b"\0", name].concat());
-        Ok(Address::Unix(name.or_else(|| local.path_bytes().map(<[u8]>::to_vec)).unwrap_or_default().into()))
+        local(self)
     }
 
     fn keep_alive(&mut self, idle: Duration) {

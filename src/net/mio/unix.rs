@@ -9,12 +9,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use mio::net::UnixListener as MioListener;
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
@@ -25,17 +24,9 @@ use crate::net::address::UNIX_NAME_MAX;
 /// How often another name beside the path is tried, if the one before is taken.
 const TRIES: u32 = 16;
 
-/// A listening Unix socket. Dropping it removes its file, if that is still its own.
+/// The file of a listening socket. Dropping this removes it, if it is still the socket's.
 #[derive(Debug)]
-pub(super) struct UnixListener {
-    // First: the file goes before the socket, which keeps its number from being used again.
-    file: Option<SocketFile>,
-    socket: MioListener,
-}
-
-/// The file of a socket.
-#[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     /// Its device and its number there.
     identity: (u64, u64),
@@ -49,50 +40,46 @@ pub(super) fn socket_address(name: &[u8]) -> io::Result<SocketAddrUnix> {
     })
 }
 
-impl UnixListener {
-    /// Listens there.
-    pub(super) fn bind(name: &[u8], how: &ListenOptions) -> io::Result<Self> {
-        let socket = unix_socket()?;
-        if name.first() == Some(&0) {
-            rustix::net::bind(&socket, &socket_address(name)?)?;
-            rustix::net::listen(&socket, how.backlog.into())?;
-            return Ok(Self { file: None, socket: MioListener::from(socket) });
-        }
-        let path = Path::new(OsStr::from_bytes(name));
-        let is_stale = is_stale(path)?;
-        let beside = bind_beside(&socket, path)?;
-        let made = finish(&socket, &beside, path, how, is_stale);
-        // It has another name now, or none.
-        let _ = fs::remove_file(&beside);
-        Ok(Self { file: Some(made?), socket: MioListener::from(socket) })
+/// Listens there.
+pub(super) fn bind(name: &[u8], how: &ListenOptions) -> io::Result<(OwnedFd, Option<SocketFile>)> {
+    let socket = unix_socket()?;
+    if name.first() == Some(&0) {
+        rustix::net::bind(&socket, &socket_address(name)?)?;
+        rustix::net::listen(&socket, how.backlog.into())?;
+        return Ok((socket, None));
     }
-
-    /// Listens this way from now on. The file has other permissions then, if it is still this socket's.
-    pub(super) fn change(&self, how: &ListenOptions) -> io::Result<()> {
-        if let Some(file) = self.file.as_ref().filter(|file| file.is_ours()) {
-            fs::set_permissions(&file.path, Permissions::from_mode(how.unix_mode.into()))?;
-        }
-        Ok(rustix::net::listen(&self.socket, how.backlog.into())?)
-    }
-
-    pub(super) fn accept(&self) -> io::Result<OwnedFd> {
-        self.socket.accept().map(|(stream, _)| stream.into())
-    }
-}
-
-impl AsFd for UnixListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
+    let path = Path::new(OsStr::from_bytes(name));
+    let is_stale = is_stale(path)?;
+    let beside = bind_beside(&socket, path)?;
+    let made = finish(&socket, &beside, path, how, is_stale);
+    // It has another name now, or none.
+    let _ = fs::remove_file(&beside);
+    Ok((socket, Some(made?)))
 }
 
 impl SocketFile {
+    /// The file at this path, which is that of a socket that we inherited.
+    pub(super) fn found(path: &[u8]) -> io::Result<Self> {
+        let path = Path::new(OsStr::from_bytes(path));
+        Ok(Self { path: path.to_owned(), identity: Self::identity(path)? })
+    }
+
+    /// Gives it these permissions, if it is still the socket's.
+    pub(super) fn set_mode(&self, mode: u16) -> io::Result<()> {
+        if self.is_ours() { fs::set_permissions(&self.path, Permissions::from_mode(mode.into())) } else { Ok(()) }
+    }
+
+    /// It stays, for another process.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
+
     fn identity(path: &Path) -> io::Result<(u64, u64)> {
         fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
     }
 
     /// Is it still there, and not another's?
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         Self::identity(&self.path).is_ok_and(|identity| identity == self.identity)
     }
 }

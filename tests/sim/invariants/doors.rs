@@ -1,6 +1,7 @@
 //! What must hold of listeners and routes: who had connected is served, no listener is passed over, a reload does what
 //! the model says or nothing, and the tables are as small as they should be.
 
+use tproxy::net::Closing;
 use tproxy::reactor::Gauges;
 
 use crate::plan::{inet, place};
@@ -9,12 +10,20 @@ use crate::world::World;
 impl World {
     /// A listener goes: it was to close, and the clients in its queue when that began have been let in, unless everything
     /// is given up or a whole backlog was let in.
-    pub(crate) fn check_door(&mut self, index: usize) {
-        let door = &self.shadow.doors[index];
-        let given_up = self.shadow.fatal || self.doomed || self.shadow.is_given_up(self.shadow.now);
-        if given_up {
+    pub(crate) fn check_door(&mut self, index: usize, why: Option<Closing>) {
+        if self.shadow.fatal || self.doomed {
             return;
         }
+        // The drain may begin in this turn.
+        let drains = why == Some(Closing::Stopped) && self.shadow.may_drain();
+        let expected = self.shadow.closing_reason(index);
+        if why != Some(expected) && !(drains && expected == Closing::Removed) {
+            self.violation(format!("listener {index} is closed because of {why:?}, and that should be {expected:?}"));
+        }
+        if self.shadow.handed || self.shadow.is_given_up(self.shadow.now) {
+            return;
+        }
+        let door = &self.shadow.doors[index];
         let Some(_) = door.route else {
             // It was bound for a reload. If that succeeds after all, the model will miss it.
             return;
@@ -52,7 +61,7 @@ impl World {
     /// A listener that is to close does so when its queue was found empty, after a whole backlog, or when everything is
     /// given up.
     pub(crate) fn check_closing(&mut self) {
-        let given_up = self.shadow.is_given_up(self.shadow.now);
+        let given_up = self.shadow.handed || self.shadow.is_given_up(self.shadow.now);
         let stays = |door: &usize| {
             let it = &self.shadow.doors[*door];
             it.open && (given_up || (it.closing && (!it.announced || it.is_used_up())))

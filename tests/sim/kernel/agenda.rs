@@ -42,6 +42,10 @@ pub(crate) enum Due {
     Reload(usize),
     /// Somebody looks inside: the query of the plan with this number.
     Query(usize),
+    /// Another process is to get the listeners: the hand-over of the plan with this number.
+    HandOver(usize),
+    /// It has them and serves.
+    HandedOver,
 }
 
 /// Entries of one moment keep their order.
@@ -107,6 +111,7 @@ impl Kernel {
             Due::Fail { conn, error } => self.fail(conn, Who::Relay, error),
             Due::Wake { .. } | Due::Resolved { .. } | Due::Crash => {}
             Due::Stop | Due::StopCall | Due::StopNow | Due::Reload(_) | Due::Query(_) => {}
+            Due::HandOver(_) | Due::HandedOver => {}
         }
     }
 }

@@ -27,6 +27,14 @@ pub(crate) struct Listener {
     pub(super) owed: bool,
 }
 
+/// A listening socket that another process has open: clients come to its queue whether or not the relay listens.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    queue: VecDeque<ConnId>,
+    backlog: usize,
+    unix: bool,
+}
+
 impl Listener {
     /// Would an event come now?
     pub(crate) fn is_ready(&self, linux: bool) -> bool {
@@ -40,19 +48,22 @@ impl Listener {
 }
 
 impl Kernel {
+    /// Another process listens at this place.
+    pub(crate) fn share(&mut self, place: usize, unix: bool) {
+        self.shared.insert(place, Shared { queue: VecDeque::new(), backlog: 128, unix });
+    }
+
+    /// Does this client wait where another process listens?
+    pub(crate) fn waits_elsewhere(&self, conn: ConnId) -> bool {
+        self.shared.values().any(|shared| shared.queue.contains(&conn))
+    }
+
     /// Another listener. Returns its index.
     pub(crate) fn listen(&mut self, place: usize, token: Token, backlog: usize) -> usize {
-        let queue = VecDeque::new();
-        self.listeners.push(Listener {
-            open: true,
-            place,
-            token,
-            backlog,
-            queue,
-            edge: false,
-            owed: true,
-            unix: false,
-        });
+        // Who waits there already causes an event as soon as it is asked for.
+        let queue = self.shared.remove(&place).unwrap_or_default().queue;
+        let edge = !queue.is_empty();
+        self.listeners.push(Listener { open: true, place, token, backlog, queue, edge, owed: true, unix: false });
         self.listeners.len() - 1
     }
 
@@ -75,10 +86,13 @@ impl Kernel {
         if self.conns[conn].peer.life != Life::Connecting {
             return;
         }
-        let Some(to) = self.listener_at(place) else {
-            return self.fail(conn, Who::Peer, Errno::CONNREFUSED);
+        let to = self.listener_at(place);
+        let (waiting, backlog, unix) = match (to, self.shared.get(&place)) {
+            (Some(to), _) => (self.listeners[to].queue.len(), self.listeners[to].backlog, self.listeners[to].unix),
+            (None, Some(shared)) => (shared.queue.len(), shared.backlog, shared.unix),
+            (None, None) => return self.fail(conn, Who::Peer, Errno::CONNREFUSED),
         };
-        if self.listeners[to].queue.len() > self.laws.backlog.min(self.listeners[to].backlog) {
+        if waiting > self.laws.backlog.min(backlog) {
             // A full queue drops SYNs (K7), and the client tries again.
             return match tries {
                 5 => self.fail(conn, Who::Peer, Errno::TIMEDOUT),
@@ -87,11 +101,16 @@ impl Kernel {
         }
         self.conns[conn].peer.life = Life::Open;
         self.conns[conn].relay.life = Life::Open;
-        if self.listeners[to].unix {
+        if unix {
             self.conns[conn].make_unix();
         }
-        self.listeners[to].queue.push_back(conn);
-        self.listeners[to].edge = true;
+        match to {
+            Some(to) => {
+                self.listeners[to].queue.push_back(conn);
+                self.listeners[to].edge = true;
+            }
+            None => self.shared.entry(place).or_default().queue.push_back(conn),
+        }
         self.stirred.push(conn);
     }
 
@@ -108,9 +127,14 @@ impl Kernel {
         Ok(conn)
     }
 
-    /// The listener goes, and with it the clients that wait in its queue.
-    pub(crate) fn stop_listening(&mut self, index: usize) {
-        self.listeners[index].open = false;
+    /// The listener goes, and with it the clients that wait in its queue, unless another process has it.
+    pub(crate) fn stop_listening(&mut self, index: usize, is_shared: bool) {
+        let it = &mut self.listeners[index];
+        it.open = false;
+        if is_shared {
+            let queue = std::mem::take(&mut it.queue);
+            self.shared.insert(it.place, Shared { queue, backlog: it.backlog, unix: it.unix });
+        }
         while let Some(conn) = self.listeners[index].queue.pop_front() {
             self.close(conn, Who::Relay, true);
             if self.conns[conn].unix {

@@ -9,13 +9,13 @@ mod sockets;
 mod unix;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 pub(crate) use agenda::Due;
 use agenda::Entry;
 use fastrand::Rng;
-use listener::Listener;
+use listener::{Listener, Shared};
 use rustix::io::Errno;
 use tproxy::net::Time;
 
@@ -70,6 +70,8 @@ pub(crate) struct Kernel {
     /// Connections whose relay's end has an edge to be looked at.
     pub(crate) edges: VecDeque<ConnId>,
     pub(crate) listeners: Vec<Listener>,
+    /// Those that another process has and the relay has not, by their places.
+    shared: BTreeMap<usize, Shared>,
     /// Open in the relay's process, the listeners not counted.
     pub(crate) open: usize,
     /// Pipes among them, two descriptors each.
@@ -92,6 +94,7 @@ impl Kernel {
             scheduled: 0,
             edges: VecDeque::new(),
             listeners: Vec::new(),
+            shared: BTreeMap::new(),
             open: 0,
             pipes: 0,
             spliced: 0,

@@ -63,6 +63,8 @@ pub(crate) struct Shadow {
     pub(crate) impatient: bool,
     /// A request to stop without a drain was delivered: everything is given up.
     pub(crate) stop_now: bool,
+    /// Another process has the listeners.
+    pub(crate) handed: bool,
     /// Turn in which that was, or in which it was to stop without one.
     pub(crate) stop_turn: Option<u64>,
     pub(crate) turn: u64,
@@ -194,6 +196,7 @@ impl Shadow {
             stopped_at: None,
             impatient: false,
             stop_now: false,
+            handed: false,
             stop_turn: None,
             turn: 0,
             progress: false,
@@ -354,7 +357,7 @@ impl Shadow {
         }
         it.told[peer as usize] = Some(Errno::CONNRESET);
         if let Some((_, error)) = it.first_told.as_mut().filter(|(first, _)| *first == peer) {
-            it.taken_for = (it.overdue || may_be_cut).then_some((peer, *error));
+            it.taken_for = (it.overdue || it.aged || may_be_cut).then_some((peer, *error));
             *error = Errno::CONNRESET;
         }
         it.trouble.get_or_insert(now);

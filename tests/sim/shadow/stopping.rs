@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tproxy::net::Time;
+use tproxy::net::{Closing, Time};
 
 use super::Shadow;
 use crate::kernel::ConnId;
@@ -13,7 +13,8 @@ impl Shadow {
         match self.asked_at {
             None => {
                 self.asked_at = Some(now);
-                if self.config.drain_delay.is_zero() {
+                // After a hand-over it drains already.
+                if self.config.drain_delay.is_zero() && self.stop_turn.is_none() {
                     self.drains(now, queues);
                 }
             }
@@ -32,6 +33,28 @@ impl Shadow {
         self.close_doors(queues);
         for index in 0..self.live.len() {
             self.note_due(self.live[index]);
+        }
+    }
+
+    /// Another process has the listeners and serves: the drain begins at once, and nobody is let in any more.
+    pub(crate) fn handed_over(&mut self, now: Time) {
+        self.handed = true;
+        if self.stop_turn.is_none() {
+            self.drains(now, &[]);
+        }
+    }
+
+    /// Why a listener is to close now, if it is.
+    pub(crate) fn closing_reason(&self, door: usize) -> Closing {
+        if self.handed {
+            Closing::HandedOver
+        } else if self.doors[door].route.is_none() {
+            // It was bound for a reload.
+            Closing::Abandoned
+        } else if self.stop_turn.is_some() {
+            Closing::Stopped
+        } else {
+            Closing::Removed
         }
     }
 

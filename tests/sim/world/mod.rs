@@ -4,6 +4,7 @@
 //! otherwise passes only while the relay waits (`wait.rs`).
 
 mod dial;
+mod hand_over;
 mod queries;
 mod resolver;
 mod wait;
@@ -58,6 +59,7 @@ pub(crate) struct World {
     /// Reloads that were asked for.
     pub(crate) reloads_pending: VecDeque<usize>,
     queries_pending: Vec<usize>,
+    hand_overs: hand_over::HandOvers,
     told: Vec<queries::Told>,
     /// A line said how many are left in the drain; so many of them are to be named yet.
     pub(crate) left_said: Option<usize>,
@@ -109,6 +111,12 @@ impl World {
         for (number, ask) in plan.queries.iter().enumerate() {
             kernel.at(Time::START + ask.at, Due::Query(number));
         }
+        for (number, hand_over) in plan.hand_overs.iter().enumerate() {
+            kernel.at(Time::START + hand_over.at, Due::HandOver(number));
+        }
+        for place in &plan.lent {
+            kernel.share(*place, plan.is_unix(crate::plan::place(*place)));
+        }
         let shadow = Shadow::new(&plan);
         Self {
             kernel,
@@ -130,6 +138,7 @@ impl World {
             stop_now_pending: false,
             reloads_pending: VecDeque::new(),
             queries_pending: Vec::new(),
+            hand_overs: hand_over::HandOvers::default(),
             told: Vec::new(),
             left_said: None,
             left_passed: false,
@@ -186,6 +195,7 @@ impl World {
                 self.reloads_pending.push_back(number);
             }
             Due::Query(number) => self.queries_pending.push(number),
+            Due::HandOver(_) | Due::HandedOver => self.note_hand_over(due),
             _ => {
                 self.trace.note(self.kernel.now, || format!("  {due:?}"));
                 self.kernel.carry_out(due);

@@ -28,6 +28,7 @@ impl World {
         };
         (self.calls_this_turn, self.unix_keys) = (0, 0);
         self.check_answers();
+        self.check_hand_over();
         self.kernel.turn = None;
         let fault = self.enter(Call::Wait);
         let asleep = sleep != Sleep::Not;
@@ -88,7 +89,8 @@ impl World {
             || stop_now
             || reload.is_some()
             || !self.answers.is_empty()
-            || !self.queries_pending.is_empty();
+            || !self.queries_pending.is_empty()
+            || self.hand_overs.is_asked();
         self.shadow.called = (asleep && !alarm && !is_told).then(Vec::new);
         if alarm {
             self.shadow.sessions.iter_mut().for_each(|it| it.blocked = [false; 2]);
@@ -108,6 +110,7 @@ impl World {
                 + if reload.is_some() { " RELOAD" } else { "" }
         });
         self.tell_queries(messages);
+        self.tell_hand_overs(messages);
         for (name, answer) in self.take_answers() {
             self.doomed |= self.shadow.answered(name, &answer);
             messages.push(Message::Resolved { name, answer });
@@ -143,7 +146,7 @@ impl World {
     fn is_asked(&self) -> bool {
         let stop = self.stop_pending || self.stop_call_pending || self.stop_now_pending;
         let asks = !self.queries_pending.is_empty() || !self.reloads_pending.is_empty();
-        stop || asks || !self.answers.is_empty()
+        stop || asks || !self.answers.is_empty() || self.hand_overs.is_asked()
     }
 
     /// How much too late a wait ends.

@@ -6,6 +6,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener as StdListener, UnixStream};
 use tempfile::TempDir;
 
 use super::*;
+use crate::net::Address;
+use crate::net::mio::listen::Listener;
 
 fn how(unix_mode: u16) -> ListenOptions {
     ListenOptions { unix_mode, ..ListenOptions::default() }
@@ -15,8 +17,16 @@ fn at(folder: &TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    UnixListener::bind(path.as_os_str().as_bytes(), &how(0o660))
+fn bind(path: &Path) -> io::Result<Listener> {
+    bind_as(path, &how(0o660))
+}
+
+fn bind_as(path: &Path, how: &ListenOptions) -> io::Result<Listener> {
+    bind_to(path.as_os_str().as_bytes(), how)
+}
+
+fn bind_to(name: &[u8], how: &ListenOptions) -> io::Result<Listener> {
+    Listener::bind(&Address::Unix(name.into()), how).map(|(listener, _)| listener)
 }
 
 /// Nothing but these is in the folder.
@@ -32,7 +42,7 @@ fn a_socket_has_the_permissions_that_were_asked_for_and_goes_with_its_listener()
     let folder = tempfile::tempdir().unwrap();
     let path = at(&folder, "app.sock");
     for mode in [0o660, 0o600, 0o777, 0] {
-        let listener = UnixListener::bind(path.as_os_str().as_bytes(), &how(mode)).unwrap();
+        let listener = bind_as(&path, &how(mode)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode.into());
         holds(&folder, &["app.sock"]);
         drop(listener);
@@ -44,7 +54,7 @@ fn a_socket_has_the_permissions_that_were_asked_for_and_goes_with_its_listener()
 fn a_listener_that_changes_gives_its_file_other_permissions_and_no_others_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = at(&folder, "app.sock");
-    let listener = bind(&path).unwrap();
+    let mut listener = bind(&path).unwrap();
     let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
     listener.change(&how(0o600)).unwrap();
     assert_eq!(mode(), 0o600);
@@ -58,7 +68,7 @@ fn a_listener_that_changes_gives_its_file_other_permissions_and_no_others_file()
 #[test]
 fn clients_connect_and_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let listener = bind(&at(&folder, "app.sock")).unwrap();
+    let mut listener = bind(&at(&folder, "app.sock")).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     let _client = UnixStream::connect(at(&folder, "app.sock")).unwrap();
     listener.accept().unwrap();
@@ -202,9 +212,9 @@ fn a_folder_that_is_missing_or_has_too_long_a_path_is_an_error() {
 #[test]
 fn an_abstract_name_has_no_file_and_is_taken_once() {
     let name = format!("\0tproxy-test-{}", std::process::id());
-    let listener = UnixListener::bind(name.as_bytes(), &how(0o600)).unwrap();
-    let again = UnixListener::bind(name.as_bytes(), &how(0o600));
+    let listener = bind_to(name.as_bytes(), &how(0o600)).unwrap();
+    let again = bind_to(name.as_bytes(), &how(0o600));
     assert_eq!(again.unwrap_err().kind(), ErrorKind::AddrInUse);
     drop(listener);
-    UnixListener::bind(name.as_bytes(), &how(0o600)).unwrap();
+    bind_to(name.as_bytes(), &how(0o600)).unwrap();
 }

@@ -1,0 +1,138 @@
+//! Listening sockets that another program has left open for us: systemd, a supervisor, or the relay before this one.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+
+use super::listen::{Listener, set_up};
+use super::options::set_options;
+use super::raw;
+use super::socket::local;
+use super::unix::SocketFile;
+use crate::net::{Address, ListenOptions};
+
+/// A listening socket that was inherited. The relay takes it where a route listens at its address.
+#[derive(Debug)]
+pub struct Inherited {
+    socket: Arc<OwnedFd>,
+    /// What it is known by.
+    at: Address,
+    origin: Origin,
+}
+
+/// Where a listening socket comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Another program owns it too, and it stays open when no route has it.
+    Lent,
+    /// The relay before this one bound it. It may have left a file.
+    Left {
+        /// It has.
+        file: bool,
+    },
+    /// It is our own.
+    Bound,
+}
+
+/// Why a descriptor is no socket that can be listened on.
+#[derive(Debug)]
+enum Unfit {
+    Datagram,
+    Connected,
+    Family,
+}
+
+impl Inherited {
+    /// Takes the listening socket with this number from the program that has started us, known by the address that it is
+    /// bound to. To be called before anything is listened on, and once for each number.
+    ///
+    /// # Errors
+    /// EBADF if nothing is open under this number, ENOTSOCK if that is no socket, and InvalidInput with words if it is a
+    /// socket for datagrams, one that does not listen, or neither TCP nor Unix.
+    pub fn lent(number: RawFd) -> io::Result<Self> {
+        Self::take(number, None, Origin::Lent)
+    }
+
+    /// Takes the socket with this number from the relay before this one, known by the address as it was written there. See
+    /// [`Handed`](crate::net::Handed) for the file.
+    ///
+    /// # Errors
+    /// As [`lent`](Self::lent).
+    pub fn left(number: RawFd, at: Address, has_file: bool) -> io::Result<Self> {
+        Self::take(number, Some(at), Origin::Left { file: has_file })
+    }
+
+    fn take(number: RawFd, at: Option<Address>, origin: Origin) -> io::Result<Self> {
+        let socket = raw::inherited(number, check)?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        let at = at.map_or_else(|| local(&socket), Ok)?;
+        Ok(Self { socket: Arc::new(socket), at, origin })
+    }
+
+    /// The address that it is known by.
+    pub fn address(&self) -> &Address {
+        &self.at
+    }
+
+    /// The socket, known by this address, from there.
+    pub(super) fn new(socket: Arc<OwnedFd>, at: Address, origin: Origin) -> Self {
+        Self { socket, at, origin }
+    }
+
+    pub(super) fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// Listens with it from now on, and returns it with the address that it is bound to.
+    pub(super) fn listen(self, how: &ListenOptions) -> io::Result<(Listener, Address)> {
+        let Self { socket, at, origin } = self;
+        // The name that a Unix socket was bound to is not that of its file: see `unix.rs`.
+        let bound = if origin == Origin::Lent || !at.is_unix() { local(&socket)? } else { at.clone() };
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        if !bound.is_unix() {
+            set_options(&socket)?;
+        }
+        set_up(&socket, bound.is_unix(), how)?;
+        let file = match (origin, bound.path()) {
+            (Origin::Left { file: true }, Some(path)) => SocketFile::found(path).ok(),
+            (Origin::Left { .. } | Origin::Lent | Origin::Bound, _) => None,
+        };
+        Ok((Listener::inherited(socket, at, origin, file, *how), bound))
+    }
+}
+
+/// Is it a listening socket of a kind that can be relayed?
+fn check(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let unfit = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    match sockopt::socket_type(socket)? {
+        SocketType::STREAM => {}
+        _ => return unfit(Unfit::Datagram),
+    }
+    let family = sockopt::socket_domain(socket)?;
+    // A pseudo protocol of the kernel, such as SCTP or MPTCP, has other options.
+    let is_tcp = || sockopt::socket_protocol(socket).is_ok_and(|protocol| protocol.is_none_or(|it| it == ipproto::TCP));
+    match family {
+        AddressFamily::UNIX => {}
+        AddressFamily::INET | AddressFamily::INET6 if is_tcp() => {}
+        _ => return unfit(Unfit::Family),
+    }
+    if !sockopt::socket_acceptconn(socket)? {
+        return unfit(Unfit::Connected);
+    }
+    Ok(())
+}
+
+impl std::error::Error for Unfit {}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Datagram => "it is no stream socket; a relay needs one that listens (ListenStream= of systemd)",
+            Self::Connected => "it does not listen; a relay needs a listening socket (Accept=no of systemd)",
+            Self::Family => "it is neither a TCP nor a Unix socket",
+        })
+    }
+}
