@@ -178,8 +178,9 @@ impl Relay {
             warn!("no route listens on {}: the inherited socket is closed (name it in --from)", socket.address());
         }
         let mut net = Mio::new(control.clone()).map_err(Error::Start)?;
+        let taken = named.len();
         net.inherit(named);
-        let limits = limits(&config)?;
+        let limits = limits(&config, taken)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
         reactor.say_all_listening();
         let worst = mebibytes(worst_case(&config, limits));

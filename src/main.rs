@@ -4,17 +4,18 @@ mod cli;
 mod control;
 mod echo;
 mod logging;
-mod port_file;
+mod written_file;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
-use control::{Notifier, Reloader};
+use control::{Candidate, Inheritance, Notifier, Outside, Reloader, Start};
 use log::{error, info, warn};
 use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tproxy::{Control, Error, Relay, Totals};
+use written_file::{WrittenFile, lines};
 
 /// All sessions finished.
 const DRAINED: u8 = 0;
@@ -101,27 +102,50 @@ impl From<Error> for Failure {
     }
 }
 
-/// Handlers first, then the names of listeners, then the listeners: it can be asked to stop at any time.
+/// Handlers first, then what was inherited and the names of listeners, then the listeners: it can be asked to stop at any
+/// time.
 fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
-    let reloader = |file| Reloader { file, port_file: options.port_file.clone() };
-    let notifier = Notifier::new(&control);
-    let interrupt = control::install(&control, options.file.clone().map(reloader), notifier.clone(), log.clone());
+    let inherited = Inheritance::take(options.plan.descriptors());
+    let (inherited, sockets, start) = inherited.map_err(|why| Failure::Plan(Problem::Listen(why)))?;
+    let (port_file, pid_file) = (options.port_file.clone(), options.pid_file.clone());
+    let reloader = |file| Reloader { file, port_file: port_file.clone(), inherited: inherited.clone() };
+    let (notifier, candidate) = (Notifier::new(&control), Candidate::default());
+    let interrupt = control::install(Outside {
+        control: control.clone(),
+        reloader: options.file.clone().map(reloader),
+        notifier: notifier.clone(),
+        log: log.clone(),
+        again: options.again.clone(),
+        inherited: inherited.clone(),
+        candidate: candidate.clone(),
+        pid_file: pid_file.clone(),
+    });
     let interrupt = interrupt.map_err(Error::Start)?;
-    let config = options.plan.config(&interrupt).map_err(Failure::Plan)?;
+    let config = options.plan.config(&interrupt, &inherited).map_err(Failure::Plan)?;
     drop(interrupt);
-    let port_file = options.port_file.as_ref();
-    if let Some(file) = port_file {
-        file.remove_old().map_err(|error| Error::Config(error.to_string()))?;
+    let files = || port_file.iter().chain(&pid_file);
+    if start == Start::Fresh {
+        files().try_for_each(WrittenFile::remove_old).map_err(|error| Error::Config(error.to_string()))?;
     }
-    let relay = Relay::bind_with(config, control)?;
-    if let Some(file) = port_file {
-        file.write(&relay.local_addrs()).map_err(|error| Error::Config(error.to_string()))?;
+    let relay = Relay::bind_inheriting(config, control.clone(), sockets)?;
+    let (listening, own_pid) = (lines(&relay.local_addrs()), control::own_pid());
+    for (file, text) in
+        port_file.iter().map(|file| (file, &listening)).chain(pid_file.iter().map(|file| (file, &own_pid)))
+    {
+        let written = if start == Start::Fresh { file.write(text) } else { file.update(text) };
+        written.map_err(|error| Error::Config(error.to_string()))?;
     }
     if let Some(notifier) = notifier {
-        notifier.started(relay.local_addrs().len());
+        notifier.started(relay.local_addrs().len(), start);
     }
-    Ok(relay.run()?)
+    if start == Start::InItsPlace {
+        control::say_when_we_serve(control).map_err(Error::Start)?;
+    }
+    let served = relay.run();
+    // One that has not taken our place by now is not to.
+    candidate.end();
+    Ok(served?)
 }
 
 /// Raises the soft limit of open files to the hard one. A soft limit is for programs that use select(2).

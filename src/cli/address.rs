@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use tproxy::net::{Address, AddressError};
 
+use super::inherited::{Which, inherited, is_inherited};
 use super::value::value;
 
 value! {
@@ -53,7 +54,7 @@ impl<T: Clone> Ports<T> {
 
     /// Is it something that has no port?
     pub(super) fn has_no_port(&self) -> bool {
-        self.host == ECHO || self.host.starts_with(UNIX)
+        self.host == ECHO || self.host.starts_with(UNIX) || is_inherited(&self.host)
     }
 
     /// The port that belongs to this port of another range, which has as many: all of them to the one, if there is one.
@@ -83,6 +84,8 @@ pub(super) enum Listen {
     /// All addresses of this name that are ours.
     Name(String, u16),
     Unix(Address),
+    /// A socket that was inherited, or several.
+    Inherited(Which),
 }
 
 impl WithPort for Listen {
@@ -94,6 +97,7 @@ impl WithPort for Listen {
             }
             Self::Name(name, _) => Self::Name(name, port),
             Self::Unix(address) => Self::Unix(address),
+            Self::Inherited(which) => Self::Inherited(which),
         }
     }
 }
@@ -129,7 +133,11 @@ const ECHO: &str = "echo:";
 const UNIX: &str = "unix:";
 
 fn listeners(text: &str) -> Result<Vec<Ports<Listen>>, String> {
-    text.split(',').map(|one| ports(one.trim(), listen)).collect()
+    let one = |text: &str| match inherited(text)? {
+        Some(which) => Ok(Ports { first: Listen::Inherited(which), ports: 0..=0, host: text.to_owned() }),
+        None => ports(text, listen),
+    };
+    text.split(',').map(|text| one(text.trim())).collect()
 }
 
 fn upstream(text: &str) -> Result<Vec<Ports<Target>>, String> {

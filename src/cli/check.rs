@@ -26,7 +26,7 @@ pub(super) fn unresolved(drafts: &[Draft], look_up: LookUp) -> Vec<Complaint> {
     for draft in drafts {
         let from = match &draft.from {
             Listen::Name(name, _) => Some(("from", draft.place, name)),
-            Listen::Address(_) | Listen::Unix(_) => None,
+            Listen::Address(_) | Listen::Unix(_) | Listen::Inherited(_) => None,
         };
         let to = draft.to.iter().filter_map(|(target, place)| match target {
             Target::Name(name, _) => Some(("to", *place, name)),

@@ -16,7 +16,7 @@ use super::complaint::{Complaint, Place, Source};
 use super::plan::Plan;
 use super::routes::{LISTENERS_MAX, Written, blank, drafts, wrong};
 use super::settings::{Scope, Settings};
-use crate::control::Interrupt;
+use crate::control::{Inheritance, Interrupt};
 
 /// The most bytes of a file.
 const SIZE_MAX: u64 = 1 << 20;
@@ -51,13 +51,13 @@ pub(crate) struct Again {
 impl ConfigFile {
     /// Reads the file again, for a reload: its configuration, or in one line why there is none. Looks up the names of
     /// listeners, for at most 5 s.
-    pub(crate) fn load(&self) -> Result<Again, String> {
+    pub(crate) fn load(&self, inherited: &Inheritance) -> Result<Again, String> {
         let found = self.read()?;
         if let Some(complaint) = found.complaints.first() {
             return Err(found.plan.source.line(complaint));
         }
         let interrupt = Interrupt::by(&[]).map_err(|error| error.to_string())?;
-        let config = found.plan.config(&interrupt).map_err(|problem| problem.to_string())?;
+        let config = found.plan.config(&interrupt, inherited).map_err(|problem| problem.to_string())?;
         Ok(Again { config, needs_restart: self.needs_restart(&found.settings) })
     }
 
@@ -67,6 +67,7 @@ impl ConfigFile {
         let level_is_given = (given.verbose, given.quiet) != (0, 0);
         let differs = [
             ("port-file", given.port_file.is_none() && now.port_file != before.port_file),
+            ("pid-file", given.pid_file.is_none() && now.pid_file != before.pid_file),
             ("log-format", given.log_format.is_none() && now.log_format != before.log_format),
             ("verbose", !level_is_given && now.verbose != before.verbose),
             ("quiet", !level_is_given && now.quiet != before.quiet),

@@ -17,7 +17,7 @@ pub(super) fn loops(drafts: &[Draft]) -> Vec<Complaint> {
         let from = match &draft.from {
             Listen::Address(from) => Address::from(*from),
             Listen::Unix(from) => from.clone(),
-            Listen::Name(..) => continue,
+            Listen::Name(..) | Listen::Inherited(_) => continue,
         };
         listening.entry(key(&from)).or_default().push(draft);
     }

@@ -1,9 +1,11 @@
 //! The command line: parsing, and errors in one line.
 
 mod address;
+mod again;
 mod check;
 mod complaint;
 mod file;
+mod inherited;
 mod line;
 mod loops;
 mod mode;
@@ -14,6 +16,7 @@ mod quantity;
 mod routes;
 mod settings;
 mod socket;
+mod socket_unit;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -29,12 +32,15 @@ use log::LevelFilter;
 use tproxy::Config;
 
 use crate::logging::LogFormat;
-use crate::port_file::PortFile;
+use crate::written_file::WrittenFile;
+use address::Listen;
 use check::LookUp;
 use complaint::{Complaint, Source};
 pub(crate) use file::{Again, ConfigFile};
+pub(crate) use inherited::Which;
 pub(crate) use plan::{Plan, Problem};
 use print::{EXAMPLE_CONFIG, Printed};
+use routes::Draft;
 use settings::Settings;
 
 /// What the command line, the file and RUST_LOG ask for.
@@ -43,7 +49,10 @@ pub(crate) struct Options {
     pub(crate) plan: Plan,
     /// The file it comes from, to be read again.
     pub(crate) file: Option<ConfigFile>,
-    pub(crate) port_file: Option<PortFile>,
+    pub(crate) port_file: Option<WrittenFile>,
+    pub(crate) pid_file: Option<WrittenFile>,
+    /// The words that start the program once more, or why there are none.
+    pub(crate) again: Result<Vec<OsString>, String>,
     pub(crate) log_format: LogFormat,
     pub(crate) level: LevelFilter,
     /// To be said once there is a log.
@@ -79,7 +88,7 @@ struct Args {
     check: bool,
 
     /// Print this and exit. example-config is a file for --config, with every key; unit is a service of systemd, with the
-    /// options given beside it
+    /// options given beside it, and socket a unit that keeps its listeners open; the templates are for several processes
     #[arg(long, value_name = "WHAT", value_parser = print::parser(), help_heading = FILE)]
     print: Option<Printed>,
 }
@@ -89,7 +98,8 @@ const FILE: &str = "File";
 const USAGE: &str = "tproxy [OPTIONS] [--from <ADDR>] --to <ADDR> ...\n       tproxy [OPTIONS] --config <FILE>";
 
 const AFTER_HELP: &str = "\
-ADDR is 127.0.0.1:80, [::1]:80, :80, db.internal:80, unix:/run/app.sock or unix:@name. TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days.
+ADDR is 127.0.0.1:80, [::1]:80, :80, db.internal:80, unix:/run/app.sock or unix:@name; for --from also fd:3 or systemd:NAME,
+a socket that was inherited. TIME is 5s, 1m30s or 250ms; plain digits are seconds; 1ms to 365 days.
 SIZE is 4096, 64k or 1M; k is 1024. RUST_LOG (error, warn, info, debug, trace or off) sets the log's level unless -v or -q
 does, here or in the file.
 
@@ -98,7 +108,8 @@ With one --from, every --to belongs to it. With several, each --to belongs to th
   tproxy -f :7000-7009 -t media.internal:7000-7009        # port by port
 
 SIGINT and SIGTERM: clients that have connected are served, no new ones, the sessions finish. A second signal, 300ms later
-or more, resets what is left. SIGHUP with --config: the file is read again.
+or more, resets what is left. SIGHUP with --config: the file is read again. SIGUSR1: a report in the log. SIGUSR2: the program
+is started once more and gets the listeners, and this process finishes its sessions.
 Exit codes: 0 all sessions finished, 1 failed at run time, 2 usage, 3 cannot listen, or not connect from --source, 4 sessions
 were reset while stopping.";
 
@@ -125,17 +136,19 @@ fn parse_from(
     if print == Some(Printed::ExampleConfig) {
         return Err(Answer::Text(EXAMPLE_CONFIG.to_owned()));
     }
-    let options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
-    match print {
-        Some(Printed::Unit) => {
+    let mut options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
+    options.again = again::start_again(&words, options.file.as_ref().map(|file| &*file.path));
+    let printed = match print {
+        Some(Printed::Unit(instances)) => {
             let file = options.file.as_ref().map(|file| &*file.path);
-            let unit =
-                unit::unit(&words, file, &options.plan.config).map_err(|why| usage(&format!("--print: {why}")))?;
-            Err(Answer::Text(unit))
+            let unit = || unit::unit(&words, file, &options.plan.config, instances);
+            options.needs_no_folder().and_then(|()| unit())
         }
-        Some(Printed::ExampleConfig) | None if check => Err(correct(&options)),
-        Some(Printed::ExampleConfig) | None => Ok(options),
-    }
+        Some(Printed::Socket(instances)) => socket_unit::socket_unit(&options.plan.routes, instances),
+        Some(Printed::ExampleConfig) | None if check => return Err(correct(&options)),
+        Some(Printed::ExampleConfig) | None => return Ok(options),
+    };
+    Err(printed.map_or_else(|why| usage(&format!("--print: {why}")), Answer::Text))
 }
 
 fn options(
@@ -171,9 +184,31 @@ impl Options {
     fn new(plan: Plan, file: Option<ConfigFile>, line: &Settings, below: &Settings, rust_log: Option<&str>) -> Self {
         let flags = [line, below].map(|settings| (settings.verbose, settings.quiet));
         let (level, warning) = level(flags.into_iter().find(|flags| *flags != (0, 0)).unwrap_or_default(), rust_log);
-        let port_file = line.port_file.as_deref().or(below.port_file.as_deref()).map(PortFile::from);
+        let written = |option, line: &Option<String>, below: &Option<String>| {
+            line.as_deref().or(below.as_deref()).map(|path| WrittenFile::new(option, path))
+        };
+        let port_file = written("--port-file", &line.port_file, &below.port_file);
+        let pid_file = written("--pid-file", &line.pid_file, &below.pid_file);
         let log_format = line.log_format.or(below.log_format).map(|word| word.0).unwrap_or_default();
-        Self { plan, file, port_file, log_format, level, warnings: warning.into_iter().collect() }
+        let (again, warnings) = (Ok(Vec::new()), warning.into_iter().collect());
+        Self { plan, file, port_file, pid_file, again, log_format, level, warnings }
+    }
+}
+
+impl Options {
+    /// Is every path from the root, as a service needs it?
+    fn needs_no_folder(&self) -> Result<(), String> {
+        let files = self.port_file.iter().chain(&self.pid_file).find(|file| file.is_relative());
+        let unix = |draft: &Draft| match &draft.from {
+            Listen::Unix(address) if address.path().is_some_and(|path| !path.starts_with(b"/")) => {
+                Some(address.to_string())
+            }
+            Listen::Unix(_) | Listen::Address(_) | Listen::Name(..) | Listen::Inherited(_) => None,
+        };
+        let relative = files.map(ToString::to_string).or_else(|| self.plan.routes.iter().find_map(unix));
+        relative.map_or(Ok(()), |path| {
+            Err(format!("{path}: a service has no working directory; write the path from the root"))
+        })
     }
 }
 

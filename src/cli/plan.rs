@@ -3,15 +3,17 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use tproxy::{Config, Host, Route};
 
 use super::address::{Listen, Target};
 use super::complaint::{Complaint, Place, Source};
+use super::inherited::Which;
 use super::names;
 use super::routes::{Draft, LISTENERS_MAX, doubled};
-use crate::control::{Interrupt, Waited};
+use crate::control::{Inheritance, Interrupt, Waited};
 use crate::echo;
 
 /// What is asked for: checked, but nothing is looked up, started or listened on.
@@ -63,14 +65,30 @@ impl Plan {
         }
     }
 
+    /// The numbers of descriptors that its listeners are.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.routes.iter().filter_map(|draft| match &draft.from {
+            Listen::Inherited(Which::Number(number)) => Some(*number),
+            Listen::Inherited(Which::Name(_)) | Listen::Address(_) | Listen::Name(..) | Listen::Unix(_) => None,
+        })
+    }
+
     /// The configuration. Looks up the names of listeners, for at most 5 s and no longer than until a stop signal, and starts
     /// the built-in server if a route leads there.
-    pub(crate) fn config(&self, interrupt: &Interrupt) -> Result<Config, Problem> {
+    pub(crate) fn config(&self, interrupt: &Interrupt, inherited: &Inheritance) -> Result<Config, Problem> {
         let mut drafts = Vec::new();
         let mut answers = self.look_up(interrupt)?.into_iter();
         for draft in &self.routes {
             match &draft.from {
                 Listen::Address(_) | Listen::Unix(_) => drafts.push(draft.clone()),
+                Listen::Inherited(which) => {
+                    let sockets =
+                        inherited.find(which).map_err(|why| self.nothing_inherited(which, draft.place, &why))?;
+                    drafts.extend(sockets.into_iter().map(|address| {
+                        let from = address.inet().map_or(Listen::Unix(address), Listen::Address);
+                        Draft { from, ..draft.clone() }
+                    }));
+                }
                 Listen::Name(name, port) => {
                     let ours = answers.next().unwrap_or_else(|| Err("it was not looked up".to_owned()));
                     let ours = ours.map_err(|why| self.cannot_listen(name, *port, draft.place, &why))?;
@@ -101,7 +119,7 @@ impl Plan {
     fn look_up(&self, interrupt: &Interrupt) -> Result<Vec<Result<Vec<SocketAddr>, String>>, Problem> {
         let name = |draft: &Draft| match &draft.from {
             Listen::Name(name, port) => Some((name.clone(), *port, draft.place)),
-            Listen::Address(_) | Listen::Unix(_) => None,
+            Listen::Address(_) | Listen::Unix(_) | Listen::Inherited(_) => None,
         };
         let names: Vec<_> = self.routes.iter().filter_map(name).collect();
         let Some((first, port, place)) = names.first().cloned() else { return Ok(Vec::new()) };
@@ -117,6 +135,10 @@ impl Plan {
         }
     }
 
+    fn nothing_inherited(&self, which: &Which, place: Place, why: &str) -> Problem {
+        Problem::Listen(self.source.line(&Complaint { key: "from", place, text: format!("{which}: {why}") }))
+    }
+
     fn cannot_listen(&self, name: &str, port: u16, place: Place, why: &str) -> Problem {
         let text = format!("{name}:{port}: cannot listen there: {why} (write an address of this machine)");
         Problem::Listen(self.source.line(&Complaint { key: "from", place, text }))
@@ -128,7 +150,7 @@ fn route(draft: Draft) -> io::Result<Route> {
     match draft.from {
         Listen::Address(address) => route.from = address.into(),
         Listen::Unix(address) => route.from = address,
-        Listen::Name(..) => debug_assert!(false, "a name that was not looked up"),
+        Listen::Name(..) | Listen::Inherited(_) => debug_assert!(false, "a listener without an address"),
     }
     for (target, _) in draft.to {
         route.to.push(match target {

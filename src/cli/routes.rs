@@ -185,7 +185,8 @@ fn overlap(one: &Listen, other: &Listen) -> bool {
             *port != 0 && port == other_port && one.eq_ignore_ascii_case(other)
         }
         (Listen::Unix(one), Listen::Unix(other)) => one.overlaps(other),
-        (Listen::Address(_) | Listen::Name(..) | Listen::Unix(_), _) => false,
+        (Listen::Inherited(one), Listen::Inherited(other)) => one == other,
+        (Listen::Address(_) | Listen::Name(..) | Listen::Unix(_) | Listen::Inherited(_), _) => false,
     }
 }
 

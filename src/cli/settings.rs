@@ -38,7 +38,8 @@ pub(crate) struct Settings {
 
     /// Address and port to listen on, or several, separated by commas. :PORT is every address of this machine, port 0 lets
     /// the system choose, a range such as :7000-7009 is a listener for each port, and a name is looked up once, at start.
-    /// unix:/run/app.sock is a Unix socket, unix:@name one with an abstract name.
+    /// unix:/run/app.sock is a Unix socket, unix:@name one with an abstract name. fd:3 is the listening socket with that number
+    /// that was inherited, systemd:NAME those with that name. One that is bound to an address here is taken in any case.
     /// May be repeated: each --to then belongs to the last --from before it [default: 127.0.0.1:6101]
     #[arg(short, long, value_name = "ADDR", allow_hyphen_values = true, help_heading = ADDRESSES)]
     #[serde(deserialize_with = "one_or_several")]
@@ -203,6 +204,10 @@ pub(crate) struct Settings {
     /// Write the addresses it listens on to this file, one on each line, once it listens. - is stdout
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub(super) port_file: Option<String>,
+
+    /// Write the number of the process that serves to this file. After SIGUSR2 that is the new one
+    #[arg(long, value_name = "PATH", help_heading = PROCESS)]
+    pub(super) pid_file: Option<String>,
 
     /// How a log line is written. json: an object with ts, level, and message, or event with the fields of a session's line;
     /// times in seconds. text goes to the journal with a priority and no time, if stderr leads there [default: text]

@@ -1,19 +1,21 @@
-//! `--print unit`: a service of systemd that starts the relay with the options given beside it.
+//! `--print unit`: a service of systemd that starts the relay with the options given beside it. As a template it is for several
+//! processes, each with the socket unit of its number.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tproxy::Config;
+
+use super::again::start_again;
+use super::print::Instances;
 
 /// Between the end of the drain and the moment when systemd kills what is left.
 const SPARE: Duration = Duration::from_secs(5);
 
 /// What it may do: listen, connect, and write below /run/tproxy.
 const HARDENED: &str = "\
-# /run/tproxy is for Unix sockets, --port-file and the like. It may write nowhere else.
 DynamicUser=yes
-RuntimeDirectory=tproxy
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
@@ -42,13 +44,14 @@ SystemCallErrorNumber=EPERM
 ";
 
 /// The unit. The words are those of the command line, without `--print unit`; the file is named apart.
-pub(super) fn unit(words: &[OsString], file: Option<&Path>, config: &Config) -> Result<String, String> {
-    let (program, options) = words.split_first().ok_or("the program has no name")?;
-    let mut start = quoted(&absolute_program(program.as_ref())?)?;
-    for word in without_print(options) {
-        let word = file.and_then(|file| with_absolute(word, file)).unwrap_or_else(|| word.to_owned());
-        start = format!("{start} {}", quoted(&word)?);
-    }
+pub(super) fn unit(
+    words: &[OsString],
+    file: Option<&Path>,
+    config: &Config,
+    instances: Instances,
+) -> Result<String, String> {
+    let words = start_again(words, file)?;
+    let start = without_print(&words).into_iter().map(quoted).collect::<Result<Vec<_>, _>>()?.join(" ");
     let reload = file.map_or("", |_| "ExecReload=/bin/kill -HUP $MAINPID\n");
     let stop = config.drain_timeout.map_or_else(
         || "infinity".to_owned(),
@@ -57,11 +60,15 @@ pub(super) fn unit(words: &[OsString], file: Option<&Path>, config: &Config) -> 
             format!("{}s", most.as_secs() + u64::from(most.subsec_nanos() > 0))
         },
     );
+    let (requires, folder) = match instances {
+        Instances::One => ("", "tproxy"),
+        Instances::Several => ("Requires=tproxy@%i.socket\nAfter=tproxy@%i.socket\n", "tproxy-%i"),
+    };
     Ok(format!(
         "\
 [Unit]
 Description=TCP relay (tproxy)
-Wants=network-online.target
+{requires}Wants=network-online.target
 After=network-online.target nss-lookup.target
 StartLimitIntervalSec=0
 
@@ -75,6 +82,8 @@ SuccessExitStatus=4
 Restart=on-failure
 RestartSec=2
 LimitNOFILE=65536
+# For Unix sockets, --port-file and the like. It may write nowhere else.
+RuntimeDirectory={folder}
 {HARDENED}
 [Install]
 WantedBy=multi-user.target
@@ -82,7 +91,7 @@ WantedBy=multi-user.target
     ))
 }
 
-/// The options without `--print unit`.
+/// The words without `--print unit`.
 fn without_print(options: &[OsString]) -> Vec<&OsStr> {
     let mut options = options.iter().map(OsString::as_os_str);
     let mut left = Vec::new();
@@ -95,24 +104,6 @@ fn without_print(options: &[OsString]) -> Vec<&OsStr> {
         }
     }
     left
-}
-
-/// The word with the path of the file from the root, if it is that path, alone or behind its option.
-fn with_absolute(word: &OsStr, file: &Path) -> Option<OsString> {
-    let before = word.to_str()?.strip_suffix(file.to_str()?)?;
-    let is_short = before.starts_with('-') && !before.starts_with("--") && before.trim_end_matches('=').ends_with('c');
-    let path = std::path::absolute(file).ok()?;
-    (before.is_empty() || is_short || before == "--config=").then(|| {
-        let mut word = OsString::from(before);
-        word.push(path);
-        word
-    })
-}
-
-/// Where the program is, from the root. Links are followed when the service starts, not now.
-fn absolute_program(name: &Path) -> Result<PathBuf, String> {
-    let found = if name.components().count() > 1 { std::path::absolute(name) } else { std::env::current_exe() };
-    found.map_err(|error| format!("{}: {error}", name.display()))
 }
 
 /// As a word of ExecStart (`systemd.service(5)`, command lines).
@@ -144,7 +135,7 @@ mod tests {
     #[test]
     fn it_starts_with_the_words_beside_it() {
         let words = words(&["/usr/bin/tproxy", "--print", "unit", "-f", ":80", "-t", "unix:/run/a b", "--print=unit"]);
-        let unit = unit(&words, None, &config()).unwrap();
+        let unit = unit(&words, None, &config(), Instances::One).unwrap();
         assert!(unit.contains("\nExecStart=/usr/bin/tproxy -f :80 -t \"unix:/run/a b\"\n"), "{unit}");
         assert!(unit.contains("\nTimeoutStopSec=20s\n") && !unit.contains("ExecReload"), "{unit}");
     }
@@ -162,7 +153,7 @@ mod tests {
             let words = words(&[&["/usr/bin/tproxy"], file, &["--port-file", "/x/r.toml", "--print", "unit"]].concat());
             let mut config = config();
             (config.drain_delay, config.drain_timeout) = (Duration::from_millis(1500), Some(Duration::from_secs(60)));
-            let unit = unit(&words, Some(Path::new("r.toml")), &config).unwrap();
+            let unit = unit(&words, Some(Path::new("r.toml")), &config, Instances::One).unwrap();
             let start = format!("\nExecStart=/usr/bin/tproxy {shown} --port-file /x/r.toml\n");
             assert!(unit.contains(&start), "{unit}");
             assert!(
@@ -170,7 +161,9 @@ mod tests {
                 "{unit}"
             );
             config.drain_timeout = None;
-            assert!(super::unit(&words, None, &config).unwrap().contains("\nTimeoutStopSec=infinity\n"));
+            assert!(
+                super::unit(&words, None, &config, Instances::One).unwrap().contains("\nTimeoutStopSec=infinity\n")
+            );
         }
     }
 

@@ -41,10 +41,11 @@ impl Limits {
     }
 }
 
-/// The sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for.
-pub(crate) fn limits(config: &Config) -> Result<Limits, Error> {
+/// The sessions and pipes the limit of open descriptors has room for, and no more sessions than asked for. So many listeners
+/// are open already.
+pub(crate) fn limits(config: &Config, inherited: usize) -> Result<Limits, Error> {
     let limit = getrlimit(Resource::Nofile).current;
-    let limits = within(limit, open_descriptors(), config)?;
+    let limits = within(limit, open_descriptors().saturating_sub(inherited), config)?;
     // A number that was asked for was chosen on purpose.
     let memory = memory::available().filter(|_| config.max_sessions.is_none());
     let worst = worst_case(config, limits);

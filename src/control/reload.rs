@@ -3,20 +3,22 @@
 use log::{info, warn};
 use tproxy::Control;
 
+use super::inherit::Inheritance;
 use crate::cli::{Again, ConfigFile};
-use crate::port_file::PortFile;
+use crate::written_file::{WrittenFile, lines};
 
 /// What is read and written at a reload.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     pub(crate) file: ConfigFile,
-    pub(crate) port_file: Option<PortFile>,
+    pub(crate) port_file: Option<WrittenFile>,
+    pub(crate) inherited: Inheritance,
 }
 
 impl Reloader {
     /// Reads the file and hands it to the loop, which says what came of it. A file with an error changes nothing.
     pub(super) fn reload(&self, control: &Control) {
-        let Again { config, needs_restart } = match self.file.load() {
+        let Again { config, needs_restart } = match self.file.load(&self.inherited) {
             Ok(again) => again,
             Err(error) => return warn!("not reloaded, nothing has changed: {error}"),
         };
@@ -27,7 +29,7 @@ impl Reloader {
             info!("{} {verb} a restart", needs_restart.join(", "));
         }
         if let Some(file) = &self.port_file
-            && let Err(error) = file.update(&reloaded.local_addrs)
+            && let Err(error) = file.update(&lines(&reloaded.local_addrs))
         {
             warn!("{error}");
         }

@@ -39,7 +39,10 @@ fn only_keys_without_a_default_are_commented_out() {
     let live: String =
         example().lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     let missing: Vec<_> = keys(&example()).difference(&keys(&live)).cloned().collect();
-    assert_eq!(missing, ["allow", "deny", "max-sessions", "max-sessions-per-ip", "port-file", "proxy-from", "source"]);
+    assert_eq!(
+        missing,
+        ["allow", "deny", "max-sessions", "max-sessions-per-ip", "pid-file", "port-file", "proxy-from", "source"]
+    );
 }
 
 #[test]

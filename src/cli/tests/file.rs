@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{config_of, file, parsed, parsed_with};
+use crate::control::Inheritance;
 
 const ROUTE: &str = "[[route]]\nfrom = \"127.0.0.1:80\"\nto = \"a:1\"\n";
 
@@ -201,15 +202,18 @@ fn a_file_is_read_again_under_the_same_command_line() {
     let options = parsed(&words).unwrap();
     let config = config_of(&options);
     let file = options.file.unwrap();
-    assert_eq!((file.load().unwrap().config, config.buffer_size, config.splice), (config, 8192, tproxy::Splice::On));
+    assert_eq!(
+        (file.load(&Inheritance::default()).unwrap().config, config.buffer_size, config.splice),
+        (config, 8192, tproxy::Splice::On)
+    );
     std::fs::write(&path, format!("{ROUTE}[[route]]\nfrom = \":81\"\nto = \"b:1\"\n")).unwrap();
-    let config = file.load().unwrap().config;
+    let config = file.load(&Inheritance::default()).unwrap().config;
     assert_eq!((config.routes.len(), config.name_routes, config.buffer_size), (2, true, 8192));
     std::fs::write(&path, "[[route]]\nfrom = \":80\"\n").unwrap();
-    let said = file.load().unwrap_err();
+    let said = file.load(&Inheritance::default()).unwrap_err();
     assert_eq!(said, format!("{}:1:1: this route has no to; write to = \"127.0.0.1:8888\"", path.display()));
     std::fs::remove_file(&path).unwrap();
-    assert!(file.load().unwrap_err().contains("No such file"));
+    assert!(file.load(&Inheritance::default()).unwrap_err().contains("No such file"));
 }
 
 #[test]
@@ -226,9 +230,9 @@ fn keys_of_the_log_and_the_port_file_that_changed_need_a_restart_unless_the_comm
     ] {
         write(before);
         let file = parsed(&format!("-c {} {words}", path.display())).unwrap().file.unwrap();
-        assert!(file.load().unwrap().needs_restart.is_empty(), "{words} {before}");
+        assert!(file.load(&Inheritance::default()).unwrap().needs_restart.is_empty(), "{words} {before}");
         write("verbose = 2\nport-file = \"/x\"\nlog-format = \"json\"\n");
-        assert_eq!(file.load().unwrap().needs_restart, expected, "{words} {before}");
+        assert_eq!(file.load(&Inheritance::default()).unwrap().needs_restart, expected, "{words} {before}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tproxy::Config;
 
 use super::{config_of, line, parsed};
+use crate::control::Inheritance;
 
 /// Each route, and where it leads.
 fn led(config: &Config) -> Vec<(String, Vec<String>)> {
@@ -81,7 +82,8 @@ fn a_name_to_listen_on_is_each_of_its_addresses_that_is_ours() {
     assert!(config.routes.iter().all(|route| route.name.starts_with("localhost:700")), "{config:?}");
     // It may be taken by an address that was written.
     let options = parsed("-f 127.0.0.1:80 -t a:1 -f localhost:80 -t b:1").unwrap();
-    let problem = options.plan.config(&crate::control::Interrupt::by(&[]).unwrap()).unwrap_err();
+    let problem =
+        options.plan.config(&crate::control::Interrupt::by(&[]).unwrap(), &Inheritance::default()).unwrap_err();
     assert!(matches!(problem, crate::cli::Problem::Usage(_)), "{problem}");
     assert!(problem.to_string().contains("--from localhost:80 is taken by 127.0.0.1:80 before it"), "{problem}");
 }
@@ -89,7 +91,8 @@ fn a_name_to_listen_on_is_each_of_its_addresses_that_is_ours() {
 #[test]
 fn a_name_that_is_none_of_ours_cannot_be_listened_on() {
     let options = parsed("-f no-such-host.invalid:80 -t a:1").unwrap();
-    let problem = options.plan.config(&crate::control::Interrupt::by(&[]).unwrap()).unwrap_err();
+    let problem =
+        options.plan.config(&crate::control::Interrupt::by(&[]).unwrap(), &Inheritance::default()).unwrap_err();
     assert!(matches!(problem, crate::cli::Problem::Listen(_)), "{problem}");
     assert!(problem.to_string().contains("--from no-such-host.invalid:80: cannot listen there: "), "{problem}");
 }

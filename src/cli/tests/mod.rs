@@ -4,6 +4,7 @@ mod example;
 mod file;
 mod line;
 mod options;
+mod print;
 mod proxies;
 mod words;
 
@@ -13,7 +14,7 @@ use std::io::Write as _;
 use tproxy::Config;
 
 use super::{Answer, Options, parse_from};
-use crate::control::Interrupt;
+use crate::control::{Inheritance, Interrupt};
 
 /// What `tproxy` makes of these words.
 fn parsed(words: &str) -> Result<Options, String> {
@@ -29,7 +30,7 @@ fn parsed(words: &str) -> Result<Options, String> {
 }
 
 fn config_of(options: &Options) -> Config {
-    options.plan.config(&Interrupt::by(&[]).unwrap()).unwrap()
+    options.plan.config(&Interrupt::by(&[]).unwrap(), &Inheritance::default()).unwrap()
 }
 
 /// The configuration that these words ask for.

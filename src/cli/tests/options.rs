@@ -8,7 +8,7 @@ use tproxy::{AtLimit, Balance, Config, ProxyVersion, ResetGrace, Route, Splice};
 use super::{config_of, line, parsed, parsed_with};
 use crate::cli::settings::{Scope, Settings};
 use crate::logging::LogFormat;
-use crate::port_file::PortFile;
+use crate::written_file::WrittenFile;
 
 const ROUTE: &str = "[[route]]\nfrom = \"127.0.0.1:6101\"\nto = \"127.0.0.1:80\"\n";
 
@@ -149,14 +149,14 @@ fn exactly_these_are_one_for_the_process() {
         names.sort_unstable();
         names
     };
-    let process = "buffer-size drain-delay drain-idle-timeout drain-timeout log-format max-sessions port-file quiet resolve-ttl splice verbose";
+    let process = "buffer-size drain-delay drain-idle-timeout drain-timeout log-format max-sessions pid-file port-file quiet resolve-ttl splice verbose";
     let process: Vec<_> = process.split(' ').collect();
     assert_eq!(of(Scope::Process), process);
     assert_eq!(of(Scope::OneRoute), ["from", "name", "to"]);
     // Each of the rest, and each of those with a field, is in the table of this test; two that need each other in another.
     let fields = of(Scope::EachRoute).into_iter().chain(process);
     for option in fields.filter(|option| {
-        !["log-format", "port-file", "quiet", "verbose", "accept-proxy", "proxy-from"].contains(option)
+        !["log-format", "pid-file", "port-file", "quiet", "verbose", "accept-proxy", "proxy-from"].contains(option)
     }) {
         assert!(CHANGES.iter().any(|(known, ..)| *known == option), "{option} is not tested");
     }
@@ -186,7 +186,7 @@ fn the_log_and_the_port_file_are_set_in_either_place_and_the_command_line_wins()
     assert_eq!([format(parsed_with(&json, "")), format(parsed_with(ROUTE, ""))], [LogFormat::Json, LogFormat::Text]);
     assert_eq!(format(parsed_with(&json, "--log-format text")), LogFormat::Text);
     let seen = |options: super::Options| (options.level, options.port_file);
-    let path = |path: &str| Some(PortFile::from(path));
+    let path = |path: &str| Some(WrittenFile::new("--port-file", path));
     assert_eq!(seen(parsed("-t a:1 -v --port-file /x").unwrap()), (LevelFilter::Debug, path("/x")));
     let text = format!("quiet = 1\nport-file = \"/y\"\n{ROUTE}");
     assert_eq!(seen(parsed_with(&text, "").unwrap()), (LevelFilter::Warn, path("/y")));

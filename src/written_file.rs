@@ -1,5 +1,6 @@
-//! `--port-file`: tells other programs where the relay listens.
+//! `--port-file` and `--pid-file`: tell other programs where the relay listens, and which process it is.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,55 +9,83 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tproxy::net::Address;
 
-/// Where the addresses of the listeners are written, one on each line.
+/// A file that other programs read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PortFile {
+pub(crate) struct WrittenFile {
+    /// The option that names it.
+    option: &'static str,
+    to: To,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum To {
     Stdout,
     /// Another program finds the whole content there or no file.
     File(PathBuf),
 }
 
-impl From<&str> for PortFile {
-    fn from(path: &str) -> Self {
-        match path {
-            "-" => Self::Stdout,
-            path => Self::File(path.into()),
-        }
-    }
+/// The addresses, one on each line.
+pub(crate) fn lines(addresses: &[Address]) -> String {
+    addresses.iter().map(|address| format!("{address}\n")).collect()
 }
 
-impl PortFile {
+impl WrittenFile {
+    /// The file that this option names. - is stdout.
+    pub(crate) fn new(option: &'static str, path: &str) -> Self {
+        let to = if path == "-" { To::Stdout } else { To::File(path.into()) };
+        Self { option, to }
+    }
+
+    /// Does its path depend on the working directory?
+    pub(crate) fn is_relative(&self) -> bool {
+        matches!(&self.to, To::File(path) if path.is_relative())
+    }
+
     /// Removes the file of a relay before, so that a reader that finds one can connect.
     ///
     /// # Errors
     /// When the path names no file, or something other than a regular file, or one that cannot be removed.
     pub(crate) fn remove_old(&self) -> io::Result<()> {
-        let Self::File(path) = self else { return Ok(()) };
+        let To::File(path) = &self.to else { return Ok(()) };
         let removed = check(path).and_then(|is_there| if is_there { fs::remove_file(path) } else { Ok(()) });
-        removed.map_err(|error| named(path, &error))
+        removed.map_err(|error| self.named(&error))
     }
 
-    /// Writes the addresses after a reload. What was printed cannot be taken back, so on stdout the first ones stay alone.
+    /// Writes another text: after a reload, or after a hand-over. What was printed cannot be taken back, so on stdout the
+    /// first one stays alone.
     ///
     /// # Errors
     /// When one of the calls fails.
-    pub(crate) fn update(&self, listeners: &[Address]) -> io::Result<()> {
-        match self {
-            Self::Stdout => Ok(()),
-            Self::File(_) => self.write(listeners),
+    pub(crate) fn update(&self, text: &str) -> io::Result<()> {
+        match self.to {
+            To::Stdout => Ok(()),
+            To::File(_) => self.write(text),
         }
     }
 
-    /// Writes the addresses: to a new file beside the path, which then takes its name.
+    /// Writes the text: to a new file beside the path, which then takes its name.
     ///
     /// # Errors
     /// When one of the calls fails.
-    pub(crate) fn write(&self, listeners: &[Address]) -> io::Result<()> {
-        let text: String = listeners.iter().map(|address| format!("{address}\n")).collect();
-        match self {
-            Self::Stdout => io::stdout().write_all(text.as_bytes()).map_err(|error| named(Path::new("-"), &error)),
+    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
+        match &self.to {
+            To::Stdout => io::stdout().write_all(text.as_bytes()).map_err(|error| self.named(&error)),
             // A listener's own socket may be there by now.
-            Self::File(path) => check(path).and_then(|_| replace(path, &text)).map_err(|error| named(path, &error)),
+            To::File(path) => check(path).and_then(|_| replace(path, text)).map_err(|error| self.named(&error)),
+        }
+    }
+
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{self}: {error}"))
+    }
+}
+
+/// The option with its path.
+impl fmt::Display for WrittenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.to {
+            To::Stdout => write!(f, "{} -", self.option),
+            To::File(path) => write!(f, "{} {}", self.option, path.display()),
         }
     }
 }
@@ -90,28 +119,28 @@ fn names_no_file() -> io::Error {
     io::Error::other("the path names no file")
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("--port-file {}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
-    fn addresses() -> [Address; 3] {
-        ["127.0.0.1:80", "[::1]:81", "unix:/run/app"].map(|text| text.parse().unwrap())
+    fn text() -> String {
+        lines(&["127.0.0.1:80", "[::1]:81", "unix:/run/app"].map(|text| text.parse().unwrap()))
+    }
+
+    fn at(path: impl AsRef<Path>) -> WrittenFile {
+        WrittenFile::new("--port-file", path.as_ref().to_str().unwrap())
     }
 
     #[test]
     fn a_socket_that_came_there_in_the_meantime_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("port");
-        let file = PortFile::from(path.to_str().unwrap());
+        let file = at(&path);
         file.remove_old().unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let error = file.write(&addresses()).unwrap_err().to_string();
+        let error = file.write(&text()).unwrap_err().to_string();
         assert!(error.contains("no regular file; choose another path"), "{error}");
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -121,10 +150,10 @@ mod tests {
     fn each_listener_has_a_line_and_nothing_else_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("port");
-        let file = PortFile::from(path.to_str().unwrap());
+        let file = at(&path);
         file.remove_old().unwrap();
         for _ in 0..2 {
-            file.write(&addresses()).unwrap();
+            file.write(&text()).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1:80\n[::1]:81\nunix:/run/app\n");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
@@ -137,7 +166,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("port");
         fs::create_dir(&path).unwrap();
-        PortFile::File(path.clone()).write(&addresses()).unwrap_err();
+        at(&path).write(&text()).unwrap_err();
         assert_eq!((fs::read_dir(folder.path()).unwrap().count(), path.is_dir()), (1, true));
     }
 
@@ -145,7 +174,7 @@ mod tests {
     fn readers_of_this_users_files_may_read_the_port() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("port"), folder.path().join("other"));
-        PortFile::File(path.clone()).write(&addresses()).unwrap();
+        at(&path).write(&text()).unwrap();
         // What the umask of the tests leaves.
         fs::write(&other, "").unwrap();
         let [mode, usual] = [path, other].map(|path| fs::metadata(path).unwrap().permissions().mode());
@@ -159,7 +188,7 @@ mod tests {
         fs::write(&target, "precious").unwrap();
         symlink(&target, &link).unwrap();
         for path in [folder.path(), &link, Path::new("/dev/null")] {
-            let error = PortFile::File(path.to_owned()).remove_old().unwrap_err().to_string();
+            let error = at(path).remove_old().unwrap_err().to_string();
             assert!(error.contains("no regular file") && error.contains("--port-file"), "{error}");
         }
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
@@ -168,7 +197,7 @@ mod tests {
     #[test]
     fn a_path_that_names_no_file_is_an_error_before_anything_is_bound() {
         for path in ["", "..", "/"] {
-            let error = PortFile::from(path).remove_old().unwrap_err().to_string();
+            let error = at(path).remove_old().unwrap_err().to_string();
             assert_eq!(error, format!("--port-file {path}: the path names no file"));
         }
     }
@@ -179,7 +208,7 @@ mod tests {
         let (path, target) = (folder.path().join("port"), folder.path().join("target"));
         fs::write(&target, "precious").unwrap();
         symlink(&target, folder.path().join(format!(".port.{}", std::process::id()))).unwrap();
-        PortFile::File(path.clone()).write(&addresses()).unwrap_err();
+        at(&path).write(&text()).unwrap_err();
         assert_eq!((fs::read_to_string(&target).unwrap().as_str(), path.exists()), ("precious", false));
     }
 }

@@ -1,0 +1,48 @@
+//! What `--print` makes of the options beside it.
+
+use super::parsed;
+
+fn printed(what: &str, words: &str) -> String {
+    parsed(&format!("--print {what} -t a:1 {words}")).unwrap_err()
+}
+
+#[test]
+fn a_socket_unit_listens_where_the_relay_would() {
+    let unit = printed("socket", "-f :80,127.0.0.1:81-82,unix:/run/a%b,unix:@name --unix-mode 600 --backlog 7");
+    let lines = "\n[Socket]\nListenStream=[::]:80\nListenStream=127.0.0.1:81\nListenStream=127.0.0.1:82\n\
+                 ListenStream=/run/a%%b\nListenStream=@name\nSocketMode=0600\nBacklog=7\n";
+    assert!(unit.contains(lines) && !unit.contains("ReusePort"), "{unit}");
+    assert!(printed("socket-template", "-f :80").contains("\nReusePort=yes\n"));
+}
+
+#[test]
+fn a_socket_unit_needs_addresses() {
+    for (from, words) in [
+        ("127.0.0.1:0", "needs a port"),
+        ("localhost:80", "looks up no names"),
+        ("unix:./a", "from the root"),
+        ("fd:3", "write that address"),
+    ] {
+        let said = printed("socket", &format!("-f {from}"));
+        assert!(said.starts_with("tproxy: --print: ") && said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_template_has_a_folder_and_a_socket_for_each_instance() {
+    let unit = printed("unit-template", "-f :80");
+    assert!(
+        unit.contains("\nRequires=tproxy@%i.socket\n") && unit.contains("\nRuntimeDirectory=tproxy-%i\n"),
+        "{unit}"
+    );
+    assert!(unit.contains(" -t a:1 -f :80\n") && !printed("unit", "-f :80").contains("%i"), "{unit}");
+}
+
+#[test]
+fn a_service_has_paths_from_the_root() {
+    for words in ["--port-file port", "--pid-file ./pid", "-f unix:./a"] {
+        let said = printed("unit", words);
+        assert!(said.contains("write the path from the root"), "{said}");
+    }
+    assert!(!printed("unit", "--port-file - --pid-file /run/tproxy/pid").contains("from the root"));
+}

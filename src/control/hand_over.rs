@@ -1,0 +1,214 @@
+//! SIGUSR2: the program is started once more, gets the listeners, and takes our place.
+//!
+//! ```text
+//!   start it ──── it says that it serves ────► MAINPID ──── systemd has read that ────► drain
+//!      │            at most 30 s                              at most 5 s
+//!      └── it ends, or the time is up, or a stop signal ──► it is killed, we go on as before
+//! ```
+//! Its listening sockets are ours, under the same numbers, so this works also when no descriptor is left. It says that it
+//! serves by a byte on its standard input, which is one end of a pair of sockets.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use rustix::io::FdFlags;
+use tproxy::net::Handed;
+use tproxy::{Control, Error};
+
+use super::inherit::{Inheritance, LISTENERS};
+use super::notify::Notifier;
+
+/// How long the new program may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long systemd may take to read what it was told.
+const BARRIER: Duration = Duration::from_secs(5);
+
+/// How long one look at the new program may take. A signal waits as long.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What the new program says when it serves.
+const SERVES: u8 = b'S';
+
+/// Variables that are about us, and not about the program that takes our place.
+const OURS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// The program that is to take our place, as long as it has not. When we end before that, it ends too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Candidate(Arc<Mutex<Option<Child>>>);
+
+/// A hand-over under way.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    candidate: Candidate,
+    pid: u32,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It starts. What it says arrives here.
+    Starting { report: UnixStream, until: Instant },
+    /// It serves, and systemd is told. The other end of this closes when systemd has read it.
+    Telling { barrier: Option<UnixStream>, until: Instant },
+}
+
+/// What came of a look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Waits,
+    /// It has our place.
+    Done,
+    /// It failed, and we go on.
+    Failed,
+}
+
+impl Candidate {
+    fn set(&self, child: Option<Child>) -> Option<Child> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), child)
+    }
+
+    /// Ends it, if it has not taken our place.
+    pub(crate) fn end(&self) {
+        if let Some(mut child) = self.set(None) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl HandOver {
+    /// Starts the program with these words.
+    ///
+    /// # Errors
+    /// In words, when it cannot be started, or the relay drains.
+    pub(super) fn begin(
+        words: &Result<Vec<OsString>, String>,
+        control: &Control,
+        inherited: &Inheritance,
+        candidate: &Candidate,
+    ) -> Result<Self, String> {
+        if std::process::id() == 1 {
+            return Err("this process is PID 1, and a container ends with it: start another container".to_owned());
+        }
+        let words = words.as_ref().map_err(Clone::clone)?;
+        let (program, options) = words.split_first().ok_or("the program has no name")?;
+        let sockets = match control.hand_over().wait_for(PATIENCE) {
+            Some(Ok(sockets)) => sockets,
+            Some(Err(error @ (Error::Draining | Error::Ended))) => return Err(error.to_string()),
+            Some(Err(error)) => return Err(error.to_string()),
+            None => return Err("the loop does not answer".to_owned()),
+        };
+        let (report, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+        report.set_read_timeout(Some(LOOK)).map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        command.args(options).env(LISTENERS, inherited.describe(&sockets)).stdin(Stdio::from(OwnedFd::from(theirs)));
+        for name in OURS {
+            command.env_remove(name);
+        }
+        let child = keeping_open(&sockets, || command.spawn());
+        // Its end of the pair is open in it alone, or its death would not be noticed.
+        drop(command);
+        let child = child.map_err(|error| format!("{}: {error}", program.display()))?;
+        let pid = child.id();
+        candidate.set(Some(child));
+        let until = now() + PATIENCE;
+        Ok(Self { candidate: candidate.clone(), pid, stage: Stage::Starting { report, until } })
+    }
+
+    /// Looks what it does, for a moment.
+    pub(super) fn look(&mut self, control: &Control, notifier: Option<&Notifier>) -> Progress {
+        match &mut self.stage {
+            Stage::Starting { report, until } => {
+                let mut said = [0];
+                match report.read(&mut said) {
+                    Ok(1..) if said[0] == SERVES => {
+                        // It is on its own now.
+                        drop(self.candidate.set(None));
+                        let barrier = notifier.and_then(|notifier| notifier.hand_over(self.pid));
+                        self.stage = Stage::Telling { barrier, until: now() + BARRIER };
+                        Progress::Waits
+                    }
+                    Err(error) if is_silence(&error) && now() < *until => Progress::Waits,
+                    Err(error) if is_silence(&error) => {
+                        self.give_up(&format!("it does not serve after {} s", PATIENCE.as_secs()))
+                    }
+                    Ok(_) | Err(_) => self.give_up("it ended before it served (it has said why)"),
+                }
+            }
+            Stage::Telling { barrier, until } => {
+                let is_read = barrier.as_mut().is_none_or(|barrier| match barrier.read(&mut [0]) {
+                    Err(error) if is_silence(&error) => now() >= *until,
+                    Ok(_) | Err(_) => true,
+                });
+                if !is_read {
+                    return Progress::Waits;
+                }
+                info!("process {} has the listeners and serves", self.pid);
+                control.handed_over();
+                Progress::Done
+            }
+        }
+    }
+
+    /// A stop signal came: the new program ends, unless it serves.
+    pub(super) fn stop(self, control: &Control) {
+        match self.stage {
+            Stage::Starting { .. } => {
+                self.candidate.end();
+                info!("the new process {} was ended: this one was asked to stop", self.pid);
+            }
+            Stage::Telling { .. } => control.handed_over(),
+        }
+    }
+
+    fn give_up(&self, why: &str) -> Progress {
+        self.candidate.end();
+        warn!("process {} does not take over, this one goes on: {why}", self.pid);
+        Progress::Failed
+    }
+}
+
+/// Says to the relay whose place we take that we serve, once the loop has answered.
+pub(crate) fn say_when_we_serve(control: Control) -> io::Result<()> {
+    let say = move || {
+        let said = control.query(0, 0).wait().map(|_| say_that_we_serve());
+        if let Ok(Err(error)) = said {
+            warn!("the relay before does not hear that this one serves: {error}");
+        }
+    };
+    thread::Builder::new().name("hand-over".into()).spawn(say).map(drop)
+}
+
+fn say_that_we_serve() -> io::Result<()> {
+    rustix::io::write(io::stdin().as_fd(), &[SERVES])?;
+    // It is of no other use.
+    let null = File::open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdin(&null)?)
+}
+
+/// Programs that are started meanwhile keep these sockets. No other thread starts one.
+fn keeping_open<T>(sockets: &[Handed], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let set = |flags: FdFlags| sockets.iter().try_for_each(|one| rustix::io::fcntl_setfd(&*one.socket, flags));
+    let started = set(FdFlags::empty()).map_err(io::Error::from).and_then(|()| start());
+    let closed = set(FdFlags::CLOEXEC);
+    debug_assert!(closed.is_ok(), "the sockets are open: {closed:?}");
+    started
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own")]
+fn now() -> Instant {
+    Instant::now()
+}
