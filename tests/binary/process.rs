@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::patience::until;
 use crate::proc::listening_port;
 
-const TPROXY: &str = env!("CARGO_BIN_EXE_tproxy");
+pub(crate) const TPROXY: &str = env!("CARGO_BIN_EXE_tproxy");
 
 /// What a process looks like before it starts.
 pub(crate) struct Plan {
@@ -163,8 +163,10 @@ pub(crate) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
 }
 
 /// Keeps away what the machine around the tests may have set, and bounds what a name server that is silent may take.
-fn undisturbed(command: &mut Command) -> &mut Command {
-    for variable in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "NO_COLOR"] {
+pub(crate) fn undisturbed(command: &mut Command) -> &mut Command {
+    for variable in
+        ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "NO_COLOR", "LISTEN_PID"]
+    {
         command.env_remove(variable);
     }
     command.env("RES_OPTIONS", "timeout:1 attempts:1").stdin(Stdio::null())

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal};
 
@@ -20,7 +20,12 @@ pub(crate) struct Served {
 impl Served {
     /// Starts it, and waits until it listens everywhere.
     pub(crate) fn with(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command(arguments))
+    }
+
+    /// This command's.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Journal::of(child.stderr.take().unwrap());
         let process = Process { child };
         // Said after all its listeners.
@@ -33,6 +38,15 @@ impl Served {
         let addresses = all.iter().map(address).filter(|address| !address.starts_with("unix:"));
         let addresses = addresses.map(|address| address.parse().unwrap()).collect();
         Self { process, addresses, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// How it ends. Others may still write to its log.
+    pub(crate) fn status(&mut self) -> ExitStatus {
+        self.process.status()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

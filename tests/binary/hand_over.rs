@@ -1,0 +1,280 @@
+//! SIGUSR2: the program is started once more and takes the place of the one before.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::patience::{LIMIT, until};
+use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, relayed};
+use crate::process::{TPROXY, undisturbed};
+use crate::served::Served;
+
+/// A relay whose program is a link, which can lead to another.
+struct Setup {
+    folder: TempDir,
+    upstream: Upstream,
+    relay: Served,
+    address: SocketAddr,
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        // What was started by the relay is nobody's child.
+        if let Some(pid) = read_pid(&self.pid_file()).filter(|pid| *pid != self.relay.id()) {
+            let _ = kill_process(pid_of(pid), Signal::KILL);
+        }
+    }
+}
+
+fn read_pid(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()
+}
+
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(pid.cast_signed()).unwrap()
+}
+
+impl Setup {
+    /// With these variables of the environment and these words.
+    fn with(variables: &[(&str, &Path)], words: &[&str]) -> Self {
+        let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+        let program = folder.path().join("tproxy");
+        symlink(TPROXY, &program).unwrap();
+        let mut command = Command::new(&program);
+        undisturbed(&mut command).envs(variables.iter().copied());
+        // Relative to a folder that is another for whoever starts it later.
+        command.current_dir(folder.path()).args(["-f", "127.0.0.1:0,unix:./app.sock", "-t"]);
+        command.arg(upstream.address.to_string()).args(["--pid-file", "pid"]).args(words);
+        let relay = Served::of(command);
+        let address = relay.addresses[0];
+        let setup = Self { folder, upstream, relay, address };
+        until("the pid file", || read_pid(&setup.pid_file()));
+        setup
+    }
+
+    fn new() -> Self {
+        Self::with(&[], &[])
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.path().join("pid")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("app.sock")
+    }
+
+    /// The program is another from now on.
+    fn replace_program(&self, with: impl AsRef<Path>) {
+        let beside = self.folder.path().join("new");
+        symlink(with, &beside).unwrap();
+        fs::rename(beside, self.folder.path().join("tproxy")).unwrap();
+    }
+
+    /// It does this from now on.
+    fn replace_by_script(&self, script: &str) {
+        let path = self.folder.path().join("script");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        self.replace_program(path);
+    }
+
+    /// The process that has taken over from this one.
+    fn successor_of(&self, pid: u32) -> u32 {
+        until("another process to serve", || read_pid(&self.pid_file()).filter(|now| *now != pid))
+    }
+
+    /// A client is served.
+    fn serves(&self) {
+        let near = client(self.address);
+        let far = self.upstream.accept();
+        relayed(&near, &far, b"hello");
+        finish(&near);
+        finish(&far);
+        assert_eq!(end_of(&near), Ended::Fin);
+    }
+
+    /// A client of the Unix socket too.
+    fn serves_its_file(&self) {
+        let near = UnixStream::connect(self.socket()).unwrap();
+        let far = self.upstream.accept();
+        drop(near);
+        assert_eq!(end_of(&far), Ended::Fin);
+    }
+}
+
+#[test]
+fn sessions_go_on_and_new_clients_are_served_by_the_new_process() {
+    let mut setup = Setup::new();
+    let first = setup.relay.id();
+    let near = client(setup.address);
+    let far = setup.upstream.accept();
+    relayed(&near, &far, b"before");
+    setup.relay.signal(Signal::USR2);
+    let second = setup.successor_of(first);
+    setup.relay.log.wait_for(&format!("process {second} has the listeners and serves"));
+    setup.serves();
+    relayed(&far, &near, b"still there");
+    // And once more: the new one hands over as the first did.
+    kill_process(pid_of(second), Signal::USR2).unwrap();
+    let third = setup.successor_of(second);
+    setup.relay.log.wait_for(&format!("process {third} has the listeners and serves"));
+    setup.serves();
+    finish(&near);
+    finish(&far);
+    assert_eq!(end_of(&near), Ended::Fin);
+    assert_eq!(setup.relay.status().code(), Some(0));
+    // The file of the Unix socket is the new one's by now.
+    setup.serves_its_file();
+    kill_process(pid_of(third), Signal::TERM).unwrap();
+    until("the socket file to go", || (!setup.socket().exists()).then_some(()));
+    assert!(is_refused(setup.address));
+}
+
+#[test]
+fn one_process_after_the_other_has_the_same_limit_and_no_other_descriptors() {
+    let mut setup = Setup::new();
+    let open = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let mut pid = setup.relay.id();
+    let mut counts = vec![];
+    for _ in 0..3 {
+        kill_process(pid_of(pid), Signal::USR2).unwrap();
+        pid = setup.successor_of(pid);
+        setup.relay.log.wait_for(&format!("process {pid} has the listeners and serves"));
+        counts.push(until("the new process to be at rest", || Some(open(pid)).filter(|count| *count == open(pid))));
+    }
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    let limit = |line: &String| line.rsplit_once("up to ").unwrap().1.to_owned();
+    let limits: Vec<_> = setup.relay.log.with("listening on 127.0.0.1").iter().map(limit).collect();
+    assert!(limits.len() == 4 && limits.iter().all(|limit| *limit == limits[0]), "{limits:?}");
+    setup.relay.status();
+}
+
+#[test]
+fn a_program_that_fails_changes_nothing() {
+    let mut setup = Setup::new();
+    for (script, why) in [
+        ("exit 7", "it ended before it served"),
+        ("kill -9 $$", "it ended before it served"),
+        // It says so before it may.
+        ("echo x >&0; sleep 60", "it ended before it served"),
+    ] {
+        setup.replace_by_script(script);
+        let before = setup.relay.log.with("does not take over").len();
+        setup.relay.signal(Signal::USR2);
+        let lines = until("the relay to go on", || {
+            Some(setup.relay.log.with("does not take over")).filter(|lines| lines.len() > before)
+        });
+        assert!(lines[before].contains(why) && lines[before].contains("WARN"), "{lines:?}");
+        setup.serves();
+        setup.serves_its_file();
+        assert_eq!(read_pid(&setup.pid_file()), Some(setup.relay.id()));
+    }
+    setup.replace_program("/no/such/program");
+    setup.relay.signal(Signal::USR2);
+    assert!(setup.relay.log.wait_for("not handed over").contains("No such file"), "it says why");
+    setup.serves();
+    // One that cannot listen: its own routes, and a file in the way of its pid.
+    setup.replace_by_script(&format!("exec {TPROXY} -f fd:99 -t 127.0.0.1:9"));
+    setup.relay.signal(Signal::USR2);
+    setup.relay.log.wait_for("fd:99: no such socket was inherited");
+    setup.serves();
+    // And it can still be done.
+    setup.replace_program(TPROXY);
+    until("the failed process to be forgotten", || {
+        (setup.relay.log.with("does not take over").len() == 4).then_some(())
+    });
+    setup.relay.signal(Signal::USR2);
+    setup.successor_of(setup.relay.id());
+    assert_eq!(setup.relay.status().code(), Some(0));
+    setup.serves();
+}
+
+#[test]
+fn a_stop_signal_ends_the_new_process_if_it_does_not_serve_yet() {
+    let mut setup = Setup::new();
+    setup.replace_by_script("echo $$ > started; exec sleep 60");
+    setup.relay.signal(Signal::USR2);
+    let started = setup.folder.path().join("started");
+    let new = until("the new process to start", || read_pid(&started));
+    setup.relay.signal(Signal::TERM);
+    assert_eq!(setup.relay.code(), 0);
+    until("the new process to be gone", || (!Path::new(&format!("/proc/{new}")).exists()).then_some(()));
+    assert!(!setup.socket().exists());
+}
+
+#[test]
+fn a_relay_that_drains_hands_nothing_over() {
+    let mut setup = Setup::new();
+    let near = client(setup.address);
+    let far = setup.upstream.accept();
+    setup.relay.signal(Signal::TERM);
+    setup.relay.log.wait_for("draining 1 sessions");
+    setup.relay.signal(Signal::USR2);
+    assert!(setup.relay.log.wait_for("not handed over").contains("draining"));
+    finish(&near);
+    finish(&far);
+    assert_eq!(setup.relay.code(), 0);
+}
+
+/// `sd_notify(3)` and `sd_notify_barrier(3)`: the main process is another as soon as it serves, and not before.
+#[test]
+fn systemd_is_told_which_process_is_the_main_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let hears = || {
+        let mut text = [0; 256];
+        let count = systemd.recv(&mut text).unwrap();
+        String::from_utf8(text[..count].to_vec()).unwrap()
+    };
+    let mut setup =
+        Setup::with(&[("NOTIFY_SOCKET", &path), ("WATCHDOG_PID", Path::new("1"))], &["--drain-delay", "1h"]);
+    assert!(hears().starts_with("READY=1\n"));
+    setup.relay.signal(Signal::USR2);
+    let new = setup.successor_of(setup.relay.id());
+    assert_eq!(hears(), format!("MAINPID={new}\n"));
+    // The descriptor beside it was not taken, and is closed by now.
+    assert_eq!(hears(), "BARRIER=1\n");
+    // It says nothing of stopping: the service goes on. There is no delay either.
+    assert_eq!(setup.relay.status().code(), Some(0));
+    kill_process(pid_of(new), Signal::TERM).unwrap();
+    assert!(hears().starts_with("STOPPING=1\n"));
+    kill_process(pid_of(new), Signal::KILL).unwrap();
+}
+
+/// All descriptors are taken: by sessions, and one more client waits.
+#[test]
+fn it_works_at_the_limit_of_descriptors() {
+    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+    let pid_file = folder.path().join("pid");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", TPROXY, "-f", "127.0.0.1:0", "-t"]);
+    undisturbed(&mut command).arg(upstream.address.to_string()).arg("--pid-file").arg(&pid_file);
+    let relay = Served::of(command);
+    let address = relay.addresses[0];
+    let setup = Setup { folder, upstream, relay, address };
+    let limit: usize = {
+        let line = &setup.relay.log.with("listening on ")[0];
+        line.rsplit_once("up to ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
+    };
+    let sessions: Vec<_> = (0..limit).map(|_| (client(address), setup.upstream.accept())).collect();
+    let waiting = client(address);
+    setup.relay.log.wait_for("at the limit of");
+    assert!(setup.upstream.is_left_alone());
+    setup.relay.signal(Signal::USR2);
+    setup.successor_of(setup.relay.id());
+    // The one that waited is the new process's.
+    let far = setup.upstream.accept();
+    relayed(&waiting, &far, b"at last");
+    for (near, far) in &sessions {
+        relayed(near, far, b"still there");
+    }
+}
