@@ -144,7 +144,7 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     }
     let served = relay.run();
     // One that has not taken our place by now is not to.
-    candidate.end();
+    candidate.close();
     Ok(served?)
 }
 

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,14 @@ const OURS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG
 
 /// The program that is to take our place, as long as it has not. When we end before that, it ends too.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Candidate(Arc<Mutex<Option<Child>>>);
+pub(crate) struct Candidate(Arc<Mutex<Slot>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    child: Option<Child>,
+    /// The loop has ended: no other may start.
+    is_closed: bool,
+}
 
 /// A hand-over under way.
 #[derive(Debug)]
@@ -72,16 +79,45 @@ pub(super) enum Progress {
 }
 
 impl Candidate {
-    fn set(&self, child: Option<Child>) -> Option<Child> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), child)
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts it, unless the loop has ended. Returns its number.
+    fn start(&self, start: impl FnOnce() -> io::Result<Child>) -> io::Result<u32> {
+        // As long as it starts, the end of the loop waits: nothing is started behind its back.
+        let mut slot = self.slot();
+        if slot.is_closed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let child = start()?;
+        let pid = child.id();
+        slot.child = Some(child);
+        Ok(pid)
+    }
+
+    /// It serves, and is on its own.
+    fn let_go(&self) {
+        drop(self.slot().child.take());
     }
 
     /// Ends it, if it has not taken our place.
-    pub(crate) fn end(&self) {
-        if let Some(mut child) = self.set(None) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    fn end(&self) {
+        end(&mut self.slot());
+    }
+
+    /// The loop has ended: ends it, if it has not taken our place, and there will be no other.
+    pub(crate) fn close(&self) {
+        let mut slot = self.slot();
+        slot.is_closed = true;
+        end(&mut slot);
+    }
+}
+
+fn end(slot: &mut Slot) {
+    if let Some(mut child) = slot.child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -114,12 +150,10 @@ impl HandOver {
         for name in OURS {
             command.env_remove(name);
         }
-        let child = keeping_open(&sockets, || command.spawn());
+        let started = candidate.start(|| keeping_open(&sockets, || command.spawn()));
         // Its end of the pair is open in it alone, or its death would not be noticed.
         drop(command);
-        let child = child.map_err(|error| format!("{}: {error}", program.display()))?;
-        let pid = child.id();
-        candidate.set(Some(child));
+        let pid = started.map_err(|error| format!("{}: {error}", program.display()))?;
         let until = now() + PATIENCE;
         Ok(Self { candidate: candidate.clone(), pid, stage: Stage::Starting { report, until } })
     }
@@ -132,7 +166,7 @@ impl HandOver {
                 match report.read(&mut said) {
                     Ok(1..) if said[0] == SERVES => {
                         // It is on its own now.
-                        drop(self.candidate.set(None));
+                        self.candidate.let_go();
                         let barrier = notifier.and_then(|notifier| notifier.hand_over(self.pid));
                         self.stage = Stage::Telling { barrier, until: now() + BARRIER };
                         Progress::Waits
