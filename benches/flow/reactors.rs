@@ -9,8 +9,8 @@ use std::rc::Rc;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fastrand::Rng;
 use tproxy::net::{
-    Address, AddressKey, Client, Closing, Handed, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep, Time,
-    Token,
+    Address, AddressKey, Client, Closing, Handed, Hints, Histogram, ListenOptions, Message, NameId, Net, Peer, Ready,
+    Sleep, Time, Token,
 };
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{Config, Error};
@@ -177,6 +177,10 @@ impl Net for FakeNet {
     }
 
     fn unlisten(&mut self, (): (), _: Closing) {}
+
+    fn turn_times(&self) -> Histogram {
+        Histogram::default()
+    }
 
     fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
         Vec::new()

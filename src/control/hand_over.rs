@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::io::FdFlags;
-use tproxy::net::Handed;
+use tproxy::net::{Handed, Page};
 use tproxy::{Control, Error};
 
 use super::inherit::{Inheritance, LISTENERS};
@@ -214,7 +214,7 @@ impl HandOver {
 /// Says to the relay whose place we take that we serve, once the loop has answered.
 pub(crate) fn say_when_we_serve(control: Control) -> io::Result<()> {
     let say = move || {
-        let said = control.query(0, 0).wait().map(|_| say_that_we_serve());
+        let said = control.query(Page::Numbers).wait().map(|_| say_that_we_serve());
         if let Ok(Err(error)) = said {
             warn!("the relay before does not hear that this one serves: {error}");
         }

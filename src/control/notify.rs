@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix};
 use sd_notify::NotifyState;
+use tproxy::net::Page;
 use tproxy::{Control, Report};
 
 use super::inherit::Start;
@@ -101,7 +102,7 @@ impl Notifier {
 
     /// With the numbers, if the loop has them at once.
     fn say(&self, states: &[NotifyState<'_>]) {
-        let report = self.control.query(0, 0).wait_for(PATIENCE).and_then(Result::ok);
+        let report = self.control.query(Page::Numbers).wait_for(PATIENCE).and_then(Result::ok);
         let status = report.map(|report| status_of(&report));
         let status = status.as_deref().map(NotifyState::Status);
         send(&states.iter().cloned().chain(status).collect::<Vec<_>>(), None);
@@ -114,7 +115,7 @@ impl Notifier {
 fn prove(control: &Control, pause: Duration) -> bool {
     // One question at a time: a loop that stands still is asked once.
     thread::sleep(pause);
-    let Ok(report) = control.query(0, 0).wait() else { return false };
+    let Ok(report) = control.query(Page::Numbers).wait() else { return false };
     send(&[NotifyState::Watchdog, NotifyState::Status(&status_of(&report))], None);
     true
 }

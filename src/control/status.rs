@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use log::{info, warn};
+use tproxy::net::Page;
 use tproxy::{Control, Report};
 
 use crate::logging::LogQueue;
@@ -21,7 +22,7 @@ pub(super) fn write(control: &Control, log: &LogQueue) {
         if !log.wait_for_room(PATIENCE) {
             return warn!("the report ends here: stderr is slow");
         }
-        let report = match control.query(from, PAGE).wait_for(PATIENCE) {
+        let report = match control.query(Page::Sessions { from, most: PAGE }).wait_for(PATIENCE) {
             Some(Ok(report)) => report,
             Some(Err(error)) => return warn!("no report: {error}"),
             None => return warn!("no report: the loop has not answered within {} s", PATIENCE.as_secs()),

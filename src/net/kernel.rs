@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address::{Address, Client};
 use super::handed::Handed;
 use super::hints::Ready;
+use super::histogram::Histogram;
 use super::message::{Message, NameId};
 use super::stream::Stream;
 use super::time::{Sleep, Time};
@@ -132,6 +133,9 @@ pub trait Net {
     /// Asks for every event of this stream under this token: once, never changed, undone only by dropping the stream.
     /// What is ready already raises an event too.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// How long the loop worked between two waits, as far as that was measured.
+    fn turn_times(&self) -> Histogram;
 
     /// An empty pipe. Unsupported where there are none.
     fn pipe(&mut self) -> io::Result<<Self::Stream as Stream>::Pipe>;

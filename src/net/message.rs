@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handed::Handed;
 use super::reply::{Pending, Reloaded, Reply};
-use super::report::{Query, Report};
+use super::report::{Page, Query, Report};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -144,10 +144,9 @@ impl Control {
         pending.wait()
     }
 
-    /// Asks how the relay is, and for at most so many of its sessions, from this one on: 0, or what the
-    /// [report](Report::next) before says. Returns at once; the loop answers in its next turn.
-    pub fn query(&self, from: u32, rows: usize) -> Pending<Report> {
-        let (query, pending) = Query::new(from, rows);
+    /// Asks how the relay is, and for a page of its sessions or routes. Returns at once; the loop answers in its next turn.
+    pub fn query(&self, page: Page) -> Pending<Report> {
+        let (query, pending) = Query::new(page);
         self.say(Message::Query(query));
         pending
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Address, Client};
+use super::histogram::Histogram;
 use super::reply::{Pending, Reply};
 
 /// Sessions on one page, at most.
@@ -49,10 +50,60 @@ pub struct Report {
     pub listeners: usize,
     /// It was asked to stop.
     pub is_stopping: bool,
+    /// Buffers and pipes that hold bytes now.
+    pub leases: usize,
+    /// Open pipes.
+    pub pipes: usize,
+    /// How often accept has paused because something was short.
+    pub accept_pauses: u64,
+    /// Lookups of names that failed.
+    pub lookups_failed: u64,
+    /// From accept until the upstream was connected.
+    pub connect_times: Histogram,
+    /// From accept to the end.
+    pub session_times: Histogram,
+    /// How long the loop worked between two waits. One turn in eight is measured.
+    pub turn_times: Histogram,
     /// A page of the sessions that live.
     pub rows: Vec<Row>,
+    /// A page of the routes.
+    pub route_rows: Vec<RouteRow>,
     /// Where the next page begins. None if this is the last.
     pub next: Option<u32>,
+}
+
+/// A route. One that a reload has changed or removed is another as long as it has sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteRow {
+    /// Its name. Several listeners may share it.
+    pub name: Arc<str>,
+    /// Where it listens, if it does.
+    pub listening: Option<Address>,
+    /// It is configured.
+    pub is_listed: bool,
+    /// Sessions that live.
+    pub sessions: u32,
+    /// What its sessions did that have ended.
+    pub totals: Totals,
+    /// How often a session ended in which way, by the word in the log. Those that never happened are left out.
+    pub ends: Vec<(&'static str, u64)>,
+    /// The addresses behind its upstream, as far as they are known.
+    pub endpoints: Vec<EndpointRow>,
+}
+
+/// An address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointRow {
+    /// The host as written.
+    pub host: String,
+    /// The address.
+    pub address: Address,
+    /// It could not be connected to lately, and others come first.
+    pub is_down: bool,
+    /// Sessions of all routes that are connected to it, or tried it last.
+    pub sessions: u32,
 }
 
 /// A session that lives. Its `Display` is a log line.
@@ -118,21 +169,38 @@ impl Stage {
     }
 }
 
+/// What a query asks for beside the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Nothing.
+    Numbers,
+    /// Sessions.
+    Sessions {
+        /// Where the page begins: 0, or the [`Report::next`] of the page before.
+        from: u32,
+        /// Sessions on the page, at most; no more than [`ROWS_MAX`]. With 0 there is no page after it.
+        most: usize,
+    },
+    /// Routes, each with its addresses; at most [`ROWS_MAX`] of both together, and one route at least.
+    Routes {
+        /// As above.
+        from: u32,
+    },
+}
+
 /// A question about the relay, and where its answer goes.
 #[derive(Debug)]
 pub struct Query {
-    /// Where the page of sessions begins: 0, or the [`Report::next`] of the page before.
-    pub from: u32,
-    /// Sessions on the page, at most; no more than [`ROWS_MAX`]. With 0 there is no page after it.
-    pub rows: usize,
+    /// What it asks for beside the numbers.
+    pub page: Page,
     /// Carries the answer back.
     pub reply: Reply<Report>,
 }
 
 impl Query {
     /// A query, and where its answer arrives.
-    pub fn new(from: u32, rows: usize) -> (Self, Pending<Report>) {
+    pub fn new(page: Page) -> (Self, Pending<Report>) {
         let (reply, pending) = Reply::new();
-        (Self { from, rows, reply }, pending)
+        (Self { page, reply }, pending)
     }
 }

@@ -67,6 +67,7 @@ impl<N: Net> Reactor<N> {
                         }
                     }
                     Decision::Pause(pause) => {
+                        self.times.accept_pauses += 1;
                         self.alarms.set(self.now + pause, Alarm::Accept);
                         if self.descriptors.note_shortage() {
                             let action = format!("pausing {}ms", pause.as_millis());

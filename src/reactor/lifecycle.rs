@@ -68,8 +68,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// A stop request. The first begins the delay or the drain, a later one changes nothing.
+    /// A stop request. The first begins the delay or the drain, if there is none after a hand-over. A later one changes
+    /// nothing.
     pub(super) fn stop(&mut self) {
+        if let Lifecycle::Draining { since: since @ None } = &mut self.lifecycle {
+            *since = Some(self.now);
+        }
         match self.shared.drain_delay {
             _ if self.is_stopping() => {}
             Duration::ZERO => self.begin_drain(Some(self.now), Closing::Stopped),
@@ -130,7 +134,6 @@ impl<N: Net> Reactor<N> {
             {
                 self.stop_now();
             }
-            Lifecycle::Draining { since: since @ None } => *since = Some(self.now),
             Lifecycle::Starting | Lifecycle::Serving | Lifecycle::Delaying { .. } | Lifecycle::Draining { .. } => {
                 self.stop();
             }

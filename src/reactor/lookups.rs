@@ -71,6 +71,7 @@ impl<N: Net> Reactor<N> {
             return Ok(());
         };
         let error = answer.as_ref().err().cloned().unwrap_or_default();
+        self.times.lookups_failed += u64::from(answer.is_err());
         let Some(news) = self.upstreams.names.answered(name, answer, self.shared.resolve_ttl, self.now) else {
             return Ok(());
         };

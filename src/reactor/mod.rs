@@ -87,6 +87,7 @@ pub use record::Record;
 use routes::Routes;
 use session::{Conclusion, Trigger};
 use table::Table;
+use totals::Times;
 use upstreams::Upstreams;
 use waiters::{Waiters, Want};
 
@@ -131,6 +132,7 @@ pub struct Reactor<N: Net> {
     rng: Rng,
     now: Time,
     totals: Totals,
+    times: Times,
 }
 
 impl<N: Net> Reactor<N> {
@@ -170,6 +172,7 @@ impl<N: Net> Reactor<N> {
             rng,
             now: Time::START,
             totals: Totals::default(),
+            times: Times::default(),
             shared: config,
         };
         // Names are asked for at once: one that does not exist is told at start, and the first session does not wait.
@@ -318,6 +321,8 @@ impl<N: Net> Reactor<N> {
                 self.upstreams.endpoints.release(id);
             }
             self.totals.add(&record);
+            self.routes.get_mut(route).totals.add(&record);
+            self.times.add(&record);
             if record.end.is_refusal() {
                 record::write(Level::Debug, &record);
             } else if record.is_empty() && !self.routes.get(route).settings.log_empty {

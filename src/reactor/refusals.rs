@@ -88,6 +88,7 @@ impl<N: Net> Reactor<N> {
         let name = self.names_routes.then(|| Arc::clone(&self.routes.get(route).name));
         let record = Record::refused(name, client, why.cause());
         self.totals.add(&record);
+        self.routes.get_mut(route).totals.add(&record);
         record::write(Level::Debug, &record);
         self.tell_refused(route, &client, why);
     }

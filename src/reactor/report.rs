@@ -10,7 +10,7 @@ use log::{Level, info};
 use super::alarms::Alarm;
 use super::session::Session;
 use super::{Net, Reactor, record};
-use crate::net::{Query, ROWS_MAX, Report, Row};
+use crate::net::{Page, Query, ROWS_MAX, Report, RouteRow, Row};
 
 /// Slots that one answer looks into, at most: most of them may be free.
 const SLOTS_MAX: usize = 4096;
@@ -23,21 +23,39 @@ const LEFT_MAX: usize = 10;
 
 impl<N: Net> Reactor<N> {
     /// Answers from what is so at the beginning of the turn.
-    pub(super) fn answer(&self, Query { from, rows, reply }: Query) {
-        let (rows, next) = self.page(from, rows.min(ROWS_MAX));
-        reply.send(Ok(Report {
+    pub(super) fn answer(&self, Query { page, reply }: Query) {
+        let report = Report {
             totals: self.totals,
             sessions: self.table.live(),
             routes: self.routes.len(),
             listeners: self.listeners.len(),
             is_stopping: self.is_stopping(),
-            rows,
-            next,
+            leases: self.pool.lent(),
+            pipes: self.pool.pipes(),
+            accept_pauses: self.times.accept_pauses,
+            lookups_failed: self.times.lookups_failed,
+            connect_times: self.times.connect,
+            session_times: self.times.session,
+            turn_times: self.net.turn_times(),
+            rows: Vec::new(),
+            route_rows: Vec::new(),
+            next: None,
+        };
+        reply.send(Ok(match page {
+            Page::Numbers => report,
+            Page::Sessions { from, most } => {
+                let (rows, next) = self.sessions(from, most.min(ROWS_MAX));
+                Report { rows, next, ..report }
+            }
+            Page::Routes { from } => {
+                let (route_rows, next) = self.route_rows(from);
+                Report { route_rows, next, ..report }
+            }
         }));
     }
 
     /// At most this many sessions from this slot on, and the slot of the next, if there may be more.
-    fn page(&self, from: u32, most: usize) -> (Vec<Row>, Option<u32>) {
+    fn sessions(&self, from: u32, most: usize) -> (Vec<Row>, Option<u32>) {
         let mut rows = Vec::new();
         if most == 0 {
             return (rows, None);
@@ -48,6 +66,24 @@ impl<N: Net> Reactor<N> {
             }
             let session = self.table.get(key).filter(|session| !session.queued.is_ended());
             rows.extend(session.map(|session| self.row(session)));
+        }
+        (rows, None)
+    }
+
+    /// The routes from this number on, as many as fit on a page.
+    fn route_rows(&self, from: u32) -> (Vec<RouteRow>, Option<u32>) {
+        let (mut rows, mut room) = (Vec::new(), ROWS_MAX);
+        for (number, route) in self.routes.from(from) {
+            let endpoints = route.upstream.endpoints(&self.upstreams, self.now);
+            let taken = 1 + endpoints.len();
+            if taken > room && !rows.is_empty() {
+                return (rows, Some(number.into()));
+            }
+            room = room.saturating_sub(taken);
+            // It may lead to another route by now.
+            let listening = route.listener().and_then(|listener| self.listeners.get(listener));
+            let listening = listening.filter(|listening| listening.route == number);
+            rows.push(route.row(listening.map(|listening| listening.bound.clone()), endpoints));
         }
         (rows, None)
     }

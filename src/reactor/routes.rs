@@ -13,11 +13,12 @@ use slab::Slab;
 use super::listeners::Listening;
 use super::refusals::Told;
 use super::sources::Sources;
+use super::totals::RouteTotals;
 use super::upstreams::{Upstream, Upstreams};
 use super::{Net, Reactor};
 use crate::config::Route;
 use crate::net::address::Visible;
-use crate::net::{Address, NameId};
+use crate::net::{Address, EndpointRow, NameId, RouteRow};
 
 /// Routes at a time: those of the configuration and those that sessions began with.
 const ROUTES_MAX: usize = u16::MAX as usize;
@@ -36,6 +37,8 @@ pub(super) struct ActiveRoute {
     /// What was said of clients that were not served.
     pub(super) refused: Told,
     pub(super) sources: Sources,
+    /// What its sessions did that have ended.
+    pub(super) totals: RouteTotals,
     /// Sessions that came in by it.
     sessions: u32,
     /// It is in the configuration.
@@ -67,6 +70,7 @@ impl Routes {
             upstream,
             refused: Told::default(),
             sources,
+            totals: RouteTotals::default(),
             sessions: 0,
             is_listed: true,
             listener: Some(listener),
@@ -139,6 +143,37 @@ impl Routes {
         if !entry.is_listed && entry.sessions == 0 {
             let gone = self.0.remove(usize::from(route));
             upstreams.unlist(gone.upstream);
+            // Its numbers go on where there is another of its name, as after a reload.
+            let heir = self.0.iter_mut().find(|(_, route)| route.is_listed && route.name == gone.name);
+            if let Some((_, heir)) = heir {
+                heir.totals.take_over(&gone.totals);
+            }
+        }
+    }
+
+    /// The routes from this number on.
+    pub(super) fn from(&self, first: u32) -> impl Iterator<Item = (u16, &ActiveRoute)> {
+        let numbers = first as usize..self.0.iter().next_back().map_or(0, |(last, _)| last + 1);
+        numbers.filter_map(|route| Some((number(route), self.0.get(route)?)))
+    }
+}
+
+impl ActiveRoute {
+    /// The listener that its sessions came from, if it is open.
+    pub(super) fn listener(&self) -> Option<u16> {
+        self.listener
+    }
+
+    /// What a look inside sees of it.
+    pub(super) fn row(&self, listening: Option<Address>, endpoints: Vec<EndpointRow>) -> RouteRow {
+        RouteRow {
+            name: Arc::clone(&self.name),
+            listening,
+            is_listed: self.is_listed,
+            sessions: self.sessions,
+            totals: self.totals.totals,
+            ends: self.totals.ends(),
+            endpoints,
         }
     }
 }

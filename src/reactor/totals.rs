@@ -1,8 +1,60 @@
-//! What the end of a session adds to the totals.
+//! What the end of a session adds to the numbers: of the process, and of its route.
 
 use super::cause::Cause;
 use super::record::Record;
-use crate::net::Totals;
+use crate::net::{Histogram, Totals};
+
+/// What a route's sessions did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RouteTotals {
+    pub(super) totals: Totals,
+    ends: [u64; Cause::COUNT],
+}
+
+/// How long things took, and how often they failed.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    pub(super) connect: Histogram,
+    pub(super) session: Histogram,
+    pub(super) accept_pauses: u64,
+    pub(super) lookups_failed: u64,
+}
+
+impl RouteTotals {
+    pub(super) fn add(&mut self, record: &Record) {
+        self.totals.add(record);
+        self.ends[record.end as usize] += 1;
+    }
+
+    /// What another entry of the same route has counted.
+    pub(super) fn take_over(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.totals, &other.totals);
+        mine.sessions += theirs.sessions;
+        mine.denied += theirs.denied;
+        mine.limited += theirs.limited;
+        mine.up += theirs.up;
+        mine.down += theirs.down;
+        mine.undelivered_up += theirs.undelivered_up;
+        mine.undelivered_down += theirs.undelivered_down;
+        mine.cut_short += theirs.cut_short;
+        self.ends.iter_mut().zip(other.ends).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
+    /// Those that happened.
+    pub(super) fn ends(&self) -> Vec<(&'static str, u64)> {
+        let all = Cause::ALL.iter().map(|cause| (cause.word(), self.ends[*cause as usize]));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Times {
+    pub(super) fn add(&mut self, record: &Record) {
+        self.session.add(record.time);
+        if record.reached {
+            self.connect.add(record.connect);
+        }
+    }
+}
 
 impl Totals {
     pub(super) fn add(&mut self, record: &Record) {

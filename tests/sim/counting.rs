@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{
-    Address, AddressKey, Client, Closing, Handed, Hints, ListenOptions, Message, NameId, Net, Peer, Ready, Sleep,
-    Stream, Time, Token,
+    Address, AddressKey, Client, Closing, Handed, Hints, Histogram, ListenOptions, Message, NameId, Net, Peer, Ready,
+    Sleep, Stream, Time, Token,
 };
 
 /// Events that one wait brings at most, as with the real kernel.
@@ -107,6 +107,10 @@ impl Net for Counting {
     }
 
     fn unlisten(&mut self, (): (), _: Closing) {}
+
+    fn turn_times(&self) -> Histogram {
+        Histogram::default()
+    }
 
     fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
         Vec::new()

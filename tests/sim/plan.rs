@@ -82,6 +82,8 @@ pub(crate) struct Ask {
     pub(crate) at: Duration,
     pub(crate) from: u32,
     pub(crate) rows: usize,
+    /// At the routes instead.
+    pub(crate) routes: bool,
 }
 
 /// Another process is to take the relay's place: it serves after so long, or fails.

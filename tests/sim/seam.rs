@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tproxy::net::{
-    Address, AddressKey, Client, Closing, Handed, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream, Time,
-    Token,
+    Address, AddressKey, Client, Closing, Handed, Histogram, ListenOptions, Message, NameId, Net, Ready, Sleep, Stream,
+    Time, Token,
 };
 
 use crate::conn::{Life, Who};
@@ -64,6 +64,10 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
 
     fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &SimListener)>) -> Vec<Handed> {
         listening::hand_over(&self.0, listeners)
+    }
+
+    fn turn_times(&self) -> Histogram {
+        Histogram::default()
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {

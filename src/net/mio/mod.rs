@@ -24,8 +24,8 @@ use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 
 use super::{
-    Address, AddressKey, Client, Closing, Control, Handed, Hints, ListenOptions, Message, NameId, Net, Ready, Sleep,
-    Stream, Time, Token,
+    Address, AddressKey, Client, Closing, Control, Handed, Hints, Histogram, ListenOptions, Message, NameId, Net,
+    Ready, Sleep, Stream, Time, Token,
 };
 pub use inherited::Inherited;
 pub use listen::Listener;
@@ -39,6 +39,9 @@ use unix::socket_address;
 
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
 const EVENTS_PER_TURN: usize = 1024;
+
+/// One turn of so many is measured: reading the clock costs as much as a hundredth of a small message.
+const MEASURED: u32 = 8;
 
 /// The control's token. No socket has it: no key has all bits set.
 const CONTROL: mio::Token = mio::Token(usize::MAX);
@@ -54,6 +57,10 @@ pub struct Mio {
     epoch: Instant,
     resolver: Resolver,
     control: Control,
+    /// When the last wait ended, and how many there were.
+    woken: Time,
+    turns: u32,
+    turn_times: Histogram,
     /// Listening sockets of which no route has made use.
     inherited: Vec<Inherited>,
     _ends: Ends,
@@ -69,7 +76,18 @@ impl Mio {
         poll.registry().register(&mut SourceFd(&control.wake_fd().as_raw_fd()), CONTROL, Interest::READABLE)?;
         let resolver = Resolver::new(control.clone());
         let (events, ends) = (Events::with_capacity(EVENTS_PER_TURN), Ends(control.clone()));
-        Ok(Self { poll, events, epoch: started(), resolver, control, inherited: Vec::new(), _ends: ends })
+        Ok(Self {
+            poll,
+            events,
+            epoch: started(),
+            resolver,
+            control,
+            woken: Time::START,
+            turns: 0,
+            turn_times: Histogram::default(),
+            inherited: Vec::new(),
+            _ends: ends,
+        })
     }
 
     /// From now on a listener at the address of one of these sockets takes it.
@@ -97,6 +115,10 @@ impl Net for Mio {
     type Listener = Listener;
 
     fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time> {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(MEASURED) {
+            self.turn_times.add(self.now().since(self.woken));
+        }
         // mio rounds a timeout up to the milliseconds of epoll_wait, so an alarm never finds itself early.
         let timeout = match sleep {
             Sleep::Not => Some(Duration::ZERO),
@@ -115,7 +137,12 @@ impl Net for Mio {
                 mio::Token(token) => ready.push(Ready { token: Token::from_u64(token as u64), hints: hints(event) }),
             }
         }
-        Ok(self.now())
+        self.woken = self.now();
+        Ok(self.woken)
+    }
+
+    fn turn_times(&self) -> Histogram {
+        self.turn_times
     }
 
     fn listen(&mut self, at: &Address, how: &ListenOptions, token: Token) -> io::Result<(Listener, Address)> {

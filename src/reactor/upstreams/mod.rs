@@ -16,7 +16,7 @@ use std::io;
 use crate::config::ranges::ADDRESSES_MAX;
 use crate::config::{Balance, Host};
 use crate::net::errno::{ConnectError, on_connect};
-use crate::net::{Address, Client, NameId, Time};
+use crate::net::{Address, Client, EndpointRow, NameId, Time};
 use choose::{Candidate, choose};
 pub(super) use endpoints::EndpointId;
 use endpoints::Endpoints;
@@ -64,6 +64,22 @@ pub(super) struct Refreshed {
     pub(super) too_many: bool,
     /// A name all of whose addresses are unfit.
     pub(super) unfit: Option<Host>,
+}
+
+impl Upstream {
+    /// What a look inside sees of its addresses.
+    pub(super) fn endpoints(&self, upstreams: &Upstreams, now: Time) -> Vec<EndpointRow> {
+        let row = |(id, host): &(EndpointId, u16)| {
+            let endpoint = &upstreams.endpoints[*id];
+            EndpointRow {
+                host: self.hosts[usize::from(*host)].host.to_string(),
+                address: endpoint.address.clone(),
+                is_down: endpoint.health.is_down(now),
+                sessions: endpoint.sessions(),
+            }
+        };
+        self.candidates.iter().map(row).collect()
+    }
 }
 
 impl Upstreams {

@@ -15,6 +15,7 @@ pub(super) fn queries(plan: &mut Plan) {
     for _ in 0..rng.u8(1..=6) {
         let from = if one_in(rng, 2) { 0 } else { rng.u32(0..=4) };
         let rows = if one_in(rng, 2) { 512 } else { log(rng, 1, 8) - 1 };
-        plan.queries.push(Ask { at: pause(rng), from, rows });
+        let (at, routes) = (pause(rng), one_in(rng, 3));
+        plan.queries.push(Ask { at, from: if routes { 0 } else { from }, rows, routes });
     }
 }

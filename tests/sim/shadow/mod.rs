@@ -25,7 +25,7 @@ use dialling::Endpoint;
 pub(crate) use doors::{Door, Reloading, literal};
 pub(crate) use headers::HEADER_TIMEOUT;
 use names::Name;
-pub(crate) use report::Inside;
+pub(crate) use report::{Inside, RouteSeen};
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
 pub(crate) use sources::{Sources, YOUNG};

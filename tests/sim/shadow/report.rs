@@ -1,5 +1,6 @@
 //! What a look inside is to see, written from the contract: the sessions that live, in the order of their slots.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,7 +30,81 @@ struct Seen {
     bytes: [u64; 2],
 }
 
+/// Stands for the end of a session without a line.
+const SILENT: &str = "silent";
+
+/// What a route has and had, by its name: sessions that live, how those ended that are over, and bytes of both ways. Those
+/// that were refused are not in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RouteSeen {
+    name: String,
+    sessions: usize,
+    ends: BTreeMap<String, u64>,
+    bytes: [u64; 2],
+}
+
+impl RouteSeen {
+    /// What was answered.
+    pub(crate) fn of(report: &Report) -> Vec<Self> {
+        let mut seen: BTreeMap<String, Self> = BTreeMap::new();
+        for row in &report.route_rows {
+            let it = seen.entry(row.name.to_string()).or_insert_with(|| Self::named(&row.name));
+            it.sessions += row.sessions as usize;
+            it.bytes[0] += row.totals.up;
+            it.bytes[1] += row.totals.down;
+            for (word, count) in row.ends.iter().filter(|(word, _)| !["denied", "limit"].contains(word)) {
+                *it.ends.entry((*word).to_owned()).or_default() += count;
+            }
+        }
+        seen.into_values().collect()
+    }
+
+    fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), sessions: 0, ends: BTreeMap::new(), bytes: [0; 2] }
+    }
+
+    /// Is it this? A session without a line moved no byte; how it ended, only the relay knows.
+    pub(crate) fn is(&self, expected: &Self) -> bool {
+        let count = |it: &Self| it.ends.values().sum::<u64>();
+        let ends = match expected.ends.contains_key(SILENT) {
+            true => count(self) == count(expected),
+            false => self.ends == expected.ends,
+        };
+        (&self.name, self.sessions, self.bytes) == (&expected.name, expected.sessions, expected.bytes) && ends
+    }
+
+    /// The same sessions, and no more that have ended.
+    pub(crate) fn is_part_of(&self, all: &Self) -> bool {
+        let silent = all.ends.contains_key(SILENT);
+        let known =
+            self.ends.iter().all(|(word, count)| silent || all.ends.get(word).is_some_and(|most| count <= most));
+        let bytes = self.bytes.iter().zip(all.bytes).all(|(part, all)| *part <= all);
+        self.name == all.name && self.sessions == all.sessions && known && bytes
+    }
+}
+
 impl Shadow {
+    /// The routes that are configured, lead from a listener or have sessions, by their names.
+    pub(crate) fn routes_seen(&self) -> Vec<RouteSeen> {
+        let names = self.routes_alive().into_iter().map(|route| self.routes[route].name.clone());
+        let mut seen: BTreeMap<_, _> = names.map(|name| (name.clone(), RouteSeen::named(&name))).collect();
+        for it in &self.sessions {
+            let Some(seen) = seen.get_mut(&self.route(it).name) else { continue };
+            match &it.cause {
+                _ if it.ended.is_none() => seen.sessions += 1,
+                Some(word) if !["denied", "limit"].contains(&word.as_str()) => {
+                    *seen.ends.entry(word.clone()).or_default() += 1;
+                    seen.bytes[0] += it.flows[0].written;
+                    seen.bytes[1] += it.flows[1].written;
+                }
+                // Without a record: it moved no byte, and ended as it was told.
+                Some(_) => {}
+                None => drop(seen.ends.entry(SILENT.to_owned()).and_modify(|count| *count += 1).or_insert(1)),
+            }
+        }
+        seen.into_values().collect()
+    }
+
     /// A page of at most so many sessions, from this slot on.
     pub(crate) fn inside(&self, from: u32, most: usize, stops: bool) -> Inside {
         let (mut rows, mut next) = (Vec::new(), None);
@@ -87,7 +162,7 @@ impl Shadow {
 
 impl Inside {
     /// What was answered, in the same form. Some of the stages are one here.
-    pub(crate) fn of(report: &Report) -> Self {
+    pub(crate) fn of(report: &Report, is_of_routes: bool) -> Self {
         let seen = |row: &Row| Seen {
             route: row.route.to_string(),
             client: row.client.address().unwrap_or_else(|| {
@@ -110,7 +185,7 @@ impl Inside {
             stopping: report.is_stopping,
             ended: report.totals.sessions,
             rows: report.rows.iter().map(seen).collect(),
-            next: report.next,
+            next: report.next.filter(|_| !is_of_routes),
         }
     }
 }

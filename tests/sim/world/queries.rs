@@ -1,15 +1,17 @@
 //! Somebody looks inside, at any time: the answer is what the shadow model knows when the turn begins.
 
-use tproxy::net::{Message, Pending, Query, Report};
+use tproxy::net::{Message, Page, Pending, Query, Report};
 
 use super::World;
-use crate::shadow::Inside;
+use crate::shadow::{Inside, RouteSeen};
 
 /// A query that was told, and what is to be its answer.
 #[derive(Debug)]
 pub(crate) struct Told {
     pending: Pending<Report>,
     expected: Inside,
+    /// If it is about the routes: what they have and had.
+    routes: Option<Vec<RouteSeen>>,
 }
 
 impl World {
@@ -17,22 +19,38 @@ impl World {
     pub(super) fn tell_queries(&mut self, messages: &mut Vec<Message>) {
         for number in std::mem::take(&mut self.queries_pending) {
             let ask = self.plan.queries[number];
-            let (query, pending) = Query::new(ask.from, ask.rows);
+            let page = match ask.routes {
+                true => Page::Routes { from: ask.from },
+                false => Page::Sessions { from: ask.from, most: ask.rows },
+            };
+            let (query, pending) = Query::new(page);
             messages.push(Message::Query(query));
             let stops = self.shadow.asked_at.is_some() || self.shadow.stop_turn.is_some();
-            let expected = self.shadow.inside(ask.from, ask.rows, stops);
-            self.told.push(Told { pending, expected });
+            let expected = self.shadow.inside(ask.from, if ask.routes { 0 } else { ask.rows }, stops);
+            let routes = ask.routes.then(|| self.shadow.routes_seen());
+            self.told.push(Told { pending, expected, routes });
         }
     }
 
     /// The turn is over: each was answered.
     pub(super) fn check_answers(&mut self) {
-        for Told { pending, expected } in std::mem::take(&mut self.told) {
+        for Told { pending, expected, routes } in std::mem::take(&mut self.told) {
             match pending.answer() {
                 Some(Ok(report)) => {
-                    let seen = Inside::of(&report);
+                    let seen = Inside::of(&report, routes.is_some());
                     if seen != expected {
                         self.violation(format!("a look inside sees {seen:?}, and it is {expected:?}"));
+                    }
+                    if let Some(expected) = routes.filter(|_| report.next.is_none()) {
+                        let seen = RouteSeen::of(&report);
+                        // A route that comes back begins again.
+                        let is_right = |(seen, expected): (&RouteSeen, &RouteSeen)| match self.plan.reloads.is_empty() {
+                            true => seen.is(expected),
+                            false => seen.is_part_of(expected),
+                        };
+                        if seen.len() != expected.len() || !seen.iter().zip(&expected).all(is_right) {
+                            self.violation(format!("a look at the routes sees {seen:?}, and they are {expected:?}"));
+                        }
                     }
                     if let Some(row) = report.rows.iter().find(|row| row.idle > row.age) {
                         self.violation(format!("idle for longer than it lives: {row:?}"));
