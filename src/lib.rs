@@ -122,7 +122,7 @@ pub mod relay;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
-use log::{info, warn};
+use log::info;
 
 use config::limits::{limits, mebibytes, worst_case};
 pub use config::{AtLimit, Balance, Config, Host, Networks, Proxies, ResetGrace, Route, Splice};
@@ -140,6 +140,8 @@ pub use relay::proxy::ProxyVersion;
 pub struct Relay {
     reactor: Reactor<Mio>,
     control: Control,
+    /// Inherited sockets that no route has. They go when it serves: until then another relay may have them.
+    unnamed: Vec<Inherited>,
 }
 
 impl Relay {
@@ -166,7 +168,7 @@ impl Relay {
     }
 
     /// As [`bind_with`](Self::bind_with). A route whose `from` is the address of one of these listening sockets takes it, with
-    /// the clients that wait in its queue. Those that no route takes are closed, with a warning in the log.
+    /// the clients that wait in its queue. Those that no route takes are closed when it [runs](Self::run), with a line in the log.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -174,18 +176,16 @@ impl Relay {
         config.check()?;
         let is_named = |socket: &Inherited| config.routes.iter().any(|route| route.from == *socket.address());
         let (named, others): (Vec<_>, Vec<_>) = inherited.into_iter().partition(is_named);
-        for socket in others {
-            warn!("no route listens on {}: the inherited socket is closed (name it in --from)", socket.address());
-        }
+        let (kept, unnamed): (Vec<_>, Vec<_>) = others.into_iter().partition(Inherited::is_kept);
         let mut net = Mio::new(control.clone()).map_err(Error::Start)?;
         let taken = named.len();
-        net.inherit(named);
+        net.inherit(named.into_iter().chain(kept));
         let limits = limits(&config, taken)?;
         let reactor = Reactor::bind(net, config.clone(), limits, Rng::new())?;
         reactor.say_all_listening();
         let worst = mebibytes(worst_case(&config, limits));
         info!("buffers of {} KiB, at most {worst} MiB in total", config.buffer_size >> 10);
-        Ok(Self { reactor, control })
+        Ok(Self { reactor, control, unnamed })
     }
 
     /// The addresses it listens on, one for each route, with the ports that the kernel chose where the configuration
@@ -214,6 +214,7 @@ impl Relay {
     /// [`Error::Wait`] and [`Error::Accept`] when the event queue or a listener fails for good; sessions are reset then.
     /// The trouble of a single session is never an error.
     pub fn run(self) -> Result<Totals, Error> {
+        self.unnamed.into_iter().for_each(Inherited::discard);
         self.reactor.run()
     }
 }

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
-use control::{Candidate, Inheritance, Notifier, Outside, Reloader, Start};
+use control::{Admin, Candidate, Estate, Inheritance, Notifier, Outside, Reloader, Start};
 use log::{error, info, warn};
 use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -106,8 +106,10 @@ impl From<Error> for Failure {
 /// time.
 fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
-    let inherited = Inheritance::take(options.plan.descriptors());
-    let (inherited, sockets, start) = inherited.map_err(|why| Failure::Plan(Problem::Listen(why)))?;
+    let estate = Inheritance::take(options.plan.descriptors()).map_err(|why| Failure::Plan(Problem::Listen(why)))?;
+    let Estate { inherited, sockets, doors, start } = estate;
+    let admin = Admin::bind(&options.doors, doors, control.clone(), log.clone());
+    let admin = admin.map_err(|why| Failure::Plan(Problem::Listen(why)))?;
     let (port_file, pid_file) = (options.port_file.clone(), options.pid_file.clone());
     let reloader = |file| Reloader { file, port_file: port_file.clone(), inherited: inherited.clone() };
     let (notifier, candidate) = (Notifier::new(&control), Candidate::default());
@@ -120,6 +122,7 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
         inherited: inherited.clone(),
         candidate: candidate.clone(),
         pid_file: pid_file.clone(),
+        admin: admin.clone(),
     });
     let interrupt = interrupt.map_err(Error::Start)?;
     let config = options.plan.config(&interrupt, &inherited).map_err(Failure::Plan)?;
@@ -136,7 +139,10 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
         let written = if start == Start::Fresh { file.write(text) } else { file.update(text) };
         written.map_err(|error| Error::Config(error.to_string()))?;
     }
-    if let Some(notifier) = notifier {
+    if let Some(admin) = &admin {
+        admin.start().map_err(Error::Start)?;
+    }
+    if let Some(notifier) = &notifier {
         notifier.started(relay.local_addrs().len(), start);
     }
     if start == Start::InItsPlace {
@@ -145,6 +151,9 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let served = relay.run();
     // One that has not taken our place by now is not to.
     candidate.close();
+    // The thread of the signals may not have had the time.
+    notifier.iter().for_each(Notifier::stopping);
+    admin.iter().for_each(Admin::stop);
     Ok(served?)
 }
 

@@ -36,6 +36,11 @@ impl WrittenFile {
         Self { option, to }
     }
 
+    /// Is it no file?
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.to == To::Stdout
+    }
+
     /// Does its path depend on the working directory?
     pub(crate) fn is_relative(&self) -> bool {
         matches!(&self.to, To::File(path) if path.is_relative())

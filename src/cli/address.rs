@@ -244,6 +244,16 @@ fn target(text: &str) -> Result<Target, String> {
     }
 }
 
+/// One address to listen on, without a name.
+pub(super) fn one_address(text: &str) -> Result<Address, String> {
+    match listen(text)? {
+        Listen::Address(address) => Ok(address.into()),
+        Listen::Unix(address) => Ok(address),
+        Listen::Name(_, port) => Err(format!("{text:?} is a name; write an address, such as 127.0.0.1:{port}")),
+        Listen::Inherited(which) => Err(format!("{which} cannot be used here; write an address")),
+    }
+}
+
 /// May this be the name of a host?
 fn is_name(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || c.is_whitespace() || ":[]/@".contains(c))

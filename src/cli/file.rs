@@ -68,6 +68,8 @@ impl ConfigFile {
         let differs = [
             ("port-file", given.port_file.is_none() && now.port_file != before.port_file),
             ("pid-file", given.pid_file.is_none() && now.pid_file != before.pid_file),
+            ("admin", given.admin.is_none() && now.admin != before.admin),
+            ("metrics", given.metrics.is_none() && now.metrics != before.metrics),
             ("log-format", given.log_format.is_none() && now.log_format != before.log_format),
             ("verbose", !level_is_given && now.verbose != before.verbose),
             ("quiet", !level_is_given && now.quiet != before.quiet),

@@ -30,7 +30,9 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 use log::LevelFilter;
 use tproxy::Config;
+use tproxy::net::Address;
 
+use crate::control::{CONNECTIONS_MAX, Door};
 use crate::logging::LogFormat;
 use crate::written_file::WrittenFile;
 use address::Listen;
@@ -39,7 +41,7 @@ use complaint::{Complaint, Source};
 pub(crate) use file::{Again, ConfigFile};
 pub(crate) use inherited::Which;
 pub(crate) use plan::{Plan, Problem};
-use print::{EXAMPLE_CONFIG, Printed};
+use print::{EXAMPLE_CONFIG, Instances, Printed};
 use routes::Draft;
 use settings::Settings;
 
@@ -51,6 +53,7 @@ pub(crate) struct Options {
     pub(crate) file: Option<ConfigFile>,
     pub(crate) port_file: Option<WrittenFile>,
     pub(crate) pid_file: Option<WrittenFile>,
+    pub(crate) doors: Vec<(Door, Address)>,
     /// The words that start the program once more, or why there are none.
     pub(crate) again: Result<Vec<OsString>, String>,
     pub(crate) log_format: LogFormat,
@@ -137,12 +140,19 @@ fn parse_from(
         return Err(Answer::Text(EXAMPLE_CONFIG.to_owned()));
     }
     let mut options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
+    if let Some((_, address)) = options.doors.iter().find(|(door, address)| !door.may_be(address)) {
+        return Err(usage(&format!(
+            "--admin {address}: it shows who the clients are, so it listens only for this machine; write 127.0.0.1:9000, \
+             [::1]:9000 or unix:/run/tproxy/admin.sock (--metrics may have any address)"
+        )));
+    }
+    options.plan.config.descriptors_reserved = options.doors.len() * CONNECTIONS_MAX;
     options.again = again::start_again(&words, options.file.as_ref().map(|file| &*file.path));
     let printed = match print {
         Some(Printed::Unit(instances)) => {
             let file = options.file.as_ref().map(|file| &*file.path);
             let unit = || unit::unit(&words, file, &options.plan.config, instances);
-            options.needs_no_folder().and_then(|()| unit())
+            options.needs_no_folder(instances).and_then(|()| unit())
         }
         Some(Printed::Socket(instances)) => socket_unit::socket_unit(&options.plan.routes, instances),
         Some(Printed::ExampleConfig) | None if check => return Err(correct(&options)),
@@ -191,14 +201,22 @@ impl Options {
         let pid_file = written("--pid-file", &line.pid_file, &below.pid_file);
         let log_format = line.log_format.or(below.log_format).map(|word| word.0).unwrap_or_default();
         let (again, warnings) = (Ok(Vec::new()), warning.into_iter().collect());
-        Self { plan, file, port_file, pid_file, again, log_format, level, warnings }
+        let doors = [(Door::Admin, &line.admin, &below.admin), (Door::Metrics, &line.metrics, &below.metrics)];
+        let doors = doors
+            .into_iter()
+            .filter_map(|(door, line, below)| Some((door, line.as_ref().or(below.as_ref())?.0.clone())));
+        Self { plan, file, port_file, pid_file, doors: doors.collect(), again, log_format, level, warnings }
     }
 }
 
 impl Options {
     /// Is every path from the root, as a service needs it?
-    fn needs_no_folder(&self) -> Result<(), String> {
-        let files = self.port_file.iter().chain(&self.pid_file).find(|file| file.is_relative());
+    fn needs_no_folder(&self, instances: Instances) -> Result<(), String> {
+        let mut files = self.port_file.iter().chain(&self.pid_file);
+        if let Some(file) = files.clone().find(|file| instances == Instances::Several && !file.is_stdout()) {
+            return Err(format!("{file}: all instances would write this file; leave it out"));
+        }
+        let files = files.find(|file| file.is_relative());
         let unix = |draft: &Draft| match &draft.from {
             Listen::Unix(address) if address.path().is_some_and(|path| !path.starts_with(b"/")) => {
                 Some(address.to_string())

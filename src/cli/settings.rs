@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 
 use clap::CommandFactory as _;
 use serde::{Deserialize, Deserializer};
+use tproxy::net::Address;
 use tproxy::{AtLimit, Balance, Config, Networks, Proxies, ProxyVersion, Route, Splice};
 
-use super::address::{Listeners, Upstream};
+use super::address::{Listeners, Upstream, one_address};
 use super::mode::Mode;
 use super::quantity::{Attempts, Delay, DrainTimeout, Grace, Sessions, Size, Time, Timeout, Times};
 use super::routes::RouteName;
@@ -21,6 +22,11 @@ use crate::logging::LogFormat;
 value! {
     /// A list of networks.
     Clients(Networks) = str::parse, "a network, such as \"10.0.0.0/8\""
+}
+
+value! {
+    /// Where --admin and --metrics listen.
+    Inside(Address) = one_address, "an address, such as \"127.0.0.1:9000\""
 }
 
 value! {
@@ -208,6 +214,15 @@ pub(crate) struct Settings {
     /// Write the number of the process that serves to this file. After SIGUSR2 that is the new one
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub(super) pid_file: Option<String>,
+
+    /// Show what is going on inside, over HTTP, at this address of the loopback or unix:/path: a page for people at /, the
+    /// sessions and routes as JSON, and what --metrics has. Everyone who can connect there sees the clients' addresses
+    #[arg(long, value_name = "ADDR", help_heading = PROCESS)]
+    pub(super) admin: Option<Inside>,
+
+    /// Serve /metrics (Prometheus), /healthz and /readyz over HTTP at this address. They name no client
+    #[arg(long, value_name = "ADDR", help_heading = PROCESS)]
+    pub(super) metrics: Option<Inside>,
 
     /// How a log line is written. json: an object with ts, level, and message, or event with the fields of a session's line;
     /// times in seconds. text goes to the journal with a priority and no time, if stderr leads there [default: text]

@@ -19,12 +19,21 @@ pub(super) fn socket_unit(routes: &[Draft], instances: Instances) -> Result<Stri
                 return Err(format!("{written}: a socket unit needs a port; write 1 to 65535"));
             }
             Listen::Address(address) => address.to_string(),
-            Listen::Unix(address) => match address.path() {
-                Some(path) if !path.starts_with(b"/") => {
+            Listen::Unix(_) if instances == Instances::Several => {
+                return Err(format!(
+                    "{written}: each instance would need a Unix socket of its own; write an IP address"
+                ));
+            }
+            Listen::Unix(_) => {
+                let name = written.trim_start_matches("unix:");
+                if !name.starts_with(['/', '@']) {
                     return Err(format!("{written}: a socket unit needs the path from the root; write unix:/..."));
                 }
-                Some(_) | None => address.to_string().trim_start_matches("unix:").replace('%', "%%"),
-            },
+                if name.contains(char::is_control) || name.ends_with(['\\', ' ']) {
+                    return Err(format!("{written:?}: a socket unit cannot have this path; choose another"));
+                }
+                name.replace('%', "%%")
+            }
             Listen::Name(..) => {
                 return Err(format!(
                     "{written}: a socket unit looks up no names; write an address, such as 127.0.0.1:6101"

@@ -69,7 +69,7 @@ pub(crate) fn mebibytes(bytes: u64) -> u64 {
 /// The limits if the process may have this many descriptors and this many are open.
 fn within(limit: Option<u64>, open: usize, config: &Config) -> Result<Limits, Error> {
     // The listeners are not open yet.
-    let taken = open + reserved(&config.routes);
+    let taken = open + reserved(&config.routes) + config.descriptors_reserved;
     let room = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(taken);
     let pipes = match config.splice {
         Splice::Auto | Splice::On => PIPES_MAX.min(room / PIPES_SHARE),

@@ -29,6 +29,8 @@ pub struct Config {
     /// Whether log lines name the route they are about also if there is only one. With two or more they always do. It stays
     /// as it was at start, whatever a reload says. Default false.
     pub name_routes: bool,
+    /// Descriptors that no session gets, beside those that the relay knows of: for what else the process opens. 0.
+    pub descriptors_reserved: usize,
     /// How long the answer of a name lookup is used before the name is looked up again, if a session wants it then: 1 ms to
     /// 365 days. Default 5 s.
     pub resolve_ttl: Duration,
@@ -87,6 +89,7 @@ impl Config {
         Self {
             routes: routes.into_iter().collect(),
             name_routes: false,
+            descriptors_reserved: 0,
             resolve_ttl: Duration::from_secs(5),
             drain_timeout: Some(Duration::from_secs(15)),
             drain_delay: Duration::ZERO,

@@ -23,6 +23,7 @@ use rustix::io::FdFlags;
 use tproxy::net::{Handed, Page};
 use tproxy::{Control, Error};
 
+use super::admin::Door;
 use super::inherit::{Inheritance, LISTENERS};
 use super::notify::Notifier;
 
@@ -131,6 +132,7 @@ impl HandOver {
         control: &Control,
         inherited: &Inheritance,
         candidate: &Candidate,
+        doors: &[(Door, Handed)],
     ) -> Result<Self, String> {
         if std::process::id() == 1 {
             return Err("this process is PID 1, and a container ends with it: start another container".to_owned());
@@ -146,10 +148,14 @@ impl HandOver {
         let (report, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
         report.set_read_timeout(Some(LOOK)).map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
-        command.args(options).env(LISTENERS, inherited.describe(&sockets)).stdin(Stdio::from(OwnedFd::from(theirs)));
+        command
+            .args(options)
+            .env(LISTENERS, inherited.describe(&sockets, doors))
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
         for name in OURS {
             command.env_remove(name);
         }
+        let sockets: Vec<_> = sockets.iter().chain(doors.iter().map(|(_, socket)| socket)).collect();
         let started = candidate.start(|| keeping_open(&sockets, || command.spawn()));
         // Its end of the pair is open in it alone, or its death would not be noticed.
         drop(command);
@@ -175,6 +181,8 @@ impl HandOver {
                     Err(error) if is_silence(&error) => {
                         self.give_up(&format!("it does not serve after {} s", PATIENCE.as_secs()))
                     }
+                    // The loop has ended, and this with it.
+                    Ok(_) | Err(_) if self.candidate.slot().is_closed => Progress::Failed,
                     Ok(_) | Err(_) => self.give_up("it ended before it served (it has said why)"),
                 }
             }
@@ -230,7 +238,7 @@ fn say_that_we_serve() -> io::Result<()> {
 }
 
 /// Programs that are started meanwhile keep these sockets. No other thread starts one.
-fn keeping_open<T>(sockets: &[Handed], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+fn keeping_open<T>(sockets: &[&Handed], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let set = |flags: FdFlags| sockets.iter().try_for_each(|one| rustix::io::fcntl_setfd(&*one.socket, flags));
     let started = set(FdFlags::empty()).map_err(io::Error::from).and_then(|()| start());
     let closed = set(FdFlags::CLOEXEC);

@@ -6,6 +6,7 @@
 //! ```text
 //!   7:3:web::127.0.0.1:80            descriptor 7; it was lent to the first relay as fd:3 and systemd:web
 //!   8:::file:unix:/run/app.sock      descriptor 8; the relay before bound it, and its file goes when we stop
+//!   9::admin:file:unix:/run/a.sock   descriptor 9; --admin listens there
 //! ```
 //! `LISTEN_PID` would have to name a process that does not exist yet.
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use tproxy::Inherited;
 use tproxy::net::{Address, Handed};
 
+use super::admin::Door;
 use crate::cli::Which;
 
 /// What the relay before says that it hands over.
@@ -39,6 +41,17 @@ struct Lent {
     address: Result<Address, String>,
 }
 
+/// What a process has when it starts.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    pub(crate) inherited: Inheritance,
+    /// Those of the routes.
+    pub(crate) sockets: Vec<Inherited>,
+    /// Those of the relay before for looking inside.
+    pub(crate) doors: Vec<(Door, Inherited)>,
+    pub(crate) start: Start,
+}
+
 /// Where the sockets come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -53,18 +66,19 @@ impl Inheritance {
     ///
     /// # Errors
     /// In words, when one of them is no socket that can be listened on. Of the numbers, [`find`](Self::find) says that.
-    pub(crate) fn take(numbers: impl Iterator<Item = RawFd>) -> Result<(Self, Vec<Inherited>, Start), String> {
+    pub(crate) fn take(numbers: impl Iterator<Item = RawFd>) -> Result<Estate, String> {
         if let Some(list) = env::var_os(LISTENERS) {
             let list = list.into_string().map_err(|_| format!("{LISTENERS} is not text"))?;
-            let (lent, sockets) = read(&list)?;
-            return Ok((Self { lent: Arc::new(lent) }, sockets, Start::InItsPlace));
+            let (lent, sockets, doors) = read(&list)?;
+            let inherited = Self { lent: Arc::new(lent) };
+            return Ok(Estate { inherited, sockets, doors, start: Start::InItsPlace });
         }
         let (mut lent, mut sockets) = (Vec::new(), Vec::new());
         let wrong =
             |error: io::Error| format!("LISTEN_FDS: {error} (it is set by whoever starts this with open sockets)");
         for (number, name) in sd_notify::listen_fds_with_names().map_err(wrong)? {
             let socket = Inherited::lent(number)
-                .map_err(|error| format!("the inherited descriptor {number} ({name}): {}", why(&error)))?;
+                .map_err(|error| format!("the inherited descriptor {number} ({}): {}", escaped(&name), why(&error)))?;
             lent.push(Lent { number, name, address: Ok(socket.address().clone()) });
             sockets.push(socket);
         }
@@ -79,7 +93,7 @@ impl Inheritance {
             });
             lent.push(Lent { number, name: String::new(), address: address.map_err(|error| why(&error)) });
         }
-        Ok((Self { lent: Arc::new(lent) }, sockets, Start::Fresh))
+        Ok(Estate { inherited: Self { lent: Arc::new(lent) }, sockets, doors: Vec::new(), start: Start::Fresh })
     }
 
     /// Where these sockets are bound.
@@ -95,7 +109,8 @@ impl Inheritance {
         if !found.is_empty() {
             return found.into_iter().collect();
         }
-        let names: Vec<_> = self.lent.iter().map(|lent| format!("fd:{} systemd:{}", lent.number, lent.name)).collect();
+        let names: Vec<_> =
+            self.lent.iter().map(|lent| format!("fd:{} systemd:{}", lent.number, escaped(&lent.name))).collect();
         Err(match &names[..] {
             [] => "no such socket was inherited; start this from a socket unit, or write an address".to_owned(),
             _ => format!("no such socket was inherited, but {}", names.join(", ")),
@@ -103,8 +118,12 @@ impl Inheritance {
     }
 
     /// What the program that takes our place is to be told of these sockets, which it has under the same numbers.
-    pub(super) fn describe(&self, handed: &[Handed]) -> String {
+    pub(super) fn describe(&self, handed: &[Handed], doors: &[(Door, Handed)]) -> String {
         let mut list = String::new();
+        for (door, socket) in doors {
+            let file = if socket.has_file { "file" } else { "" };
+            let _ = write!(list, "{}::{}:{file}:{} ", socket.socket.as_raw_fd(), door.word(), socket.at);
+        }
         for socket in handed {
             let lent = self.lent.iter().find(|lent| lent.address.as_ref() == Ok(&socket.at));
             let number = lent.map(|lent| lent.number.to_string()).unwrap_or_default();
@@ -116,20 +135,26 @@ impl Inheritance {
     }
 }
 
+type Read = (Vec<Lent>, Vec<Inherited>, Vec<(Door, Inherited)>);
+
 /// The entries of [`LISTENERS`].
-fn read(list: &str) -> Result<(Vec<Lent>, Vec<Inherited>), String> {
-    let (mut lent, mut sockets) = (Vec::new(), Vec::new());
+fn read(list: &str) -> Result<Read, String> {
+    let (mut lent, mut sockets, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for entry in list.split_ascii_whitespace() {
         let wrong = || format!("{LISTENERS}: {entry:?} is no entry of it (it is set by a relay whose place is taken)");
         let Entry { descriptor, number, name, has_file, at } = Entry::read(entry).ok_or_else(wrong)?;
         let socket = match number {
-            Some(_) => Inherited::lent(descriptor),
+            Some(_) => Inherited::lent(descriptor).map(Inherited::kept),
             None => Inherited::left(descriptor, at.clone(), has_file),
         };
-        sockets.push(socket.map_err(|error| format!("{LISTENERS}: {entry}: {}", why(&error)))?);
+        let socket = socket.map_err(|error| format!("{LISTENERS}: {entry}: {}", why(&error)))?;
+        match Door::ALL.into_iter().find(|door| number.is_none() && door.word() == name) {
+            Some(door) => doors.push((door, socket)),
+            None => sockets.push(socket),
+        }
         lent.extend(number.map(|number| Lent { number, name, address: Ok(at) }));
     }
-    Ok((lent, sockets))
+    Ok((lent, sockets, doors))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -209,7 +234,7 @@ mod tests {
         let it = Inheritance { lent: Arc::new(vec![lent]) };
         for at in [web.clone(), odd, "127.0.0.1:0".parse().unwrap(), Address::Unix(b"\0a\0b"[..].into())] {
             let sockets = [handed(&at, at.is_unix()), handed(&at, false)];
-            let list = it.describe(&sockets);
+            let list = it.describe(&sockets, &[]);
             let entries: Vec<_> = list.split_ascii_whitespace().map(|entry| Entry::read(entry).unwrap()).collect();
             let expected = sockets.iter().map(|socket| Entry {
                 descriptor: socket.socket.as_raw_fd(),

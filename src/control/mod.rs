@@ -3,6 +3,7 @@
 //! SIGINT and SIGTERM go from their handler straight to the loop. The others have a thread of their own. SIGPIPE needs
 //! nothing: Rust's runtime ignores it in every binary.
 
+mod admin;
 mod hand_over;
 mod inherit;
 mod interrupt;
@@ -22,8 +23,9 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
+pub(crate) use admin::{Admin, CONNECTIONS_MAX, Door};
 pub(crate) use hand_over::{Candidate, say_when_we_serve};
-pub(crate) use inherit::{Inheritance, Start};
+pub(crate) use inherit::{Estate, Inheritance, Start};
 pub(crate) use interrupt::{Interrupt, Waited};
 pub(crate) use notify::Notifier;
 pub(crate) use reload::Reloader;
@@ -57,6 +59,7 @@ pub(crate) struct Outside {
     pub(crate) inherited: Inheritance,
     pub(crate) candidate: Candidate,
     pub(crate) pid_file: Option<WrittenFile>,
+    pub(crate) admin: Option<Admin>,
 }
 
 impl Outside {
@@ -68,7 +71,10 @@ impl Outside {
             let progress = hand_over.as_mut().map(|one: &mut HandOver| one.look(&self.control, self.notifier.as_ref()));
             match progress {
                 Some(Progress::Waits) | None => {}
-                Some(Progress::Done) => hand_over = None,
+                Some(Progress::Done) => {
+                    hand_over = None;
+                    self.admin.iter().for_each(Admin::hand_over);
+                }
                 Some(Progress::Failed) => {
                     hand_over = None;
                     self.write_pid();
@@ -97,10 +103,13 @@ impl Outside {
             (SIGHUP | SIGUSR2, _) if hand_over.is_some() => {
                 warn!("{} is ignored: another process is taking over", signal_name(signal).unwrap_or("a signal"));
             }
-            (SIGUSR2, _) => match HandOver::begin(&self.again, &self.control, &self.inherited, &self.candidate) {
-                Ok(one) => *hand_over = Some(one),
-                Err(why) => warn!("not handed over, this process goes on: {why}"),
-            },
+            (SIGUSR2, _) => {
+                let doors = self.admin.as_ref().map(Admin::sockets).unwrap_or_default();
+                match HandOver::begin(&self.again, &self.control, &self.inherited, &self.candidate, doors) {
+                    Ok(one) => *hand_over = Some(one),
+                    Err(why) => warn!("not handed over, this process goes on: {why}"),
+                }
+            }
             (SIGHUP, Some(reloader)) => {
                 self.notifier.iter().for_each(Notifier::reloading);
                 reloader.reload(&self.control);

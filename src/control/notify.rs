@@ -58,7 +58,7 @@ impl Notifier {
         if let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) {
             let control = self.control.clone();
             let handed_over = Arc::clone(&self.handed_over);
-            let watch = move || while !handed_over.load(Ordering::Relaxed) && prove(&control, period / 4) {};
+            let watch = move || while prove(&control, period / 4, &handed_over) {};
             if let Err(error) = thread::Builder::new().name("watchdog".into()).spawn(watch) {
                 log::warn!("systemd's watchdog gets no answer: {error}");
             }
@@ -91,10 +91,9 @@ impl Notifier {
         Some(end)
     }
 
-    /// A stop signal has come.
-    pub(super) fn stopping(&self) {
-        self.serves.store(false, Ordering::Relaxed);
-        if self.handed_over.load(Ordering::Relaxed) {
+    /// A stop signal has come, or the loop has ended: said once.
+    pub(crate) fn stopping(&self) {
+        if !self.serves.swap(false, Ordering::Relaxed) || self.handed_over.load(Ordering::Relaxed) {
             return;
         }
         self.say(&[NotifyState::Stopping]);
@@ -112,10 +111,13 @@ impl Notifier {
 /// Pauses, and sends WATCHDOG=1 once the loop has answered. Does the loop still run? systemd wants the message once a period
 /// (`sd_watchdog_enabled(3)`), and the pause is a quarter of it.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
-fn prove(control: &Control, pause: Duration) -> bool {
+fn prove(control: &Control, pause: Duration, handed_over: &AtomicBool) -> bool {
     // One question at a time: a loop that stands still is asked once.
     thread::sleep(pause);
     let Ok(report) = control.query(Page::Numbers).wait() else { return false };
+    if handed_over.load(Ordering::Relaxed) {
+        return false;
+    }
     send(&[NotifyState::Watchdog, NotifyState::Status(&status_of(&report))], None);
     true
 }

@@ -59,6 +59,8 @@ struct Queue {
     /// Lines to be written behind all others.
     last: VecDeque<Line>,
     dropped: u64,
+    /// All lines that were dropped so far.
+    dropped_in_all: u64,
     limits: Limits,
     /// Lines can be written, as far as is known. Otherwise the count of dropped lines waits for one that can.
     works: bool,
@@ -66,6 +68,13 @@ struct Queue {
     busy: bool,
     /// Lines the thread has taken.
     taken: u64,
+}
+
+impl Queue {
+    fn drop_lines(&mut self, count: u64) {
+        self.dropped += count;
+        self.dropped_in_all += count;
+    }
 }
 
 struct Line {
@@ -145,7 +154,8 @@ impl LogQueue {
         while queue.is_pending() {
             let elapsed = begun.elapsed();
             if elapsed >= QUEUE_TIMEOUT {
-                queue.dropped += queue.lines.len() as u64;
+                let left = queue.lines.len() as u64;
+                queue.drop_lines(left);
                 queue.lines.clear();
             }
             let (taken, timeout) = (queue.taken, FLUSH_TIMEOUT.min(FLUSH_TIMEOUT_MAX.saturating_sub(elapsed)));
@@ -157,6 +167,11 @@ impl LogQueue {
             }
             queue = left;
         }
+    }
+
+    /// Lines that were dropped so far.
+    pub(crate) fn lines_dropped(&self) -> u64 {
+        self.queue().dropped_in_all
     }
 
     /// Waits until there is room for some lines more, or for so long. Is there?
@@ -187,7 +202,7 @@ impl LogQueue {
         let exiting = queue.exiting;
         let (lines, most) = if exiting { (&mut queue.last, LAST_MAX) } else { (&mut queue.lines, QUEUE_MAX) };
         if lines.len() >= most {
-            queue.dropped += 1;
+            queue.drop_lines(1);
             return;
         }
         lines.push_back(line);
@@ -207,7 +222,7 @@ impl LogQueue {
             let mut queue = self.queue();
             queue.works = works;
             if !works {
-                queue.dropped += line.stands_for;
+                queue.drop_lines(line.stands_for);
             }
         }
     }

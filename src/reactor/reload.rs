@@ -228,10 +228,11 @@ impl<N: Net> Reactor<N> {
 
 /// What all routes share and a reload does not change, by the names of the options.
 fn differences(now: &Config, wanted: &Config) -> Vec<&'static str> {
-    // `name_routes` follows from how the relay was started: a reload says nothing about it.
+    // `name_routes` and what else the process opens follow from how it was started: a reload says nothing about them.
     let Config {
         routes: _,
         name_routes: _,
+        descriptors_reserved: _,
         resolve_ttl,
         drain_timeout,
         drain_delay,

@@ -80,8 +80,11 @@ impl Setup {
     /// It does this from now on.
     fn replace_by_script(&self, script: &str) {
         let path = self.folder.path().join("script");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Another process writes it: a descriptor of ours could be open in a child of another test, and what is open for
+        // writing cannot be executed (ETXTBSY).
+        let text = format!("#!/bin/sh\n{script}\n");
+        let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        assert!(Command::new("sh").args(["-c", write]).arg(&path).arg(text).status().unwrap().success());
         self.replace_program(path);
     }
 
@@ -248,6 +251,48 @@ fn systemd_is_told_which_process_is_the_main_one() {
     kill_process(pid_of(new), Signal::TERM).unwrap();
     assert!(hears().starts_with("STOPPING=1\n"));
     kill_process(pid_of(new), Signal::KILL).unwrap();
+}
+
+/// A file that changes between: what is removed goes with its file, what is lent stays, a mode is another.
+#[test]
+fn the_new_process_follows_the_file_as_it_is_then() {
+    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+    let [config, pid_file, kept, removed] = ["c.toml", "pid", "kept", "removed"].map(|name| folder.path().join(name));
+    let lent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let lent_at = lent.local_addr().unwrap();
+    let route = |from: &str, more: &str| format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n{more}", upstream.address);
+    let unix = |path: &Path| format!("unix:{}", path.display());
+    let first = [route(&unix(&kept), "unix-mode = \"666\"\n"), route(&unix(&removed), ""), route("fd:3", "")].concat();
+    fs::write(&config, first).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3<&0 </dev/null; exec \"$0\" \"$@\"", TPROXY, "-c"])
+        .arg(&config)
+        .arg("--pid-file")
+        .arg(&pid_file);
+    undisturbed(&mut command).stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(lent.try_clone().unwrap())));
+    let relay = Served::of(command);
+    let address = relay.addresses[0];
+    let mut setup = Setup { folder, upstream, relay, address };
+    until("the pid file", || read_pid(&pid_file));
+    let first = setup.relay.id();
+    let second = route_of(&setup, &unix(&kept), "unix-mode = \"600\"\n");
+    fs::write(&config, &second).unwrap();
+    setup.relay.signal(Signal::USR2);
+    let new = setup.successor_of(first);
+    assert_eq!(setup.relay.status().code(), Some(0));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&kept), removed.exists()), (0o600, false));
+    let near = client(lent_at);
+    fs::write(&config, second + &route_of(&setup, "fd:3", "")).unwrap();
+    kill_process(pid_of(new), Signal::HUP).unwrap();
+    setup.relay.log.wait_for("reloaded: 1 route kept, 1 added, 0 removed");
+    let far = setup.upstream.accept();
+    relayed(&near, &far, b"at last");
+}
+
+fn route_of(setup: &Setup, from: &str, more: &str) -> String {
+    format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n{more}", setup.upstream.address)
 }
 
 /// All descriptors are taken: by sessions, and one more client waits.

@@ -41,7 +41,18 @@ fn only_keys_without_a_default_are_commented_out() {
     let missing: Vec<_> = keys(&example()).difference(&keys(&live)).cloned().collect();
     assert_eq!(
         missing,
-        ["allow", "deny", "max-sessions", "max-sessions-per-ip", "pid-file", "port-file", "proxy-from", "source"]
+        [
+            "admin",
+            "allow",
+            "deny",
+            "max-sessions",
+            "max-sessions-per-ip",
+            "metrics",
+            "pid-file",
+            "port-file",
+            "proxy-from",
+            "source"
+        ]
     );
 }
 

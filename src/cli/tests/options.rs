@@ -149,14 +149,15 @@ fn exactly_these_are_one_for_the_process() {
         names.sort_unstable();
         names
     };
-    let process = "buffer-size drain-delay drain-idle-timeout drain-timeout log-format max-sessions pid-file port-file quiet resolve-ttl splice verbose";
+    let process = "admin buffer-size drain-delay drain-idle-timeout drain-timeout log-format max-sessions metrics pid-file port-file quiet resolve-ttl splice verbose";
     let process: Vec<_> = process.split(' ').collect();
     assert_eq!(of(Scope::Process), process);
     assert_eq!(of(Scope::OneRoute), ["from", "name", "to"]);
     // Each of the rest, and each of those with a field, is in the table of this test; two that need each other in another.
     let fields = of(Scope::EachRoute).into_iter().chain(process);
     for option in fields.filter(|option| {
-        !["log-format", "pid-file", "port-file", "quiet", "verbose", "accept-proxy", "proxy-from"].contains(option)
+        !["admin", "metrics", "log-format", "pid-file", "port-file", "quiet", "verbose", "accept-proxy", "proxy-from"]
+            .contains(option)
     }) {
         assert!(CHANGES.iter().any(|(known, ..)| *known == option), "{option} is not tested");
     }

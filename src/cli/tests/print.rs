@@ -8,9 +8,12 @@ fn printed(what: &str, words: &str) -> String {
 
 #[test]
 fn a_socket_unit_listens_where_the_relay_would() {
-    let unit = printed("socket", "-f :80,127.0.0.1:81-82,unix:/run/a%b,unix:@name --unix-mode 600 --backlog 7");
+    let unit = printed(
+        "socket",
+        "-f :80,127.0.0.1:81-82,unix:/run/a%b,unix:@name,unix:/run/\u{e9} --unix-mode 600 --backlog 7",
+    );
     let lines = "\n[Socket]\nListenStream=[::]:80\nListenStream=127.0.0.1:81\nListenStream=127.0.0.1:82\n\
-                 ListenStream=/run/a%%b\nListenStream=@name\nSocketMode=0600\nBacklog=7\n";
+                 ListenStream=/run/a%%b\nListenStream=@name\nListenStream=/run/\u{e9}\nSocketMode=0600\nBacklog=7\n";
     assert!(unit.contains(lines) && !unit.contains("ReusePort"), "{unit}");
     assert!(printed("socket-template", "-f :80").contains("\nReusePort=yes\n"));
 }
@@ -26,6 +29,8 @@ fn a_socket_unit_needs_addresses() {
         let said = printed("socket", &format!("-f {from}"));
         assert!(said.starts_with("tproxy: --print: ") && said.contains(words), "{said}");
     }
+    assert!(printed("socket-template", "-f unix:/run/a").contains("a Unix socket of its own"));
+    assert!(printed("unit-template", "--pid-file /run/pid").contains("all instances would write this file"));
 }
 
 #[test]

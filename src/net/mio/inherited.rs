@@ -21,6 +21,8 @@ pub struct Inherited {
     /// What it is known by.
     at: Address,
     origin: Origin,
+    /// It stays open although no route has it.
+    is_kept: bool,
 }
 
 /// Where a listening socket comes from.
@@ -69,7 +71,34 @@ impl Inherited {
         let socket = raw::inherited(number, check)?;
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
         let at = at.map_or_else(|| local(&socket), Ok)?;
-        Ok(Self { socket: Arc::new(socket), at, origin })
+        Ok(Self { socket: Arc::new(socket), at, origin, is_kept: false })
+    }
+
+    /// It stays open also where no route has it: a reload may name it again.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
+    }
+
+    /// Is it to stay open?
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// No route has it: it goes, and so does the file that the relay before left.
+    pub(crate) fn discard(self) {
+        match self.origin {
+            Origin::Left { file: true } => {
+                log::info!("no route listens on {} any more: its listener is closed", self.at);
+                drop(self.at.path().map(SocketFile::found));
+            }
+            Origin::Left { file: false } => {
+                log::info!("no route listens on {} any more: its listener is closed", self.at);
+            }
+            Origin::Lent | Origin::Bound => {
+                log::warn!("no route listens on {}: the inherited socket is closed (name it in --from)", self.at);
+            }
+        }
     }
 
     /// The address that it is known by.
@@ -79,7 +108,7 @@ impl Inherited {
 
     /// The socket, known by this address, from there.
     pub(super) fn new(socket: Arc<OwnedFd>, at: Address, origin: Origin) -> Self {
-        Self { socket, at, origin }
+        Self { socket, at, origin, is_kept: true }
     }
 
     pub(super) fn socket(&self) -> &Arc<OwnedFd> {
@@ -87,8 +116,11 @@ impl Inherited {
     }
 
     /// Listens with it from now on, and returns it with the address that it is bound to.
-    pub(super) fn listen(self, how: &ListenOptions) -> io::Result<(Listener, Address)> {
-        let Self { socket, at, origin } = self;
+    ///
+    /// # Errors
+    /// When an option cannot be set.
+    pub fn listen(self, how: &ListenOptions) -> io::Result<(Listener, Address)> {
+        let Self { socket, at, origin, is_kept: _ } = self;
         // The name that a Unix socket was bound to is not that of its file: see `unix.rs`.
         let bound = if origin == Origin::Lent || !at.is_unix() { local(&socket)? } else { at.clone() };
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -100,6 +132,9 @@ impl Inherited {
             (Origin::Left { file: true }, Some(path)) => SocketFile::found(path).ok(),
             (Origin::Left { .. } | Origin::Lent | Origin::Bound, _) => None,
         };
+        if let Some(file) = &file {
+            file.set_mode(how.unix_mode)?;
+        }
         Ok((Listener::inherited(socket, at, origin, file, *how), bound))
     }
 }

@@ -32,7 +32,10 @@ pub struct Listener {
 
 impl Listener {
     /// Listens at `address`, and returns it as it is bound.
-    pub(super) fn bind(address: &Address, how: &ListenOptions) -> io::Result<(Self, Address)> {
+    ///
+    /// # Errors
+    /// When one of the calls fails: socket(2), bind(2), listen(2), and those for the file of a Unix socket.
+    pub fn bind(address: &Address, how: &ListenOptions) -> io::Result<(Self, Address)> {
         let (socket, file, bound) = match address {
             Address::Inet(inet) => {
                 let socket = bind(*inet, how)?;
@@ -60,7 +63,10 @@ impl Listener {
     }
 
     /// Takes a client off the queue. Its options are those of the listener; a Unix socket inherits none and has one.
-    pub(super) fn accept(&mut self) -> io::Result<(Socket, Client)> {
+    ///
+    /// # Errors
+    /// WouldBlock if there is none; otherwise as accept(2).
+    pub fn accept(&mut self) -> io::Result<(Socket, Client)> {
         let (stream, address) = accept(&self.socket).inspect_err(|error| {
             if error.kind() == ErrorKind::WouldBlock {
                 self.unset = None;
@@ -93,13 +99,13 @@ impl Listener {
     }
 
     /// For another process.
-    pub(super) fn hand_over(&self, at: &Address) -> Handed {
+    pub fn hand_over(&self, at: &Address) -> Handed {
         let has_file = self.file.as_ref().is_some_and(SocketFile::is_ours);
         Handed::new(at.clone(), Arc::clone(&self.socket), has_file)
     }
 
     /// Closes it. Its events have ended. Returns what stays open, without being listened on.
-    pub(super) fn close(mut self, why: Closing) -> Option<Inherited> {
+    pub fn close(mut self, why: Closing) -> Option<Inherited> {
         let leaves_file = match why {
             Closing::HandedOver => true,
             // It has not taken the other relay's place.
