@@ -140,7 +140,8 @@ impl World {
         // After a delay, the drain begins behind the work of a turn.
         let behind = !self.plan.config.drain_delay.is_zero();
         let stopped = self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn || !behind);
-        let early = |it: &Session| it.connected.is_none() && it.accepted < self.shadow.turn;
+        // A connection under way goes on, also to an address that the last answer does not have.
+        let early = |it: &Session| it.connected.is_none() && it.upstream.is_none() && it.accepted < self.shadow.turn;
         let nameless =
             |it: &Session| early(it) && it.header.awaited.is_none() && self.shadow.candidates(it.route).is_empty();
         if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
