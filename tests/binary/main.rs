@@ -12,6 +12,7 @@ mod proc;
 mod process;
 mod served;
 
+mod admin;
 mod bad_input;
 mod clients;
 mod config_file;

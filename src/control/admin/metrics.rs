@@ -6,6 +6,8 @@ use std::fmt::{Display, Write as _};
 use tproxy::Report;
 use tproxy::net::{EndpointRow, Histogram, RouteRow, Totals};
 
+use super::view::Bytes;
+
 /// What the routes of one name have together.
 #[derive(Debug, Default)]
 struct Sum<'a> {
@@ -15,14 +17,12 @@ struct Sum<'a> {
 }
 
 /// All of it.
-pub(super) fn text(report: &Report, rows: &[RouteRow], dropped: u64) -> String {
+pub(super) fn text(report: &Report, rows: &[RouteRow], bytes: &Bytes, dropped: u64) -> String {
     let mut routes: BTreeMap<&str, Sum<'_>> = BTreeMap::new();
     let mut endpoints: BTreeMap<String, &EndpointRow> = BTreeMap::new();
     for row in rows {
         let sum = routes.entry(&row.name).or_default();
         sum.sessions += u64::from(row.sessions);
-        sum.totals.up += row.totals.up;
-        sum.totals.down += row.totals.down;
         sum.totals.undelivered_up += row.totals.undelivered_up;
         sum.totals.undelivered_down += row.totals.undelivered_down;
         row.ends.iter().for_each(|(word, count)| *sum.ends.entry(word).or_default() += count);
@@ -41,10 +41,10 @@ pub(super) fn text(report: &Report, rows: &[RouteRow], dropped: u64) -> String {
             page.sample("tproxy_sessions_total", &[("route", name), ("end", end)], count);
         }
     }
-    page.family("tproxy_bytes_total", "counter", "Bytes relayed by sessions that have ended.");
-    for (name, sum) in &routes {
-        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "up")], sum.totals.up);
-        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "down")], sum.totals.down);
+    page.family("tproxy_bytes_total", "counter", "Bytes relayed, without headers.");
+    for (name, [up, down]) in bytes {
+        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "up")], up);
+        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "down")], down);
     }
     page.family(
         "tproxy_undelivered_bytes_total",

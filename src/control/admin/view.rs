@@ -1,5 +1,7 @@
 //! What is shown where: asks the loop, and makes an answer of it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tproxy::net::{Page, Pending, ROWS_MAX, RouteRow};
@@ -18,12 +20,17 @@ const IMPATIENCE: Duration = Duration::from_millis(10);
 const PAGE: &str = include_str!("page.html");
 const PAGE_POLICY: &str = include_str!("page.policy");
 
+/// Bytes up and down of each route, those of sessions that live included.
+pub(super) type Bytes = BTreeMap<Arc<str>, [u64; 2]>;
+
 /// What the thread sees of the relay.
 pub(super) struct View {
     control: Control,
     log: LogQueue,
     /// A question that the loop has not answered in time. There is never another beside it.
     open: Option<Pending<Report>>,
+    /// The bytes that were said last.
+    bytes: Bytes,
 }
 
 impl std::fmt::Debug for View {
@@ -34,7 +41,7 @@ impl std::fmt::Debug for View {
 
 impl View {
     pub(super) fn new(control: Control, log: LogQueue) -> Self {
-        Self { control, log, open: None }
+        Self { control, log, open: None, bytes: Bytes::new() }
     }
 
     /// The answer to a request that came in by this door.
@@ -47,9 +54,9 @@ impl View {
                 Some(report) if report.is_stopping => Answer::text("503 Service Unavailable", "stopping\n"),
                 Some(_) => Answer::text("200 OK", "ready\n"),
             },
-            ("/metrics", _) => self.routes().map_or_else(stuck, |(report, routes)| Answer {
+            ("/metrics", _) => self.metrics().map_or_else(stuck, |text| Answer {
                 kind: "text/plain; version=0.0.4; charset=utf-8",
-                ..Answer::text("200 OK", metrics::text(&report, &routes, self.log.lines_dropped()))
+                ..Answer::text("200 OK", text)
             }),
             ("/routes", Door::Admin) => {
                 self.routes().map_or_else(stuck, |(report, routes)| Answer::json(json::routes(&report, &routes)))
@@ -69,6 +76,33 @@ impl View {
             (_, Door::Admin) => Answer::text("404 Not Found", "/ /sessions /routes /metrics /healthz /readyz\n"),
             (_, Door::Metrics) => Answer::text("404 Not Found", "/metrics /healthz /readyz\n"),
         }
+    }
+
+    /// The text for Prometheus.
+    fn metrics(&mut self) -> Option<String> {
+        let (report, routes) = self.routes()?;
+        let mut bytes: Bytes = BTreeMap::new();
+        for route in &routes {
+            let sum = bytes.entry(Arc::clone(&route.name)).or_default();
+            *sum = [sum[0] + route.totals.up, sum[1] + route.totals.down];
+        }
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let page = self.ask(Page::Sessions { from, most: ROWS_MAX })?;
+            for row in &page.rows {
+                let sum = bytes.entry(Arc::clone(&row.route)).or_default();
+                *sum = [sum[0] + row.up, sum[1] + row.down];
+            }
+            next = page.next;
+        }
+        // A session that ended between the two is in neither: what was said before is nearer the truth then. So a counter never
+        // goes back, and never says too much.
+        for (route, sum) in &mut bytes {
+            let before = self.bytes.get(route).copied().unwrap_or_default();
+            *sum = [sum[0].max(before[0]), sum[1].max(before[1])];
+        }
+        self.bytes.clone_from(&bytes);
+        Some(metrics::text(&report, &routes, &bytes, self.log.lines_dropped()))
     }
 
     /// All routes, page by page, with the numbers of the first page.
