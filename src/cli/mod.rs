@@ -6,6 +6,7 @@ mod check;
 mod complaint;
 mod file;
 mod inherited;
+mod k8s;
 mod line;
 mod loops;
 mod mode;
@@ -91,9 +92,10 @@ struct Args {
     check: bool,
 
     /// Print this and exit. example-config is a file for --config, with every key; unit is a service of systemd, with the
-    /// options given beside it, and socket a unit that keeps its listeners open; the templates are for several processes
-    #[arg(long, value_name = "WHAT", value_parser = print::parser(), help_heading = FILE)]
-    print: Option<Printed>,
+    /// options given beside it, and socket a unit that keeps its listeners open; the templates are for several processes; k8s
+    /// is a Deployment and a Service; man is the man page; completions are for the shell that is named behind it
+    #[arg(long, value_names = ["WHAT", "SHELL"], num_args = 1..=2, value_parser = print::parser(), help_heading = FILE)]
+    print: Vec<String>,
 }
 
 const FILE: &str = "File";
@@ -136,8 +138,19 @@ fn parse_from(
     let matches = Args::command().try_get_matches_from(&words).map_err(wrong)?;
     let args = Args::from_arg_matches(&matches).map_err(wrong)?;
     let Args { settings, config, check, print } = args;
-    if print == Some(Printed::ExampleConfig) {
-        return Err(Answer::Text(EXAMPLE_CONFIG.to_owned()));
+    let asked = if print.is_empty() {
+        None
+    } else {
+        Some(print::asked(&print).map_err(|why| usage(&format!("--print: {why}")))?)
+    };
+    let (print, shell) = (asked.map(|(what, _)| what), asked.and_then(|(_, shell)| shell));
+    match (print, shell) {
+        (Some(Printed::ExampleConfig), _) => return Err(Answer::Text(EXAMPLE_CONFIG.to_owned())),
+        (Some(Printed::Man), _) => return Err(Answer::Text(print::man(Args::command()))),
+        (Some(Printed::Completions), Some(shell)) => {
+            return Err(Answer::Text(print::completions(Args::command(), shell)));
+        }
+        _ => {}
     }
     let mut options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
     if let Some((_, address)) = options.doors.iter().find(|(door, address)| !door.may_be(address)) {
@@ -155,8 +168,13 @@ fn parse_from(
             options.needs_no_folder(instances).and_then(|()| unit())
         }
         Some(Printed::Socket(instances)) => socket_unit::socket_unit(&options.plan.routes, instances),
-        Some(Printed::ExampleConfig) | None if check => return Err(correct(&options)),
-        Some(Printed::ExampleConfig) | None => return Ok(options),
+        Some(Printed::K8s) if options.file.is_some() => {
+            Err("k8s has the options given beside it; write them, or mount the file and add --config yourself"
+                .to_owned())
+        }
+        Some(Printed::K8s) => k8s::k8s(&words, &options.plan.routes, &options.plan.config, &options.doors),
+        _ if check => return Err(correct(&options)),
+        _ => return Ok(options),
     };
     Err(printed.map_or_else(|why| usage(&format!("--print: {why}")), Answer::Text))
 }

@@ -1,6 +1,8 @@
 //! What `--print` prints.
 
+use clap::Command;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap_complete::Shell;
 
 /// What can be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +12,10 @@ pub(super) enum Printed {
     Unit(Instances),
     /// See `socket_unit.rs`.
     Socket(Instances),
+    /// See `k8s.rs`.
+    K8s,
+    Man,
+    Completions,
 }
 
 /// How many processes a unit is for.
@@ -22,12 +28,15 @@ pub(super) enum Instances {
 
 pub(super) const EXAMPLE_CONFIG: &str = include_str!("example.toml");
 
-const WORDS: [(&str, Printed); 5] = [
+const WORDS: [(&str, Printed); 8] = [
     ("example-config", Printed::ExampleConfig),
     ("unit", Printed::Unit(Instances::One)),
     ("socket", Printed::Socket(Instances::One)),
     ("unit-template", Printed::Unit(Instances::Several)),
     ("socket-template", Printed::Socket(Instances::Several)),
+    ("k8s", Printed::K8s),
+    ("man", Printed::Man),
+    ("completions", Printed::Completions),
 ];
 
 impl Instances {
@@ -40,9 +49,65 @@ impl Instances {
     }
 }
 
-pub(super) fn parser() -> impl TypedValueParser<Value = Printed> {
-    PossibleValuesParser::new(WORDS.map(|(word, _)| word)).map(|what| {
-        let found = WORDS.iter().find(|(word, _)| *word == what);
-        found.map_or(Printed::ExampleConfig, |(_, printed)| *printed)
-    })
+/// One of the words above, and behind completions a shell.
+pub(super) fn parser() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(WORDS.iter().map(|(word, _)| *word).chain(SHELLS))
+}
+
+const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+/// What the words behind --print ask for, and for which shell.
+///
+/// # Errors
+/// In words, when they make no sense together.
+pub(super) fn asked(words: &[String]) -> Result<(Printed, Option<Shell>), String> {
+    let printed = |word: &String| WORDS.iter().find(|(known, _)| known == word).map(|(_, printed)| *printed);
+    let shell = |word: &String| word.parse::<Shell>().ok().filter(|_| SHELLS.contains(&word.as_str()));
+    match words {
+        [what] if printed(what) == Some(Printed::Completions) => {
+            Err("completions of which shell? Write bash, zsh or fish behind it".to_owned())
+        }
+        [what] => {
+            printed(what).map(|printed| (printed, None)).ok_or_else(|| format!("write --print completions {what}"))
+        }
+        [what, name] => match (printed(what), shell(name)) {
+            (Some(Printed::Completions), Some(shell)) => Ok((Printed::Completions, Some(shell))),
+            _ => {
+                Err(format!("{what} {name} cannot be printed; only completions have a second word, bash, zsh or fish"))
+            }
+        },
+        _ => Err("write one thing to print".to_owned()),
+    }
+}
+
+/// The man page (`man(7)`).
+pub(super) fn man(command: Command) -> String {
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(command).render(&mut page);
+    debug_assert!(rendered.is_ok(), "a vector takes everything: {rendered:?}");
+    String::from_utf8_lossy(&page).lines().map(folded).collect()
+}
+
+/// A line of a man page in several of at most 80 bytes. Only text can be broken, and no line of it may begin like a request.
+fn folded(line: &str) -> String {
+    if line.starts_with(['.', '\'']) {
+        return format!("{}\n", line.trim_end());
+    }
+    let (mut text, mut length) = (String::new(), 0);
+    for word in line.split_ascii_whitespace() {
+        let breaks = length > 0 && length + 1 + word.len() > 80 && !word.starts_with(['.', '\'']);
+        if length > 0 {
+            text.push(if breaks { '\n' } else { ' ' });
+        }
+        length = if breaks { word.len() } else { length + usize::from(length > 0) + word.len() };
+        text.push_str(word);
+    }
+    text + "\n"
+}
+
+/// What makes this shell complete the options.
+pub(super) fn completions(mut command: Command, shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "tproxy", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }

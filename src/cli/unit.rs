@@ -92,7 +92,7 @@ WantedBy=multi-user.target
 }
 
 /// The words without `--print unit`.
-fn without_print(options: &[OsString]) -> Vec<&OsStr> {
+pub(super) fn without_print(options: &[OsString]) -> Vec<&OsStr> {
     let mut options = options.iter().map(OsString::as_os_str);
     let mut left = Vec::new();
     while let Some(option) = options.next() {

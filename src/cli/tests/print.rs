@@ -51,3 +51,43 @@ fn a_service_has_paths_from_the_root() {
     }
     assert!(!printed("unit", "--port-file - --pid-file /run/tproxy/pid").contains("from the root"));
 }
+
+#[test]
+fn a_manifest_has_ports_probes_and_a_delay() {
+    let text = printed("k8s", "-f :5432,:6379 --drain-timeout 1m");
+    for part in [
+        "            - \"--drain-timeout\"\n            - \"1m\"\n            - \"--metrics\"\n            - \":9001\"\n",
+        "            - \"--drain-delay\"\n            - \"5s\"\n",
+        "terminationGracePeriodSeconds: 70\n",
+        "- { name: p5432, containerPort: 5432 }\n            - { name: p6379, containerPort: 6379 }\n",
+        "- { name: p6379, port: 6379, targetPort: p6379 }\n",
+        "httpGet: { path: /readyz, port: metrics }",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for (words, why) in [
+        ("-f 127.0.0.1:80", "write :80"),
+        ("-f unix:/a", "leads to a port"),
+        ("-f :80 --metrics 127.0.0.1:9", "write --metrics :9001"),
+    ] {
+        assert!(printed("k8s", words).contains(why), "{words}");
+    }
+}
+
+#[test]
+fn completions_are_for_a_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = parsed(&format!("--print completions {shell}")).unwrap_err();
+        assert!(script.contains("half-close-timeout"), "{shell}");
+    }
+    for (words, why) in [
+        ("completions", "bash, zsh or fish"),
+        ("bash", "write --print completions bash"),
+        ("man bash", "only completions"),
+        ("completions man", "only completions"),
+    ] {
+        let said = parsed(&format!("--print {words}")).unwrap_err();
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    assert!(parsed("--print man").unwrap_err().contains(".SH OPTIONS"));
+}

@@ -1,0 +1,168 @@
+//! The page of `--admin`, as a browser shows it.
+//!
+//! ```console
+//! $ cargo test --test page -- --ignored        # needs chromium, as in Debian's package of that name
+//! ```
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+use std::fs::File;
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A route whose name looks like markup: the name of a Unix socket may be anything.
+const MARKUP: &str = "<b>x<script>document.title='broken'<";
+
+/// The colours of the page's two lines, `--up` and `--down`.
+const UP: [u8; 3] = [0x00, 0xaa, 0x77];
+const DOWN: [u8; 3] = [0x22, 0x77, 0xcc];
+
+struct Relay(Child);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An upstream that says every second byte again.
+fn answering_half() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut room = [0; 65536];
+                while let Ok(count @ 1..) = stream.read(&mut room) {
+                    let _ = stream.write_all(&room[..count / 2]);
+                }
+            });
+        }
+    });
+    address
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn chromium(folder: &Path, url: &str, what: &[&str]) -> String {
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,900"]);
+    browser.arg(format!("--user-data-dir={}", folder.join("profile").display())).arg("--virtual-time-budget=15000");
+    let output =
+        browser.args(what).arg(url).stderr(Stdio::null()).output().unwrap_or_else(|error| panic!("chromium: {error}"));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How many pixels have this colour, and in how many columns.
+fn pixels(path: &Path, colour: [u8; 3]) -> (usize, usize) {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+    let mut image = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut image).unwrap();
+    let step = info.color_type.samples();
+    let width = info.width as usize;
+    let hits: Vec<_> =
+        image.chunks(step).enumerate().filter(|(_, pixel)| pixel[..3] == colour).map(|(at, _)| at % width).collect();
+    let mut columns = hits.clone();
+    columns.sort_unstable();
+    columns.dedup();
+    (hits.len(), columns.len())
+}
+
+#[test]
+#[ignore = "needs chromium: see the head of this file"]
+fn the_page_shows_the_graph_and_the_sessions_and_takes_no_name_for_markup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (front, admin) = (free_port(), free_port());
+    let socket = folder.path().join(MARKUP);
+    let from = format!("127.0.0.1:{front},unix:{}", socket.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tproxy"));
+    let to = answering_half().to_string();
+    command.args(["-q", "-t", &to, "-f", &from, "--admin", &format!("127.0.0.1:{admin}")]);
+    let relay = Relay(command.spawn().unwrap());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let quiet = until(|| UnixStream::connect(&socket).ok());
+        let mut speaker = until(|| TcpStream::connect(("127.0.0.1", front)).ok());
+        speaker.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let is_over = &is_over;
+        scope.spawn(move || {
+            let (bytes, mut room) = (vec![7; 30_000], vec![0; 60_000]);
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = speaker.write(&bytes);
+                let _ = speaker.read(&mut room);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let url = format!("http://127.0.0.1:{admin}/");
+        let shot = folder.path().join("page.png");
+        let dom = chromium(folder.path(), &url, &["--dump-dom"]);
+        chromium(folder.path(), &url, &[&format!("--screenshot={}", shot.display())]);
+        is_over.store(true, Ordering::Relaxed);
+        drop(quiet);
+        // What the browser made of it: two live sessions, each a row, and the name as text.
+        let body = dom
+            .split("id=\"sessions\"")
+            .nth(1)
+            .unwrap()
+            .split("<tbody>")
+            .nth(1)
+            .unwrap()
+            .split("</tbody>")
+            .next()
+            .unwrap();
+        assert_eq!(body.matches("<tr>").count(), 2, "{body}");
+        let shown = MARKUP.replace('<', "&lt;").replace('>', "&gt;");
+        assert!(body.contains(&shown) && dom.contains("<title>tproxy</title>"), "{body}");
+        assert!(dom.contains("2 sessions, "), "{dom}");
+        // The lines are there, and not only in the legend.
+        for colour in [UP, DOWN] {
+            let (count, columns) = pixels(&shot, colour);
+            assert!(count > 100 && columns > 20, "{colour:?}: {count} pixels in {columns} columns");
+        }
+    });
+    drop(relay);
+}
+
+/// A relay that was there when the page came, and does not answer any more.
+#[test]
+#[ignore = "needs chromium: see the head of this file"]
+fn the_page_says_when_there_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut room = [0; 4096];
+            let count = stream.read(&mut room).unwrap_or(0);
+            let page = include_str!("../../src/control/admin/page.html");
+            let policy = include_str!("../../src/control/admin/page.policy").trim();
+            let (status, body) =
+                if room[..count].starts_with(b"GET / ") { ("200 OK", page) } else { ("503 Gone", "gone") };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Security-Policy: {policy}\r\n");
+            let _ = write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
+    });
+    let dom = chromium(folder.path(), &url, &["--dump-dom"]);
+    assert!(dom.contains("no answer (503 gone): what is below is old"), "{dom}");
+}
