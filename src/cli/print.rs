@@ -80,12 +80,21 @@ pub(super) fn asked(words: &[String]) -> Result<(Printed, Option<Shell>), String
     }
 }
 
+/// When the man page was last changed, for its foot.
+const DATE: &str = "2026-11-28";
+
 /// The man page (`man(7)`).
 pub(super) fn man(command: Command) -> String {
     let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(command).render(&mut page);
+    let rendered = clap_mangen::Man::new(command).title("TPROXY").date(DATE).render(&mut page);
     debug_assert!(rendered.is_ok(), "a vector takes everything: {rendered:?}");
-    String::from_utf8_lossy(&page).lines().map(folded).collect()
+    let page = String::from_utf8_lossy(&page);
+    let lines: Vec<_> = page.lines().map(str::trim_end).collect();
+    // Beside a vertical space or an empty line, a break of the line is one too many.
+    let is_space = |line: Option<&&str>| line.is_some_and(|line| line.is_empty() || line.starts_with(".sp"));
+    let is_needed =
+        |at: usize| lines[at] != ".br" || !is_space(lines.get(at + 1)) && (at == 0 || !is_space(lines.get(at - 1)));
+    (0..lines.len()).filter(|at| is_needed(*at)).map(|at| folded(lines[at])).collect()
 }
 
 /// A line of a man page in several of at most 80 bytes. Only text can be broken, and no line of it may begin like a request.
