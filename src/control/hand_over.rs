@@ -165,7 +165,7 @@ impl HandOver {
     }
 
     /// Looks what it does, for a moment.
-    pub(super) fn look(&mut self, control: &Control, notifier: Option<&Notifier>) -> Progress {
+    pub(super) fn look(&mut self, notifier: Option<&Notifier>) -> Progress {
         match &mut self.stage {
             Stage::Starting { report, until } => {
                 let mut said = [0];
@@ -195,20 +195,20 @@ impl HandOver {
                     return Progress::Waits;
                 }
                 info!("process {} has the listeners and serves", self.pid);
-                control.handed_over();
                 Progress::Done
             }
         }
     }
 
-    /// A stop signal came: the new program ends, unless it serves.
-    pub(super) fn stop(self, control: &Control) {
+    /// A stop signal came: the new program ends, unless it serves. Does it?
+    pub(super) fn stop(self) -> bool {
         match self.stage {
             Stage::Starting { .. } => {
                 self.candidate.end();
                 info!("the new process {} was ended: this one was asked to stop", self.pid);
+                false
             }
-            Stage::Telling { .. } => control.handed_over(),
+            Stage::Telling { .. } => true,
         }
     }
 

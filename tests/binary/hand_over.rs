@@ -189,6 +189,13 @@ fn a_program_that_fails_changes_nothing() {
         setup.serves();
         setup.serves_its_file();
         assert_eq!(read_pid(&setup.pid_file()), Some(setup.relay.id()));
+        // Nothing of it is left, not even a process that has ended and nobody has asked about.
+        let id = setup.relay.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten();
+        let all: String =
+            threads.map(|it| fs::read_to_string(it.path().join("children")).unwrap_or_default()).collect();
+        assert_eq!((children.as_str(), all.as_str()), ("", ""), "{script}");
     }
     setup.replace_program("/no/such/program");
     setup.relay.signal(Signal::USR2);
@@ -304,6 +311,52 @@ fn the_new_process_follows_the_file_as_it_is_then() {
 
 fn route_of(setup: &Setup, from: &str, more: &str) -> String {
     format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n{more}", setup.upstream.address)
+}
+
+/// `sd_watchdog_enabled(3)`: the variables name the process before. The new one is watched all the same, and the one before is
+/// silent from the moment it is not the main one.
+#[test]
+fn systemd_watches_the_new_process() {
+    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+    let [pid_file, notify] = ["pid", "notify"].map(|name| folder.path().join(name));
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    rustix::net::sockopt::set_socket_passcred(&systemd, true).unwrap();
+    let mut command = Command::new("sh");
+    let shell = "export WATCHDOG_PID=$$ WATCHDOG_USEC=100000; exec \"$0\" \"$@\"";
+    command.args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]).arg(upstream.address.to_string());
+    undisturbed(&mut command).arg("--pid-file").arg(&pid_file).env("NOTIFY_SOCKET", &notify);
+    let relay = Served::of(command);
+    let address = relay.addresses[0];
+    let mut setup = Setup { folder, upstream, relay, address };
+    // Who has said it, and what.
+    let hears = || {
+        let (mut text, mut space) =
+            ([0; 256], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))]);
+        let mut beside = rustix::net::RecvAncillaryBuffer::new(&mut space);
+        let mut room = [std::io::IoSliceMut::new(&mut text)];
+        let got = rustix::net::recvmsg(&systemd, &mut room, &mut beside, rustix::net::RecvFlags::CMSG_CLOEXEC).unwrap();
+        let who = beside.drain().find_map(|one| match one {
+            rustix::net::RecvAncillaryMessage::ScmCredentials(who) => {
+                Some(who.pid.as_raw_nonzero().get().cast_unsigned())
+            }
+            _ => None,
+        });
+        (who.unwrap(), String::from_utf8_lossy(&text[..got.bytes]).into_owned())
+    };
+    let near = client(setup.address);
+    let far = setup.upstream.accept();
+    let old = setup.relay.id();
+    while hears() != (old, "WATCHDOG=1\nSTATUS=1 session, 1 route\n".to_owned()) {}
+    setup.relay.signal(Signal::USR2);
+    let new = setup.successor_of(old);
+    while hears() != (old, format!("MAINPID={new}\n")) {}
+    let after: Vec<_> = (0..5).map(|_| hears()).collect();
+    assert_eq!(after[0], (old, "BARRIER=1\n".to_owned()));
+    assert!(after[1..].iter().all(|(who, text)| *who == new && text.starts_with("WATCHDOG=1\n")), "{after:?}");
+    finish(&near);
+    finish(&far);
+    assert_eq!(setup.relay.status().code(), Some(0));
 }
 
 /// All descriptors are taken: by sessions, and one more client waits.
