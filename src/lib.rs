@@ -85,7 +85,9 @@
 //! | where a name is looked up | a listener's once, at start, in `cli/names.rs`; for `--check` in `cli/check.rs`; an upstream's in `net/mio/resolver.rs`, on threads of its own |
 //! | a header of the PROXY protocol | its bytes in `relay/proxy/`; when it is read and sent in `reactor/session/header.rs` |
 //! | does an upstream lead back to us | `reactor/own.rs`, `net/mio/loopback.rs`; for `--check` in `cli/loops.rs` |
-//! | looking inside | `reactor/report.rs`, what it answers in `net/report.rs`; SIGUSR1 in `control/status.rs`, systemd in `control/notify.rs` |
+//! | looking inside | `reactor/report.rs`, what it answers in `net/report.rs`; SIGUSR1 in `control/status.rs`, systemd in `control/notify.rs`, HTTP in `control/admin/` |
+//! | a socket that was inherited, a hand-over | `net/mio/inherited.rs`, `control/inherit.rs`, `control/hand_over.rs` |
+//! | what happens when, and the limits | [`behaviour`] |
 //! | what a log line looks like | `logging/format.rs`; a session's fields in `reactor/record.rs` |
 //! | how many sessions there may be | `config/limits.rs` |
 //! | who may come, and how many of one address | `config/networks.rs`, `reactor/refusals.rs`, `reactor/per_ip.rs` |
@@ -113,6 +115,8 @@
 #[cfg(not(unix))]
 compile_error!("tproxy needs a Unix: it uses descriptors, signals and SO_LINGER");
 
+#[doc = include_str!("behaviour.md")]
+pub mod behaviour {}
 mod config;
 mod error;
 pub mod net;

@@ -35,6 +35,7 @@ mod ports;
 mod proxies;
 mod real_proxies;
 mod reload;
+mod replacing;
 mod report;
 mod routes;
 mod signals;
