@@ -1,8 +1,8 @@
 //! SIGUSR2: the program is started once more, gets the listeners, and takes our place.
 //!
 //! ```text
-//!   start it ──── it says that it serves ────► MAINPID ──── systemd has read that ────► drain
-//!      │            at most 30 s                              at most 5 s
+//!   start it ──── it says that it serves ────► drain, MAINPID ──── systemd has read that ────► may end
+//!      │            at most 30 s                                     at most 5 s
 //!      └── it ends, or the time is up, or a stop signal ──► it is killed, we go on as before
 //! ```
 //! Its listening sockets are ours, under the same numbers, so this works also when no descriptor is left. It says that it
@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,11 +44,13 @@ const OURS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG
 
 /// The program that is to take our place, as long as it has not. When we end before that, it ends too.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Candidate(Arc<Mutex<Slot>>);
+pub(crate) struct Candidate(Arc<(Mutex<Slot>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct Slot {
     child: Option<Child>,
+    /// It serves, and this process waits until everybody has been told.
+    is_told: bool,
     /// The loop has ended: no other may start.
     is_closed: bool,
 }
@@ -81,7 +83,7 @@ pub(super) enum Progress {
 
 impl Candidate {
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts it, unless the loop has ended. Returns its number.
@@ -97,9 +99,20 @@ impl Candidate {
         Ok(pid)
     }
 
-    /// It serves, and is on its own.
-    fn let_go(&self) {
-        drop(self.slot().child.take());
+    /// It serves: the end of this process waits until that is told.
+    fn begin_telling(&self) {
+        self.slot().is_told = true;
+    }
+
+    /// Everybody has been told, and it is on its own; or it was refused, and ends.
+    fn end_telling(&self, is_refused: bool) {
+        let mut slot = self.slot();
+        if is_refused {
+            end(&mut slot);
+        }
+        slot.child = None;
+        slot.is_told = false;
+        self.0.1.notify_all();
     }
 
     /// Ends it, if it has not taken our place.
@@ -111,6 +124,9 @@ impl Candidate {
     pub(crate) fn close(&self) {
         let mut slot = self.slot();
         slot.is_closed = true;
+        while slot.is_told {
+            slot = self.0.1.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
         end(&mut slot);
     }
 }
@@ -165,14 +181,19 @@ impl HandOver {
     }
 
     /// Looks what it does, for a moment.
-    pub(super) fn look(&mut self, notifier: Option<&Notifier>) -> Progress {
+    pub(super) fn look(&mut self, control: &Control, notifier: Option<&Notifier>) -> Progress {
         match &mut self.stage {
             Stage::Starting { report, until } => {
                 let mut said = [0];
                 match report.read(&mut said) {
                     Ok(1..) if said[0] == SERVES => {
-                        // It is on its own now.
-                        self.candidate.let_go();
+                        self.candidate.begin_telling();
+                        // A stop request may have been first.
+                        if !matches!(control.handed_over().wait_for(PATIENCE), Some(Ok(()))) {
+                            self.candidate.end_telling(true);
+                            info!("process {} was ended: this one was asked to stop", self.pid);
+                            return Progress::Failed;
+                        }
                         let barrier = notifier.and_then(|notifier| notifier.hand_over(self.pid));
                         self.stage = Stage::Telling { barrier, until: now() + BARRIER };
                         Progress::Waits
@@ -200,16 +221,20 @@ impl HandOver {
         }
     }
 
-    /// A stop signal came: the new program ends, unless it serves. Does it?
-    pub(super) fn stop(self) -> bool {
-        match self.stage {
-            Stage::Starting { .. } => {
-                self.candidate.end();
-                info!("the new process {} was ended: this one was asked to stop", self.pid);
-                false
-            }
-            Stage::Telling { .. } => true,
-        }
+    /// Does the new program serve?
+    pub(super) fn has_served(&self) -> bool {
+        matches!(self.stage, Stage::Telling { .. })
+    }
+
+    /// A stop signal came before it did: it ends.
+    pub(super) fn stop(self) {
+        self.candidate.end();
+        info!("process {} was ended: this one was asked to stop", self.pid);
+    }
+
+    /// Everybody has been told.
+    pub(super) fn finish(self) {
+        self.candidate.end_telling(false);
     }
 
     fn give_up(&self, why: &str) -> Progress {

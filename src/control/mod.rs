@@ -68,12 +68,12 @@ impl Outside {
         let (mut told, mut hand_over) = (HashSet::new(), None);
         loop {
             // While another program is to take our place, looking at it is the pause between two looks at the signals.
-            let progress = hand_over.as_mut().map(|one: &mut HandOver| one.look(self.notifier.as_ref()));
+            let progress = hand_over.as_mut().map(|one: &mut HandOver| one.look(&self.control, self.notifier.as_ref()));
             match progress {
                 Some(Progress::Waits) | None => {}
                 Some(Progress::Done) => {
-                    hand_over = None;
-                    self.let_go();
+                    self.admin.iter().for_each(Admin::hand_over);
+                    hand_over.take().into_iter().for_each(HandOver::finish);
                 }
                 Some(Progress::Failed) => {
                     hand_over = None;
@@ -94,9 +94,7 @@ impl Outside {
     fn obey_one(&self, signal: i32, hand_over: &mut Option<HandOver>, told: &mut HashSet<i32>) {
         match (signal, &self.reloader) {
             (SIGINT | SIGTERM, _) => {
-                if hand_over.take().is_some_and(HandOver::stop) {
-                    self.let_go();
-                }
+                hand_over.take_if(|one| !one.has_served()).into_iter().for_each(HandOver::stop);
                 self.notifier.iter().for_each(Notifier::stopping);
             }
             (SIGUSR1, _) => status::write(&self.control, &self.log),
@@ -118,12 +116,6 @@ impl Outside {
             _ if told.insert(signal) => info!("{} is ignored", signal_name(signal).unwrap_or("a signal")),
             _ => {}
         }
-    }
-
-    /// Another process has the listeners. First those for looking inside: the loop may end at once, and the process with it.
-    fn let_go(&self) {
-        self.admin.iter().for_each(Admin::hand_over);
-        self.control.handed_over();
     }
 
     /// The process that serves is still this one, whatever the other may have written.

@@ -35,8 +35,9 @@ pub enum Message {
     Reload(Box<Config>, Reply),
     /// Which listening sockets has it? They are to be handed over to another process. Nothing changes yet.
     HandOver(Reply<Vec<Handed>>),
-    /// Another process has them and serves: begin the drain, without a delay and without the clients in their queues.
-    HandedOver,
+    /// Another process has them and serves: begin the drain, without a delay and without the clients in their queues. Refused
+    /// when the relay was asked to stop.
+    HandedOver(Reply<()>),
     /// How is it? The answer is what is so at the beginning of a turn.
     Query(Query),
     /// A name was looked up, or could not be: see [`Net::resolve`](super::Net::resolve).
@@ -162,9 +163,13 @@ impl Control {
     }
 
     /// Another process has the listening sockets and serves. This one begins the drain, without
-    /// [`drain_delay`](Config::drain_delay): it accepts nobody any more, and leaves the files of Unix sockets. Returns at once.
-    pub fn handed_over(&self) {
-        self.say(Message::HandedOver);
+    /// [`drain_delay`](Config::drain_delay): it accepts nobody any more, and leaves the files of Unix sockets. If it was asked
+    /// to stop before, that is refused ([`Error::Draining`]), and the other process is to end. Returns at once; the loop answers
+    /// in its next turn.
+    pub fn handed_over(&self) -> Pending<()> {
+        let (reply, pending) = Reply::new();
+        self.say(Message::HandedOver(reply));
+        pending
     }
 
     /// Queues a message and wakes the loop. When the loop has ended, the message is dropped.

@@ -149,15 +149,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Another process has them and serves.
-    pub(super) fn handed_over(&mut self) {
-        match self.lifecycle {
-            Lifecycle::Starting | Lifecycle::Serving => self.begin_drain(None, Closing::HandedOver),
-            Lifecycle::Delaying { since } => {
-                self.alarms.cancel(since + self.shared.drain_delay, Alarm::Drain);
-                self.begin_drain(Some(since), Closing::HandedOver);
-            }
-            Lifecycle::Draining { .. } => self.stop_listening(Closing::HandedOver),
+    pub(super) fn handed_over(&mut self, reply: Reply<()>) {
+        if self.is_stopping() {
+            return reply.send(Err(Error::Draining));
         }
+        self.begin_drain(None, Closing::HandedOver);
+        reply.send(Ok(()));
     }
 
     /// A request to stop without a drain, or the drain deadline: nothing is flushed.

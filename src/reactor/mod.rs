@@ -251,7 +251,7 @@ impl<N: Net> Reactor<N> {
                 Message::StopNow => self.stop_now(),
                 Message::Reload(config, reply) => self.obey_reload(*config, reply),
                 Message::HandOver(reply) => self.hand_over(reply),
-                Message::HandedOver => self.handed_over(),
+                Message::HandedOver(reply) => self.handed_over(reply),
                 Message::Query(query) => self.answer(query),
                 Message::Resolved { name, answer } => self.resolved(name, answer)?,
             }

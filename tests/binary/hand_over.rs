@@ -1,5 +1,7 @@
 //! SIGUSR2: the program is started once more and takes the place of the one before.
 
+mod systemd;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -206,10 +208,16 @@ fn a_program_that_fails_changes_nothing() {
     setup.relay.signal(Signal::USR2);
     setup.relay.log.wait_for("fd:99: no such socket was inherited");
     setup.serves();
+    // One that has the listeners and then fails has not removed their files.
+    let taken = setup.upstream.address;
+    setup.replace_by_script(&format!("exec {TPROXY} \"$@\" -f {taken} -t 127.0.0.1:9"));
+    setup.relay.signal(Signal::USR2);
+    setup.relay.log.wait_for(&format!("cannot listen on {taken}"));
+    setup.serves_its_file();
     // And it can still be done.
     setup.replace_program(TPROXY);
     until("the failed process to be forgotten", || {
-        (setup.relay.log.with("does not take over").len() == 4).then_some(())
+        (setup.relay.log.with("does not take over").len() == 5).then_some(())
     });
     setup.relay.signal(Signal::USR2);
     setup.successor_of(setup.relay.id());
@@ -231,6 +239,23 @@ fn a_stop_signal_ends_the_new_process_if_it_does_not_serve_yet() {
 }
 
 #[test]
+fn a_reload_waits_until_the_new_process_serves() {
+    let mut setup = Setup::new();
+    setup.replace_by_script("echo $$ > started; exec sleep 60");
+    setup.relay.signal(Signal::USR2);
+    until("the new process to start", || read_pid(&setup.folder.path().join("started")));
+    for signal in [Signal::HUP, Signal::USR2] {
+        setup.relay.signal(signal);
+        let name = if signal == Signal::HUP { "SIGHUP" } else { "SIGUSR2" };
+        setup.relay.log.wait_for(&format!("{name} is ignored: another process is taking over"));
+    }
+    setup.serves();
+    setup.relay.signal(Signal::TERM);
+    assert_eq!(setup.relay.code(), 0);
+}
+
+/// systemd does not read what it is told for a while. The new process serves all the same, and a stop of this one leaves it alone.
+#[test]
 fn a_relay_that_drains_hands_nothing_over() {
     let mut setup = Setup::new();
     let near = client(setup.address);
@@ -245,32 +270,6 @@ fn a_relay_that_drains_hands_nothing_over() {
 }
 
 /// `sd_notify(3)` and `sd_notify_barrier(3)`: the main process is another as soon as it serves, and not before.
-#[test]
-fn systemd_is_told_which_process_is_the_main_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(LIMIT)).unwrap();
-    let hears = || {
-        let mut text = [0; 256];
-        let count = systemd.recv(&mut text).unwrap();
-        String::from_utf8(text[..count].to_vec()).unwrap()
-    };
-    let mut setup =
-        Setup::with(&[("NOTIFY_SOCKET", &path), ("WATCHDOG_PID", Path::new("1"))], &["--drain-delay", "1h"]);
-    assert!(hears().starts_with("READY=1\n"));
-    setup.relay.signal(Signal::USR2);
-    let new = setup.successor_of(setup.relay.id());
-    assert_eq!(hears(), format!("MAINPID={new}\n"));
-    // The descriptor beside it was not taken, and is closed by now.
-    assert_eq!(hears(), "BARRIER=1\n");
-    // It says nothing of stopping: the service goes on. There is no delay either.
-    assert_eq!(setup.relay.status().code(), Some(0));
-    kill_process(pid_of(new), Signal::TERM).unwrap();
-    assert!(hears().starts_with("STOPPING=1\n"));
-    kill_process(pid_of(new), Signal::KILL).unwrap();
-}
-
 /// A file that changes between: what is removed goes with its file, what is lent stays, a mode is another.
 #[test]
 fn the_new_process_follows_the_file_as_it_is_then() {
@@ -315,50 +314,6 @@ fn route_of(setup: &Setup, from: &str, more: &str) -> String {
 
 /// `sd_watchdog_enabled(3)`: the variables name the process before. The new one is watched all the same, and the one before is
 /// silent from the moment it is not the main one.
-#[test]
-fn systemd_watches_the_new_process() {
-    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
-    let [pid_file, notify] = ["pid", "notify"].map(|name| folder.path().join(name));
-    let systemd = UnixDatagram::bind(&notify).unwrap();
-    systemd.set_read_timeout(Some(LIMIT)).unwrap();
-    rustix::net::sockopt::set_socket_passcred(&systemd, true).unwrap();
-    let mut command = Command::new("sh");
-    let shell = "export WATCHDOG_PID=$$ WATCHDOG_USEC=100000; exec \"$0\" \"$@\"";
-    command.args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]).arg(upstream.address.to_string());
-    undisturbed(&mut command).arg("--pid-file").arg(&pid_file).env("NOTIFY_SOCKET", &notify);
-    let relay = Served::of(command);
-    let address = relay.addresses[0];
-    let mut setup = Setup { folder, upstream, relay, address };
-    // Who has said it, and what.
-    let hears = || {
-        let (mut text, mut space) =
-            ([0; 256], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))]);
-        let mut beside = rustix::net::RecvAncillaryBuffer::new(&mut space);
-        let mut room = [std::io::IoSliceMut::new(&mut text)];
-        let got = rustix::net::recvmsg(&systemd, &mut room, &mut beside, rustix::net::RecvFlags::CMSG_CLOEXEC).unwrap();
-        let who = beside.drain().find_map(|one| match one {
-            rustix::net::RecvAncillaryMessage::ScmCredentials(who) => {
-                Some(who.pid.as_raw_nonzero().get().cast_unsigned())
-            }
-            _ => None,
-        });
-        (who.unwrap(), String::from_utf8_lossy(&text[..got.bytes]).into_owned())
-    };
-    let near = client(setup.address);
-    let far = setup.upstream.accept();
-    let old = setup.relay.id();
-    while hears() != (old, "WATCHDOG=1\nSTATUS=1 session, 1 route\n".to_owned()) {}
-    setup.relay.signal(Signal::USR2);
-    let new = setup.successor_of(old);
-    while hears() != (old, format!("MAINPID={new}\n")) {}
-    let after: Vec<_> = (0..5).map(|_| hears()).collect();
-    assert_eq!(after[0], (old, "BARRIER=1\n".to_owned()));
-    assert!(after[1..].iter().all(|(who, text)| *who == new && text.starts_with("WATCHDOG=1\n")), "{after:?}");
-    finish(&near);
-    finish(&far);
-    assert_eq!(setup.relay.status().code(), Some(0));
-}
-
 /// All descriptors are taken: by sessions, and one more client waits.
 #[test]
 fn it_works_at_the_limit_of_descriptors() {

@@ -334,3 +334,20 @@ fn a_port_file_that_cannot_be_written_is_told_and_the_relay_goes_on() {
     leads_to(&upstream, listener);
     setup.stop();
 }
+
+/// The port file has the listeners of now, also when a key beside them takes a restart.
+#[test]
+fn a_key_that_takes_a_restart_keeps_nothing_else_back() {
+    let upstream = Upstream::new();
+    let setup = Setup::new(&route("one", upstream.address));
+    let both = format!(
+        "buffer-size = \"8k\"\nport-file = \"/elsewhere\"\n{}{}",
+        route("one", upstream.address),
+        route("two", upstream.address)
+    );
+    let said = setup.reload(&both);
+    assert!(said.contains("1 added") && said.ends_with("buffer-size needs a restart"), "{said}");
+    let [_, second] = setup.listens_at();
+    leads_to(&upstream, second);
+    setup.stop();
+}

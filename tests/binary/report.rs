@@ -18,6 +18,32 @@ fn live(relay: &Relay) -> Vec<String> {
     relay.log.with(" live route=")
 }
 
+/// More free places than one answer looks at.
+#[test]
+fn a_session_behind_thousands_that_have_ended_is_in_the_report() {
+    const CROWD: usize = 4_200;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+    // The relay has three descriptors for each session, as many of ours have one.
+    if limit.maximum.is_some_and(|most| most < 4 * CROWD as u64) {
+        return;
+    }
+    let mut relay = relay_to("echo:").start();
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| crate::peers::client(relay.address)).collect();
+    // All have a place: the last one is served.
+    let last = crowd.pop().unwrap();
+    crate::peers::say(&last, b"last");
+    assert_eq!(crate::peers::hear(&last, 4), b"last");
+    drop(crowd);
+    relay.log.wait_for_sessions(CROWD - 1);
+    relay.signal(Signal::USR1);
+    let line = relay.log.wait_for(" live route=");
+    assert_eq!(word(&line, "client"), last.local_addr().unwrap().to_string());
+    drop(last);
+    assert_eq!(relay.stop(), 0);
+}
+
 #[test]
 fn a_report_has_the_counters_and_a_line_for_each_session_that_lives() {
     let upstream = Upstream::new();

@@ -39,9 +39,7 @@ impl Shadow {
     /// Another process has the listeners and serves: the drain begins at once, and nobody is let in any more.
     pub(crate) fn handed_over(&mut self, now: Time) {
         self.handed = true;
-        if self.stop_turn.is_none() {
-            self.drains(now, &[]);
-        }
+        self.drains(now, &[]);
     }
 
     /// Why a listener is to close now, if it is.

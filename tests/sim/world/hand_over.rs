@@ -16,6 +16,8 @@ pub(super) struct HandOvers {
     /// The other process serves, and the relay is to be told.
     serves: bool,
     told: Option<Told>,
+    /// The relay was told in this turn that it serves, and whether that is to be refused.
+    serving: Option<(Pending<()>, bool)>,
 }
 
 /// The one that was asked for in this turn.
@@ -47,8 +49,13 @@ impl World {
     /// Tells the relay: first that another process serves.
     pub(super) fn tell_hand_overs(&mut self, messages: &mut Vec<Message>) {
         if std::mem::take(&mut self.hand_overs.serves) {
-            messages.push(Message::HandedOver);
-            self.shadow.handed_over(self.kernel.now);
+            let (reply, pending) = Reply::new();
+            messages.push(Message::HandedOver(reply));
+            let stops = self.shadow.asked_at.is_some() || self.shadow.stop_turn.is_some();
+            self.hand_overs.serving = Some((pending, stops));
+            if !stops {
+                self.shadow.handed_over(self.kernel.now);
+            }
         }
         // One at a time: who asks waits for the answer.
         if self.hand_overs.pending.is_empty() {
@@ -65,6 +72,15 @@ impl World {
 
     /// The turn is over: it was answered.
     pub(super) fn check_hand_over(&mut self) {
+        if let Some((pending, refused)) = self.hand_overs.serving.take() {
+            match pending.answer() {
+                Some(answer) if answer.is_err() == refused => {}
+                _ if self.doomed => {}
+                other => {
+                    self.violation(format!("another process serves, and the answer is {other:?} (refused: {refused})"))
+                }
+            }
+        }
         let Some(Told { number, pending, expected }) = self.hand_overs.told.take() else { return };
         match (pending.answer(), expected) {
             (Some(Ok(handed)), Some(mut expected)) => {

@@ -1,0 +1,95 @@
+//! What systemd is told of a hand-over.
+
+use super::*;
+
+#[test]
+fn a_stop_while_systemd_is_told_is_a_hand_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut setup = Setup::with(&[("NOTIFY_SOCKET", &path)], &[]);
+    let near = client(setup.address);
+    let far = setup.upstream.accept();
+    setup.relay.signal(Signal::USR2);
+    // READY and MAINPID are read, and BARRIER is not: it is not let go.
+    (0..2).for_each(|_| drop(systemd.recv(&mut [0; 256]).unwrap()));
+    setup.relay.signal(Signal::TERM);
+    setup.relay.log.wait_for("draining 1 sessions");
+    setup.serves();
+    setup.serves_its_file();
+    finish(&near);
+    finish(&far);
+    assert_eq!(setup.relay.status().code(), Some(0));
+    setup.serves_its_file();
+}
+
+#[test]
+fn systemd_is_told_which_process_is_the_main_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let hears = || {
+        let mut text = [0; 256];
+        let count = systemd.recv(&mut text).unwrap();
+        String::from_utf8(text[..count].to_vec()).unwrap()
+    };
+    let mut setup =
+        Setup::with(&[("NOTIFY_SOCKET", &path), ("WATCHDOG_PID", Path::new("1"))], &["--drain-delay", "1h"]);
+    assert!(hears().starts_with("READY=1\n"));
+    setup.relay.signal(Signal::USR2);
+    let new = setup.successor_of(setup.relay.id());
+    assert_eq!(hears(), format!("MAINPID={new}\n"));
+    // The descriptor beside it was not taken, and is closed by now.
+    assert_eq!(hears(), "BARRIER=1\n");
+    // It says nothing of stopping: the service goes on. There is no delay either.
+    assert_eq!(setup.relay.status().code(), Some(0));
+    kill_process(pid_of(new), Signal::TERM).unwrap();
+    assert!(hears().starts_with("STOPPING=1\n"));
+    kill_process(pid_of(new), Signal::KILL).unwrap();
+}
+
+#[test]
+fn systemd_watches_the_new_process() {
+    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+    let [pid_file, notify] = ["pid", "notify"].map(|name| folder.path().join(name));
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    rustix::net::sockopt::set_socket_passcred(&systemd, true).unwrap();
+    let mut command = Command::new("sh");
+    let shell = "export WATCHDOG_PID=$$ WATCHDOG_USEC=100000; exec \"$0\" \"$@\"";
+    command.args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]).arg(upstream.address.to_string());
+    undisturbed(&mut command).arg("--pid-file").arg(&pid_file).env("NOTIFY_SOCKET", &notify);
+    let relay = Served::of(command);
+    let address = relay.addresses[0];
+    let mut setup = Setup { folder, upstream, relay, address };
+    // Who has said it, and what.
+    let hears = || {
+        let (mut text, mut space) =
+            ([0; 256], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))]);
+        let mut beside = rustix::net::RecvAncillaryBuffer::new(&mut space);
+        let mut room = [std::io::IoSliceMut::new(&mut text)];
+        let got = rustix::net::recvmsg(&systemd, &mut room, &mut beside, rustix::net::RecvFlags::CMSG_CLOEXEC).unwrap();
+        let who = beside.drain().find_map(|one| match one {
+            rustix::net::RecvAncillaryMessage::ScmCredentials(who) => {
+                Some(who.pid.as_raw_nonzero().get().cast_unsigned())
+            }
+            _ => None,
+        });
+        (who.unwrap(), String::from_utf8_lossy(&text[..got.bytes]).into_owned())
+    };
+    let near = client(setup.address);
+    let far = setup.upstream.accept();
+    let old = setup.relay.id();
+    while hears() != (old, "WATCHDOG=1\nSTATUS=1 session, 1 route\n".to_owned()) {}
+    setup.relay.signal(Signal::USR2);
+    let new = setup.successor_of(old);
+    while hears() != (old, format!("MAINPID={new}\n")) {}
+    let after: Vec<_> = (0..5).map(|_| hears()).collect();
+    assert_eq!(after[0], (old, "BARRIER=1\n".to_owned()));
+    assert!(after[1..].iter().all(|(who, text)| *who == new && text.starts_with("WATCHDOG=1\n")), "{after:?}");
+    finish(&near);
+    finish(&far);
+    assert_eq!(setup.relay.status().code(), Some(0));
+}
