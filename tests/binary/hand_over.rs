@@ -159,8 +159,10 @@ fn one_process_after_the_other_has_the_same_limit_and_no_other_descriptors() {
         counts.push(if expected.is_none() { until_same(|| open(pid)) } else { rests() });
     }
     let limit = |line: &String| line.rsplit_once("up to ").unwrap().1.to_owned();
-    let limits: Vec<_> = setup.relay.log.with("listening on 127.0.0.1").iter().map(limit).collect();
-    assert!(limits.len() == 4 && limits.iter().all(|limit| *limit == limits[0]), "{limits:?}");
+    let lines =
+        until("four lines", || Some(setup.relay.log.with("listening on 127.0.0.1")).filter(|all| all.len() == 4));
+    let limits: Vec<_> = lines.iter().map(limit).collect();
+    assert!(limits.iter().all(|limit| *limit == limits[0]), "{limits:?}");
     setup.relay.status();
 }
 
@@ -174,7 +176,10 @@ fn until_same(look: impl Fn() -> usize) -> usize {
 
 #[test]
 fn a_program_that_fails_changes_nothing() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::with(&[], &["--port-file", "ports"]);
+    let ports_file = setup.folder.path().join("ports");
+    let ports = || fs::read_to_string(&ports_file).unwrap_or_default();
+    let before = until("the port file", || Some(ports()).filter(|text| !text.is_empty()));
     for (script, why) in [
         ("exit 7", "it ended before it served"),
         ("kill -9 $$", "it ended before it served"),
@@ -182,12 +187,12 @@ fn a_program_that_fails_changes_nothing() {
         ("echo x >&0; sleep 60", "it ended before it served"),
     ] {
         setup.replace_by_script(script);
-        let before = setup.relay.log.with("does not take over").len();
+        let known = setup.relay.log.with("does not take over").len();
         setup.relay.signal(Signal::USR2);
         let lines = until("the relay to go on", || {
-            Some(setup.relay.log.with("does not take over")).filter(|lines| lines.len() > before)
+            Some(setup.relay.log.with("does not take over")).filter(|lines| lines.len() > known)
         });
-        assert!(lines[before].contains(why) && lines[before].contains("WARN"), "{lines:?}");
+        assert!(lines[known].contains(why) && lines[known].contains("WARN"), "{lines:?}");
         setup.serves();
         setup.serves_its_file();
         assert_eq!(read_pid(&setup.pid_file()), Some(setup.relay.id()));
@@ -214,6 +219,7 @@ fn a_program_that_fails_changes_nothing() {
     setup.relay.signal(Signal::USR2);
     setup.relay.log.wait_for(&format!("cannot listen on {taken}"));
     setup.serves_its_file();
+    assert_eq!(ports(), before);
     // And it can still be done.
     setup.replace_program(TPROXY);
     until("the failed process to be forgotten", || {
