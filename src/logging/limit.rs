@@ -121,4 +121,16 @@ mod tests {
             assert!(limits.texts.len() <= TEXTS_MAX);
         }
     }
+
+    #[test]
+    fn a_count_is_told_however_many_other_texts_there_are() {
+        let (mut limits, begin) = (Limits::default(), now());
+        (0..12).for_each(|_| drop(limits.judge(Level::Warn, "often", begin)));
+        for number in 0..3000_u64 {
+            let now = begin + Duration::from_millis(number);
+            limits.judge(Level::Info, &number.to_string(), now);
+        }
+        let (_, text, count) = limits.take(begin + WINDOW).unwrap();
+        assert_eq!((text.as_str(), count), ("2 more like this one were left out: often", 2));
+    }
 }
