@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
-use control::{Admin, Candidate, Estate, Inheritance, Notifier, Outside, Reloader, Start};
+use control::{Admin, Candidate, Ends, Estate, Inheritance, Notifier, Outside, Reloader, Start};
 use log::{error, info, warn};
 use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -110,6 +110,7 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let Estate { inherited, sockets, doors, start } = estate;
     let admin = Admin::bind(&options.doors, doors, control.clone(), log.clone());
     let admin = admin.map_err(|why| Failure::Plan(Problem::Listen(why)))?;
+    let _ends = Ends(admin.clone());
     let (port_file, pid_file) = (options.port_file.clone(), options.pid_file.clone());
     let reloader = |file| Reloader { file, port_file: port_file.clone(), inherited: inherited.clone() };
     let (notifier, candidate) = (Notifier::new(&control), Candidate::default());
@@ -153,7 +154,6 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     candidate.close();
     // The thread of the signals may not have had the time.
     notifier.iter().for_each(Notifier::stopping);
-    admin.iter().for_each(Admin::stop);
     Ok(served?)
 }
 

@@ -1,5 +1,6 @@
 //! `--print k8s`: a Deployment and a Service that run the relay with the options given beside it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(super) fn k8s(
         args.extend(["--drain-delay".to_owned(), format!("{}s", DELAY.as_secs())]);
     }
     let grace = (delay + config.drain_timeout.unwrap_or(FOR_EVER) + SPARE).as_millis().div_ceil(1000);
-    let (mut container, mut service) = (String::new(), String::new());
+    let (mut container, mut service, mut ports) = (String::new(), String::new(), BTreeSet::from([metrics]));
     for draft in routes {
         let written = &draft.written;
         let port = match &draft.from {
@@ -67,6 +68,9 @@ pub(super) fn k8s(
                 return Err(format!("{written}: a Service leads to a port; write one, such as :6101"));
             }
         };
+        if !ports.insert(port) {
+            return Err(format!("{written}: port {port} is taken, by a route before or by --metrics; choose another"));
+        }
         let _ = writeln!(container, "            - {{ name: p{port}, containerPort: {port} }}");
         let _ = writeln!(service, "    - {{ name: p{port}, port: {port}, targetPort: p{port} }}");
     }
@@ -110,8 +114,8 @@ spec:
             httpGet: {{ path: /readyz, port: metrics }}
             periodSeconds: 2
           resources:
-            requests: {{ cpu: 100m, memory: 32Mi }}
-            limits: {{ memory: 256Mi }}
+            # At worst, sessions need the buffers that the log names at start: give a limit together with --max-sessions.
+            requests: {{ cpu: 100m, memory: 64Mi }}
           securityContext:
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true

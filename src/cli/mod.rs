@@ -159,7 +159,7 @@ fn parse_from(
              [::1]:9000 or unix:/run/tproxy/admin.sock (--metrics may have any address)"
         )));
     }
-    options.plan.config.descriptors_reserved = options.doors.len() * CONNECTIONS_MAX;
+    options.plan.config.descriptors_reserved = if options.doors.is_empty() { 0 } else { CONNECTIONS_MAX };
     options.again = again::start_again(&words, options.file.as_ref().map(|file| &*file.path));
     let printed = match print {
         Some(Printed::Unit(instances)) => {
@@ -233,6 +233,9 @@ impl Options {
         let mut files = self.port_file.iter().chain(&self.pid_file);
         if let Some(file) = files.clone().find(|file| instances == Instances::Several && !file.is_stdout()) {
             return Err(format!("{file}: all instances would write this file; leave it out"));
+        }
+        if let Some((door, address)) = self.doors.first().filter(|_| instances == Instances::Several) {
+            return Err(format!("--{} {address}: all instances would listen there; leave it out", door.word()));
         }
         let files = files.find(|file| file.is_relative());
         let unix = |draft: &Draft| match &draft.from {

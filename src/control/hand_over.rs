@@ -75,7 +75,9 @@ enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Waits,
-    /// It has our place.
+    /// It serves from now on.
+    Serves,
+    /// It has our place, and everybody was told.
     Done,
     /// It failed, and we go on.
     Failed,
@@ -196,7 +198,7 @@ impl HandOver {
                         }
                         let barrier = notifier.and_then(|notifier| notifier.hand_over(self.pid));
                         self.stage = Stage::Telling { barrier, until: now() + BARRIER };
-                        Progress::Waits
+                        Progress::Serves
                     }
                     Err(error) if is_silence(&error) && now() < *until => Progress::Waits,
                     Err(error) if is_silence(&error) => {

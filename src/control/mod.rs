@@ -23,7 +23,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
-pub(crate) use admin::{Admin, CONNECTIONS_MAX, Door};
+pub(crate) use admin::{Admin, CONNECTIONS_MAX, Door, Ends};
 pub(crate) use hand_over::{Candidate, say_when_we_serve};
 pub(crate) use inherit::{Estate, Inheritance, Start};
 pub(crate) use interrupt::{Interrupt, Waited};
@@ -71,8 +71,8 @@ impl Outside {
             let progress = hand_over.as_mut().map(|one: &mut HandOver| one.look(&self.control, self.notifier.as_ref()));
             match progress {
                 Some(Progress::Waits) | None => {}
+                Some(Progress::Serves) => self.admin.iter().for_each(Admin::hand_over),
                 Some(Progress::Done) => {
-                    self.admin.iter().for_each(Admin::hand_over);
                     hand_over.take().into_iter().for_each(HandOver::finish);
                 }
                 Some(Progress::Failed) => {
@@ -94,7 +94,10 @@ impl Outside {
     fn obey_one(&self, signal: i32, hand_over: &mut Option<HandOver>, told: &mut HashSet<i32>) {
         match (signal, &self.reloader) {
             (SIGINT | SIGTERM, _) => {
-                hand_over.take_if(|one| !one.has_served()).into_iter().for_each(HandOver::stop);
+                if let Some(one) = hand_over.take_if(|one| !one.has_served()) {
+                    one.stop();
+                    self.write_pid();
+                }
                 self.notifier.iter().for_each(Notifier::stopping);
             }
             (SIGUSR1, _) => status::write(&self.control, &self.log),
@@ -103,7 +106,7 @@ impl Outside {
             }
             (SIGUSR2, _) => {
                 let doors = self.admin.as_ref().map(Admin::sockets).unwrap_or_default();
-                match HandOver::begin(&self.again, &self.control, &self.inherited, &self.candidate, doors) {
+                match HandOver::begin(&self.again, &self.control, &self.inherited, &self.candidate, &doors) {
                     Ok(one) => *hand_over = Some(one),
                     Err(why) => warn!("not handed over, this process goes on: {why}"),
                 }

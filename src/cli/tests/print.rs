@@ -68,6 +68,7 @@ fn a_manifest_has_ports_probes_and_a_delay() {
     for (words, why) in [
         ("-f 127.0.0.1:80", "write :80"),
         ("-f unix:/a", "leads to a port"),
+        ("-f :9001", "port 9001 is taken"),
         ("-f :80 --metrics 127.0.0.1:9", "write --metrics :9001"),
     ] {
         assert!(printed("k8s", words).contains(why), "{words}");

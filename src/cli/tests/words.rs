@@ -23,6 +23,7 @@ fn readme_names_only_options_that_exist() {
         "--retry-connrefused",
         "--path",
         "--locked",
+        "--root",
         "--open",
         "--bind",
         "--release",

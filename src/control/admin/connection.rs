@@ -13,6 +13,10 @@ use super::view::View;
 /// How long it may take in all.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Reads and writes in a row. A request has at most 8 KiB, read in pieces of 1 KiB, and an answer as many pieces as its client's
+/// window.
+const STEPS_MAX: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
@@ -48,7 +52,8 @@ impl Connection {
 
     /// Does what can be done now.
     pub(super) fn run(&mut self, view: &mut View) -> Next {
-        loop {
+        // One that goes on talking is not listened to.
+        for _ in 0..STEPS_MAX {
             let step = match &mut self.stage {
                 Stage::Reading(_) => self.read(view),
                 Stage::Writing(bytes, done) => match self.socket.write(&bytes[*done..]) {
@@ -72,6 +77,7 @@ impl Connection {
                 return next;
             }
         }
+        Next::Reset
     }
 
     fn read(&mut self, view: &mut View) -> Option<Next> {

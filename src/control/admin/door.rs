@@ -28,7 +28,8 @@ impl Door {
     pub(crate) fn may_be(self, address: &Address) -> bool {
         match address {
             Address::Inet(address) => self == Self::Metrics || address.ip().to_canonical().is_loopback(),
-            _ => true,
+            // An abstract name has no permissions.
+            other => self == Self::Metrics || other.path().is_some(),
         }
     }
 
@@ -63,7 +64,7 @@ mod tests {
             ("[::1]:80", true),
             ("[::ffff:127.0.0.1]:80", true),
             ("unix:/run/a", true),
-            ("unix:@a", true),
+            ("unix:@a", false),
             ("0.0.0.0:80", false),
             ("[::]:80", false),
             ("10.0.0.1:80", false),

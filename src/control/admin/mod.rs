@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
 use tproxy::net::mio::Listener;
-use tproxy::net::{Address, Handed, LISTEN_BACKLOG, ListenOptions};
+use tproxy::net::{Address, Closing, Handed, LISTEN_BACKLOG, ListenOptions};
 use tproxy::{Control, Error, Inherited};
 
 pub(crate) use door::Door;
@@ -36,8 +36,8 @@ const MODE: u16 = 0o600;
 /// The server, from outside its thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
-    /// For another process.
-    sockets: Arc<[(Door, Handed)]>,
+    /// For another process, as long as we have them.
+    sockets: Arc<Mutex<Vec<(Door, Handed)>>>,
     /// What its thread is to do.
     order: Arc<AtomicU8>,
     waker: Arc<Waker>,
@@ -81,12 +81,19 @@ impl Admin {
                 Some(index) => inherited.swap_remove(index).1.listen(&how),
                 None => Listener::bind(address, &how),
             };
-            let (listener, bound) = listener
-                .map_err(|error| format!("--{}: {}", door.word(), Error::Listen { address: address.clone(), error }))?;
+            let (listener, bound) = match listener {
+                Ok(listener) => listener,
+                Err(error) => {
+                    // The relay before goes on, with its files.
+                    listeners.into_iter().for_each(|(_, _, listener): (_, _, Listener)| abandon(listener));
+                    return Err(format!("--{}: {}", door.word(), Error::Listen { address: address.clone(), error }));
+                }
+            };
             log::info!("--{} on {bound}", door.word());
             listeners.push((*door, address.clone(), listener));
         }
-        let sockets = listeners.iter().map(|(door, at, listener)| (*door, listener.hand_over(at))).collect();
+        let sockets: Vec<_> = listeners.iter().map(|(door, at, listener)| (*door, listener.hand_over(at))).collect();
+        let sockets = Arc::new(Mutex::new(sockets));
         let made = || -> io::Result<Self> {
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -109,24 +116,48 @@ impl Admin {
     }
 
     /// Its listening sockets, to be handed over.
-    pub(super) fn sockets(&self) -> &[(Door, Handed)] {
-        &self.sockets
+    pub(super) fn sockets(&self) -> Vec<(Door, Handed)> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// They are to be closed.
+    fn forget_sockets(&self) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Another process has them: it accepts nobody any more, and leaves the files of Unix sockets.
     pub(super) fn hand_over(&self) {
+        self.forget_sockets();
         let _ = self.order.compare_exchange(SERVE, HAND_OVER, Ordering::AcqRel, Ordering::Acquire);
         let _ = self.waker.wake();
     }
 
-    /// It ends now, and waits for that.
+    /// It ends now, and this waits for that. If it has not begun, what it has taken over stays the other's.
     pub(crate) fn stop(&self) {
+        self.forget_sockets();
         // A hand-over stays one: the files are the other process's.
         let _ = self.order.fetch_or(STOP, Ordering::AcqRel);
         let _ = self.waker.wake();
         let state = std::mem::replace(&mut *self.server.lock().unwrap_or_else(PoisonError::into_inner), State::Over);
-        if let State::Runs(thread) = state {
-            let _ = thread.join();
+        match state {
+            State::Runs(thread) => drop(thread.join()),
+            State::Bound(server) => server.abandon(),
+            State::Over => {}
         }
+    }
+}
+
+/// It does not serve after all. The file of a relay before stays.
+fn abandon(listener: Listener) {
+    drop(listener.close(Closing::Abandoned));
+}
+
+/// Ends it when this goes, whatever the reason.
+#[derive(Debug)]
+pub(crate) struct Ends(pub(crate) Option<Admin>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Admin::stop);
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Server {
     view: View,
     /// Accept failed: it is tried again then.
     paused: Option<Instant>,
+    /// More may wait than were let in in this turn.
+    more: bool,
 }
 
 impl Server {
@@ -47,7 +49,7 @@ impl Server {
             let mut source = SourceFd(&listener.as_fd().as_raw_fd());
             poll.registry().register(&mut source, Token(LISTENER + index), Interest::READABLE)?;
         }
-        Ok(Self { poll, listeners, connections: Default::default(), order, view, paused: None })
+        Ok(Self { poll, listeners, connections: Default::default(), order, view, paused: None, more: false })
     }
 
     /// Serves until it is to stop, or until another process does and the last connection is over.
@@ -64,6 +66,7 @@ impl Server {
             self.accept();
             let deadline = self.connections.iter().flatten().map(|one| one.until).chain(self.paused).min();
             let timeout = deadline.map(|at| at.saturating_duration_since(now()));
+            let timeout = if self.more { Some(Duration::ZERO) } else { timeout };
             if self.poll.poll(&mut events, timeout).is_err() {
                 continue;
             }
@@ -84,10 +87,17 @@ impl Server {
     /// Lets in who waits, as long as there is a place. The edge of those that stay in the queue is spent, so it is tried in
     /// each turn.
     fn accept(&mut self) {
+        self.more = false;
         for index in 0..self.listeners.len() {
+            let mut left = CONNECTIONS_MAX;
             while self.paused.is_none()
                 && let Some(place) = self.connections.iter().position(Option::is_none)
             {
+                if left == 0 {
+                    self.more = true;
+                    break;
+                }
+                left -= 1;
                 let (door, listener) = &mut self.listeners[index];
                 match listener.accept() {
                     Ok((socket, client)) => {
@@ -114,6 +124,11 @@ impl Server {
         if let Some(connection) = done.filter(|_| next == Next::Close) {
             connection.socket.close();
         }
+    }
+
+    /// It has not begun, and is not to.
+    pub(super) fn abandon(mut self) {
+        self.stop_listening(Closing::Abandoned);
     }
 
     fn stop_listening(&mut self, why: Closing) {
