@@ -18,41 +18,6 @@ fn live(relay: &Relay) -> Vec<String> {
     relay.log.with(" live route=")
 }
 
-/// More free places than one answer looks at.
-#[test]
-fn a_session_behind_thousands_that_have_ended_is_in_the_report() {
-    const CROWD: usize = 4_200;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
-    // The relay has three descriptors for each session, as many of ours have one.
-    if limit.maximum.is_some_and(|most| most < 4 * CROWD as u64) {
-        return;
-    }
-    let mut relay = relay_to("echo:").with(["--no-log-empty"]).start();
-    let descriptors = format!("/proc/{}/fd", relay.process.child.id());
-    let open = || std::fs::read_dir(&descriptors).unwrap().count();
-    let before = open();
-    let mut crowd = Vec::new();
-    while crowd.len() < CROWD {
-        crowd.push(crate::peers::client(relay.address));
-        // All before have a place when one is served: the queue of the listener never runs over.
-        if crowd.len().is_multiple_of(500) || crowd.len() == CROWD {
-            crate::peers::say(&crowd[crowd.len() - 1], b"x");
-            assert_eq!(crate::peers::hear(&crowd[crowd.len() - 1], 1), b"x");
-        }
-    }
-    let last = crowd.pop().unwrap();
-    drop(crowd);
-    // Their lines would be thousands: it is told by what is open.
-    until("the crowd to be gone", || (open() <= before + 3).then_some(()));
-    relay.signal(Signal::USR1);
-    let line = relay.log.wait_for(" live route=");
-    assert_eq!(word(&line, "client"), last.local_addr().unwrap().to_string());
-    drop(last);
-    assert_eq!(relay.stop(), 0);
-}
-
 #[test]
 fn a_report_has_the_counters_and_a_line_for_each_session_that_lives() {
     let upstream = Upstream::new();
