@@ -40,6 +40,20 @@ pub(super) fn k8s(
     for word in without_print(words).into_iter().skip(1) {
         args.push(word.to_str().ok_or("a manifest is UTF-8, and a word of the command line is not")?.to_owned());
     }
+    let writes = |word: &&String| ["--pid-file", "--port-file"].iter().any(|file| word.starts_with(file));
+    if let Some(word) = args.iter().find(writes) {
+        return Err(format!("{word}: the file system of the Pod is read-only; leave it out"));
+    }
+    let admin = doors.iter().find(|(door, _)| *door == Door::Admin).map(|(_, address)| address);
+    let admin = match admin.map(|address| (address, address.inet())) {
+        None => None,
+        Some((_, Some(address))) => Some(address.port()),
+        Some((address, None)) => {
+            return Err(format!(
+                "--admin {address}: the file system of the Pod is read-only; write an address, or leave it out"
+            ));
+        }
+    };
     let metrics = match doors.iter().find(|(door, _)| *door == Door::Metrics).map(|(_, address)| address.inet()) {
         None => {
             args.extend(["--metrics".to_owned(), format!(":{METRICS}")]);
@@ -51,12 +65,16 @@ pub(super) fn k8s(
         }
     };
     let mut delay = config.drain_delay;
-    if delay.is_zero() {
+    let is_given = args.iter().any(|word| word == "--drain-delay" || word.starts_with("--drain-delay="));
+    if !is_given {
         delay = DELAY;
         args.extend(["--drain-delay".to_owned(), format!("{}s", DELAY.as_secs())]);
     }
     let grace = (delay + config.drain_timeout.unwrap_or(FOR_EVER) + SPARE).as_millis().div_ceil(1000);
     let (mut container, mut service, mut ports) = (String::new(), String::new(), BTreeSet::from([metrics]));
+    if admin.is_some_and(|port| port != 0 && !ports.insert(port)) {
+        return Err(format!("--admin has the port of --metrics, {metrics}; choose another"));
+    }
     for draft in routes {
         let written = &draft.written;
         let port = match &draft.from {

@@ -69,9 +69,20 @@ fn a_manifest_has_ports_probes_and_a_delay() {
         ("-f 127.0.0.1:80", "write :80"),
         ("-f unix:/a", "leads to a port"),
         ("-f :9001", "port 9001 is taken"),
+        ("-f :80 --admin 127.0.0.1:9001", "the port of --metrics"),
+        ("-f :80 --admin unix:/run/a", "is read-only"),
+        ("-f :80 --pid-file=/run/pid", "is read-only"),
         ("-f :80 --metrics 127.0.0.1:9", "write --metrics :9001"),
     ] {
         assert!(printed("k8s", words).contains(why), "{words}");
+    }
+}
+
+#[test]
+fn a_manifest_has_no_option_twice() {
+    for delay in ["--drain-delay 0", "--drain-delay=0s", "--drain-delay 7s"] {
+        let text = printed("k8s", &format!("-f :80 {delay}"));
+        assert_eq!(text.matches("--drain-delay").count(), 1, "{text}");
     }
 }
 

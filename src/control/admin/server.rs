@@ -60,7 +60,8 @@ impl Server {
             if order != SERVE {
                 self.stop_listening(if order & STOP == order { Closing::Stopped } else { Closing::HandedOver });
             }
-            if order & STOP != 0 || order != SERVE && self.connections.iter().all(Option::is_none) {
+            // After a hand-over, those who were let in have their answer first.
+            if order == STOP || order != SERVE && self.connections.iter().all(Option::is_none) {
                 return;
             }
             self.accept();
