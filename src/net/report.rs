@@ -84,7 +84,7 @@ pub struct RouteRow {
     pub is_listed: bool,
     /// Sessions that live.
     pub sessions: u32,
-    /// What its sessions did that have ended.
+    /// What its sessions did that have ended. What is spliced and what is empty is counted for the process only, and 0 here.
     pub totals: Totals,
     /// How often a session ended in which way, by the word in the log. Those that never happened are left out.
     pub ends: Vec<(&'static str, u64)>,

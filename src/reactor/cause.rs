@@ -62,38 +62,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// How many there are.
-    pub(super) const COUNT: usize = Self::ALL.len();
-
-    /// All of them, in their order.
-    pub(super) const ALL: [Self; 25] = [
-        Self::ClientEof,
-        Self::UpstreamEof,
-        Self::ClientReset,
-        Self::UpstreamReset,
-        Self::ClientTimeout,
-        Self::UpstreamTimeout,
-        Self::ClientClosed,
-        Self::UpstreamClosed,
-        Self::IdleTimeout,
-        Self::HalfCloseTimeout,
-        Self::Refused,
-        Self::Unreachable,
-        Self::ConnectTimeout,
-        Self::ClientGone,
-        Self::Drain,
-        Self::NoResources,
-        Self::NoPorts,
-        Self::Unresolved,
-        Self::Denied,
-        Self::Limit,
-        Self::Lifetime,
-        Self::DrainIdle,
-        Self::BadHeader,
-        Self::HeaderTimeout,
-        Self::Unknown,
-    ];
-
     /// The word in the log.
     pub const fn word(self) -> &'static str {
         match self {

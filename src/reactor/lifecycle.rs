@@ -128,9 +128,9 @@ impl<N: Net> Reactor<N> {
 
     /// A stop signal: terminals and supervisors often send two.
     pub(super) fn signal(&mut self) {
-        match &mut self.lifecycle {
+        match self.lifecycle {
             Lifecycle::Delaying { since } | Lifecycle::Draining { since: Some(since) }
-                if self.now >= *since + SAME_REQUEST =>
+                if self.now >= since + SAME_REQUEST =>
             {
                 self.stop_now();
             }

@@ -322,7 +322,7 @@ impl<N: Net> Reactor<N> {
             }
             self.totals.add(&record);
             self.routes.get_mut(route).totals.add(&record);
-            self.times.add(&record);
+            self.times.session.add(record.time);
             if record.end.is_refusal() {
                 record::write(Level::Debug, &record);
             } else if record.is_empty() && !self.routes.get(route).settings.log_empty {

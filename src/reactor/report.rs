@@ -44,7 +44,7 @@ impl<N: Net> Reactor<N> {
         reply.send(Ok(match page {
             Page::Numbers => report,
             Page::Sessions { from, most } => {
-                let (rows, next) = self.sessions(from, most.min(ROWS_MAX));
+                let (rows, next) = self.session_rows(from, most.min(ROWS_MAX));
                 Report { rows, next, ..report }
             }
             Page::Routes { from } => {
@@ -55,7 +55,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// At most this many sessions from this slot on, and the slot of the next, if there may be more.
-    fn sessions(&self, from: u32, most: usize) -> (Vec<Row>, Option<u32>) {
+    fn session_rows(&self, from: u32, most: usize) -> (Vec<Row>, Option<u32>) {
         let mut rows = Vec::new();
         if most == 0 {
             return (rows, None);

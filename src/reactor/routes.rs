@@ -144,9 +144,9 @@ impl Routes {
             let gone = self.0.remove(usize::from(route));
             upstreams.unlist(gone.upstream);
             // Its numbers go on where there is another of its name, as after a reload.
-            let heir = self.0.iter_mut().find(|(_, route)| route.is_listed && route.name == gone.name);
-            if let Some((_, heir)) = heir {
-                heir.totals.take_over(&gone.totals);
+            let other = self.0.iter_mut().find(|(_, route)| route.is_listed && route.name == gone.name);
+            if let Some((_, other)) = other {
+                other.totals.take_over(gone.totals);
             }
         }
     }

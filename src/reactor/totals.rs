@@ -5,10 +5,11 @@ use super::record::Record;
 use crate::net::{Histogram, Totals};
 
 /// What a route's sessions did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RouteTotals {
     pub(super) totals: Totals,
-    ends: [u64; Cause::COUNT],
+    /// How often a session ended in which way. Those that never happened are not in it.
+    ends: Vec<(Cause, u64)>,
 }
 
 /// How long things took, and how often they failed.
@@ -23,36 +24,46 @@ pub(super) struct Times {
 impl RouteTotals {
     pub(super) fn add(&mut self, record: &Record) {
         self.totals.add(record);
-        self.ends[record.end as usize] += 1;
+        self.count(record.end, 1);
+    }
+
+    fn count(&mut self, end: Cause, times: u64) {
+        match self.ends.iter_mut().find(|(known, _)| *known == end) {
+            Some((_, count)) => *count += times,
+            None => self.ends.push((end, times)),
+        }
     }
 
     /// What another entry of the same route has counted.
-    pub(super) fn take_over(&mut self, other: &Self) {
-        let (mine, theirs) = (&mut self.totals, &other.totals);
-        mine.sessions += theirs.sessions;
-        mine.denied += theirs.denied;
-        mine.limited += theirs.limited;
-        mine.up += theirs.up;
-        mine.down += theirs.down;
-        mine.undelivered_up += theirs.undelivered_up;
-        mine.undelivered_down += theirs.undelivered_down;
-        mine.cut_short += theirs.cut_short;
-        self.ends.iter_mut().zip(other.ends).for_each(|(mine, theirs)| *mine += theirs);
+    pub(super) fn take_over(&mut self, other: Self) {
+        let Totals {
+            sessions,
+            denied,
+            limited,
+            up,
+            down,
+            undelivered_up,
+            undelivered_down,
+            cut_short,
+            // Of the process only.
+            spliced: _,
+            empty: _,
+        } = other.totals;
+        let mine = &mut self.totals;
+        mine.sessions += sessions;
+        mine.denied += denied;
+        mine.limited += limited;
+        mine.up += up;
+        mine.down += down;
+        mine.undelivered_up += undelivered_up;
+        mine.undelivered_down += undelivered_down;
+        mine.cut_short += cut_short;
+        other.ends.into_iter().for_each(|(end, times)| self.count(end, times));
     }
 
-    /// Those that happened.
+    /// By the word in the log.
     pub(super) fn ends(&self) -> Vec<(&'static str, u64)> {
-        let all = Cause::ALL.iter().map(|cause| (cause.word(), self.ends[*cause as usize]));
-        all.filter(|(_, count)| *count > 0).collect()
-    }
-}
-
-impl Times {
-    pub(super) fn add(&mut self, record: &Record) {
-        self.session.add(record.time);
-        if record.reached {
-            self.connect.add(record.connect);
-        }
+        self.ends.iter().map(|(end, count)| (end.word(), *count)).collect()
     }
 }
 

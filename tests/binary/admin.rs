@@ -15,7 +15,7 @@ use crate::peers::{Ended, Upstream, client, end_of, finish, limited, relayed, re
 use crate::process::tproxy;
 use crate::served::Served;
 
-/// A relay to there with both doors.
+/// A relay to there with both HTTP listeners.
 struct Inside {
     upstream: Upstream,
     relay: Served,
@@ -30,11 +30,11 @@ impl Inside {
         let mut all = vec!["-f", "127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
         all.extend(words);
         let relay = Served::with(&all);
-        let door = |name: &str| {
+        let address = |name: &str| {
             let line = relay.log.wait_for(&format!("--{name} on "));
             line.rsplit_once(' ').unwrap().1.parse().unwrap()
         };
-        let (admin, metrics) = (door("admin"), door("metrics"));
+        let (admin, metrics) = (address("admin"), address("metrics"));
         Self { upstream, relay, admin, metrics }
     }
 
@@ -112,7 +112,8 @@ fn metrics_are_what_prometheus_reads_and_name_no_client() {
         format!("tproxy_bytes_total{{{route},direction=\"up\"}} 5"),
         format!("tproxy_endpoint_up{{address=\"{}\"}} 1", inside.upstream.address),
         "tproxy_log_lines_dropped_total 0".to_owned(),
-        "tproxy_connect_seconds_count 0".to_owned(),
+        "tproxy_connect_seconds_count 1".to_owned(),
+        "tproxy_session_seconds_count 0".to_owned(),
     ] {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
@@ -133,7 +134,7 @@ fn metrics_are_what_prometheus_reads_and_name_no_client() {
 }
 
 #[test]
-fn each_door_shows_its_own_and_only_to_whom_it_may() {
+fn each_listener_shows_its_own_and_only_to_whom_it_may() {
     let inside = Inside::with(&[]);
     for path in ["/", "/sessions", "/routes", "/metrics", "/healthz", "/readyz"] {
         let expected = if ["/metrics", "/healthz", "/readyz"].contains(&path) { 200 } else { 404 };
@@ -215,7 +216,7 @@ fn it_is_not_ready_any_more_when_it_is_to_stop() {
 }
 
 #[test]
-fn a_hand_over_takes_both_doors_along() {
+fn a_hand_over_takes_both_http_listeners_along() {
     let folder = tempfile::tempdir().unwrap();
     let (pid_file, path) = (folder.path().join("pid"), folder.path().join("admin.sock"));
     let upstream = Upstream::new();

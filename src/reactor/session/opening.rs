@@ -123,6 +123,7 @@ impl<N: Net> Reactor<N> {
 
     /// The upstream is connected. Does it relay now?
     fn established(&mut self, key: u32) -> bool {
+        self.times.connect.add(self.now.since(self.table[key].began));
         if let Some(endpoint) = self.table[key].endpoint
             && self.upstreams.endpoints[endpoint].health.succeeds()
         {

@@ -202,10 +202,7 @@ impl Shadow {
                         self.violation(format!("a listener that was bound for a failed reload stays open ({why})"));
                     }
                 }
-                None => {
-                    self.has_reloaded = true;
-                    self.carry_out(&mut reload);
-                }
+                None => self.carry_out(&mut reload),
             }
         }
         self.reloading = Some(reload);
@@ -258,7 +255,7 @@ impl Shadow {
                 self.doors[door].close(reload.queues.get(door).map_or(&[], |queue| queue));
             }
         }
-        self.listed = listed;
+        self.listed_before.push(std::mem::replace(&mut self.listed, listed));
         self.limit_again(&reload.plan.config.routes);
         let old = self.live.iter().filter(|live| !self.listed.contains(&self.sessions[**live].route)).count();
         reload.counts = [kept, changed, added, removed, old];

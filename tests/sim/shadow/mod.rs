@@ -85,8 +85,8 @@ pub(crate) struct Shadow {
     /// Where `Balance::Source` led a client while all addresses were up.
     by_source: BTreeMap<(IpAddr, Vec<SocketAddr>), SocketAddr>,
     names: BTreeMap<String, Name>,
-    /// A reload was carried out.
-    has_reloaded: bool,
+    /// The routes that were configured before each reload that was carried out.
+    listed_before: Vec<Vec<usize>>,
     /// The addresses of each route, and how often they have changed.
     lists: BTreeMap<usize, (Vec<SocketAddr>, u32)>,
     /// When the first address of each route was known, if none was before.
@@ -209,7 +209,7 @@ impl Shadow {
             cursors: vec![0; plan.config.routes.len()],
             by_source: BTreeMap::new(),
             names: BTreeMap::new(),
-            has_reloaded: false,
+            listed_before: Vec::new(),
             lists: BTreeMap::new(),
             known_since: BTreeMap::new(),
             cut_off: Vec::new(),

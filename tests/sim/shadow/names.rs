@@ -131,7 +131,7 @@ impl Shadow {
 
     /// Was nobody served yet, under the routes that it began with?
     fn is_starting(&self) -> bool {
-        self.sessions.is_empty() && !self.has_reloaded && self.stop_turn.is_none() && self.asked_at.is_none()
+        self.sessions.is_empty() && self.listed_before.is_empty() && self.stop_turn.is_none() && self.asked_at.is_none()
     }
 
     /// All addresses of this route failed: its names count as old. Or perhaps they did.
@@ -237,7 +237,7 @@ impl Shadow {
         if let Some((host, _)) = line.split_once(" leads to ").filter(|_| line.ends_with("that address is left out")) {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             let is_news = self.names.get(name).is_some_and(|known| known.last_answered == self.now);
-            if !is_news && !self.has_reloaded && self.stop_turn.is_none() {
+            if !is_news && self.listed_before.is_empty() && self.stop_turn.is_none() {
                 self.violation(format!("that is no news: {line}"));
             }
             return true;

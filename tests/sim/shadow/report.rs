@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tproxy::net::{Report, Row, Stage, Time};
+use tproxy::net::{Histogram, Report, Row, Stage, Time};
 
 use super::{Session, Shadow};
 use crate::plan::inet;
@@ -16,9 +16,16 @@ pub(crate) struct Inside {
     doors: usize,
     stopping: bool,
     ended: u64,
+    /// From accept until the upstream was connected, and until the end.
+    connecting: Times,
+    living: Times,
     rows: Vec<Seen>,
     next: Option<u32>,
 }
+
+/// How many times there were, and their sum.
+#[derive(Debug, PartialEq, Eq)]
+struct Times(u64, Duration);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -41,6 +48,8 @@ pub(crate) struct RouteSeen {
     sessions: usize,
     ends: BTreeMap<String, u64>,
     bytes: [u64; 2],
+    /// It has been in the configuration from the start on. Another one may have begun again.
+    is_lasting: bool,
 }
 
 impl RouteSeen {
@@ -60,11 +69,14 @@ impl RouteSeen {
     }
 
     fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), sessions: 0, ends: BTreeMap::new(), bytes: [0; 2] }
+        Self { name: name.to_owned(), sessions: 0, ends: BTreeMap::new(), bytes: [0; 2], is_lasting: false }
     }
 
     /// Is it this? A session without a line moved no byte; how it ended, only the relay knows.
     pub(crate) fn is(&self, expected: &Self) -> bool {
+        if !expected.is_lasting {
+            return self.is_part_of(expected);
+        }
         let count = |it: &Self| it.ends.values().sum::<u64>();
         let ends = match expected.ends.contains_key(SILENT) {
             true => count(self) == count(expected),
@@ -74,7 +86,7 @@ impl RouteSeen {
     }
 
     /// The same sessions, and no more that have ended.
-    pub(crate) fn is_part_of(&self, all: &Self) -> bool {
+    fn is_part_of(&self, all: &Self) -> bool {
         let silent = all.ends.contains_key(SILENT);
         let known =
             self.ends.iter().all(|(word, count)| silent || all.ends.get(word).is_some_and(|most| count <= most));
@@ -88,6 +100,10 @@ impl Shadow {
     pub(crate) fn routes_seen(&self) -> Vec<RouteSeen> {
         let names = self.routes_alive().into_iter().map(|route| self.routes[route].name.clone());
         let mut seen: BTreeMap<_, _> = names.map(|name| (name.clone(), RouteSeen::named(&name))).collect();
+        for (name, it) in &mut seen {
+            let mut configurations = self.listed_before.iter().chain([&self.listed]);
+            it.is_lasting = configurations.all(|listed| listed.iter().any(|route| self.routes[*route].name == *name));
+        }
         for it in &self.sessions {
             let Some(seen) = seen.get_mut(&self.route(it).name) else { continue };
             match &it.cause {
@@ -123,7 +139,12 @@ impl Shadow {
         // Those that were denied when their header was read are counted apart.
         let is_refused = |it: &Session| ["denied", "limit"].map(Some).contains(&it.cause.as_deref());
         let ended = self.sessions.iter().filter(|it| it.ended.is_some() && !is_refused(it)).count() as u64;
-        Inside { sessions: self.live.len(), doors, stopping: stops, ended, rows, next }
+        let times = |until: fn(&Session) -> Option<Time>| {
+            let times = self.sessions.iter().filter_map(|it| Some(until(it)?.since(it.began)));
+            times.fold(Times(0, Duration::ZERO), |Times(count, sum), time| Times(count + 1, sum + time))
+        };
+        let (connecting, living) = (times(|it| it.connected), times(|it| it.ended));
+        Inside { sessions: self.live.len(), doors, stopping: stops, ended, connecting, living, rows, next }
     }
 
     fn seen(&self, it: &Session) -> Seen {
@@ -179,11 +200,14 @@ impl Inside {
             age: row.age,
             bytes: [row.up, row.down],
         };
+        let times = |all: &Histogram| Times(all.up_to().last().unwrap().1, all.sum());
         Self {
             sessions: report.sessions,
             doors: report.listeners,
             stopping: report.is_stopping,
             ended: report.totals.sessions,
+            connecting: times(&report.connect_times),
+            living: times(&report.session_times),
             rows: report.rows.iter().map(seen).collect(),
             next: report.next.filter(|_| !is_of_routes),
         }

@@ -43,12 +43,8 @@ impl World {
                     }
                     if let Some(expected) = routes.filter(|_| report.next.is_none()) {
                         let seen = RouteSeen::of(&report);
-                        // A route that comes back begins again.
-                        let is_right = |(seen, expected): (&RouteSeen, &RouteSeen)| match self.plan.reloads.is_empty() {
-                            true => seen.is(expected),
-                            false => seen.is_part_of(expected),
-                        };
-                        if seen.len() != expected.len() || !seen.iter().zip(&expected).all(is_right) {
+                        let is_right = seen.iter().zip(&expected).all(|(seen, expected)| seen.is(expected));
+                        if seen.len() != expected.len() || !is_right {
                             self.violation(format!("a look at the routes sees {seen:?}, and they are {expected:?}"));
                         }
                     }
