@@ -211,7 +211,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub(super) port_file: Option<String>,
 
-    /// Write the number of the process that serves to this file. After SIGUSR2 that is the new one
+    /// Write the process ID to this file. After SIGUSR2 it is that of the new process
     #[arg(long, value_name = "PATH", help_heading = PROCESS)]
     pub(super) pid_file: Option<String>,
 

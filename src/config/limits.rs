@@ -131,6 +131,13 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_that_others_need_are_not_for_sessions() {
+        let config = Config { descriptors_reserved: 16, ..config() };
+        let sessions = |config: &Config| within(Some(2_000), 1, config).unwrap().sessions;
+        assert_eq!(sessions(&config), sessions(&self::config()) - 8);
+    }
+
+    #[test]
     fn the_worst_case_is_a_buffer_for_each_direction_of_each_session() {
         assert_eq!(worst_case(&config(), Limits { sessions: 16, room: 16, pipes: 3 }), 2 << 20);
     }

@@ -58,7 +58,7 @@ fn restarts_behind_a_socket_unit_lose_nobody() {
     let upstream = Upstream::new();
     let mut relay = Relay::start(&upstream, true);
     // Clients wait until the old one has drained: its sessions are short.
-    compare("restart", 20, &upstream, &mut relay, |relay| relay.restart(&upstream));
+    compare("restart", 20, &upstream, &mut relay, |relay| relay.restart());
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Relay {
     }
 
     /// It drains, and another one starts.
-    pub(crate) fn restart(&mut self, _: &Upstream) {
+    pub(crate) fn restart(&mut self) {
         self.signal(Signal::TERM);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
         let before = self.child.id();
