@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::{Options, Problem};
-use control::{Admin, Candidate, Ends, Estate, Inheritance, Notifier, Outside, Reloader, Start};
+use control::{Admin, Inheritance, Notifier, Outside, Reloader, Start, StopAdmin, Successor, Taken};
 use log::{error, info, warn};
 use logging::LogQueue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -102,18 +102,18 @@ impl From<Error> for Failure {
     }
 }
 
-/// Handlers first, then what was inherited and the names of listeners, then the listeners: it can be asked to stop at any
-/// time.
+/// What was inherited first, and the listeners for HTTP; then the handlers of signals, so that from there on it can be asked to
+/// stop at any time; then the names of listeners, then the listeners.
 fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     let control = Control::new().map_err(Error::Start)?;
-    let estate = Inheritance::take(options.plan.descriptors()).map_err(|why| Failure::Plan(Problem::Listen(why)))?;
-    let Estate { inherited, sockets, doors, start } = estate;
-    let admin = Admin::bind(&options.doors, doors, control.clone(), log.clone());
+    let taken = Inheritance::take(options.plan.descriptors()).map_err(|why| Failure::Plan(Problem::Listen(why)))?;
+    let Taken { inherited, sockets, mut http, start } = taken;
+    let admin = Admin::bind(&options.http, &mut http, control.clone(), log.clone());
     let admin = admin.map_err(|why| Failure::Plan(Problem::Listen(why)))?;
-    let _ends = Ends(admin.clone());
+    let _stop_admin = StopAdmin(admin.clone());
     let (port_file, pid_file) = (options.port_file.clone(), options.pid_file.clone());
     let reloader = |file| Reloader { file, port_file: port_file.clone(), inherited: inherited.clone() };
-    let (notifier, candidate) = (Notifier::new(&control), Candidate::default());
+    let (notifier, successor) = (Notifier::new(&control), Successor::default());
     let interrupt = control::install(Outside {
         control: control.clone(),
         reloader: options.file.clone().map(reloader),
@@ -121,7 +121,7 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
         log: log.clone(),
         again: options.again.clone(),
         inherited: inherited.clone(),
-        candidate: candidate.clone(),
+        successor: successor.clone(),
         pid_file: pid_file.clone(),
         admin: admin.clone(),
     });
@@ -146,12 +146,14 @@ fn serve(options: &Options, log: &LogQueue) -> Result<Totals, Failure> {
     if let Some(notifier) = &notifier {
         notifier.started(relay.local_addrs().len(), start);
     }
-    if start == Start::InItsPlace {
+    if start == Start::Successor {
         control::say_when_we_serve(control).map_err(Error::Start)?;
     }
+    // What the relay before served, and we do not.
+    http.into_iter().for_each(|(_, socket)| socket.discard());
     let served = relay.run();
     // One that has not taken our place by now is not to.
-    candidate.close();
+    successor.close();
     // The thread of the signals may not have had the time.
     notifier.iter().for_each(Notifier::stopping);
     Ok(served?)

@@ -182,7 +182,7 @@ impl Net for FakeNet {
         Histogram::default()
     }
 
-    fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
+    fn hand_over(&mut self, _: &mut dyn Iterator<Item = &()>) -> Vec<Handed> {
         Vec::new()
     }
 

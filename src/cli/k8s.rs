@@ -11,17 +11,14 @@ use tproxy::net::Address;
 
 use super::address::Listen;
 use super::routes::Draft;
-use super::unit::without_print;
-use crate::control::Door;
+use super::unit::{seconds_to_stop, without_print};
+use crate::control::Role;
 
 /// Where the probes ask, if the options do not say.
 const METRICS: u16 = 9001;
 
 /// How long a Pod accepts clients after it was asked to stop, if the options do not say: it takes so long until all nodes know.
 const DELAY: Duration = Duration::from_secs(5);
-
-/// Between the end of the drain and the moment when what is left is killed.
-const SPARE: Duration = Duration::from_secs(5);
 
 /// As long as it takes: a day.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
@@ -34,7 +31,7 @@ pub(super) fn k8s(
     words: &[OsString],
     routes: &[Draft],
     config: &Config,
-    doors: &[(Door, Address)],
+    http: &[(Role, Address)],
 ) -> Result<String, String> {
     let mut args = Vec::new();
     for word in without_print(words).into_iter().skip(1) {
@@ -44,17 +41,13 @@ pub(super) fn k8s(
     if let Some(word) = args.iter().find(writes) {
         return Err(format!("{word}: the file system of the Pod is read-only; leave it out"));
     }
-    let admin = doors.iter().find(|(door, _)| *door == Door::Admin).map(|(_, address)| address);
-    let admin = match admin.map(|address| (address, address.inet())) {
-        None => None,
-        Some((_, Some(address))) => Some(address.port()),
-        Some((address, None)) => {
-            return Err(format!(
-                "--admin {address}: the file system of the Pod is read-only; write an address, or leave it out"
-            ));
-        }
+    let of = |role: Role| http.iter().find(|(of, _)| *of == role).map(|(_, address)| address);
+    let port = |address: &Address| {
+        let why = "the file system of the Pod is read-only; write an address, or leave it out";
+        address.inet().map(|address| address.port()).ok_or_else(|| format!("--admin {address}: {why}"))
     };
-    let metrics = match doors.iter().find(|(door, _)| *door == Door::Metrics).map(|(_, address)| address.inet()) {
+    let admin = of(Role::Admin).map(port).transpose()?;
+    let metrics = match of(Role::Metrics).map(Address::inet) {
         None => {
             args.extend(["--metrics".to_owned(), format!(":{METRICS}")]);
             METRICS
@@ -70,7 +63,7 @@ pub(super) fn k8s(
         delay = DELAY;
         args.extend(["--drain-delay".to_owned(), format!("{}s", DELAY.as_secs())]);
     }
-    let grace = (delay + config.drain_timeout.unwrap_or(FOR_EVER) + SPARE).as_millis().div_ceil(1000);
+    let grace = seconds_to_stop(delay, config.drain_timeout.unwrap_or(FOR_EVER));
     let (mut container, mut service, mut ports) = (String::new(), String::new(), BTreeSet::from([metrics]));
     if admin.is_some_and(|port| port != 0 && !ports.insert(port)) {
         return Err(format!("--admin has the port of --metrics, {metrics}; choose another"));

@@ -33,7 +33,7 @@ use log::LevelFilter;
 use tproxy::Config;
 use tproxy::net::Address;
 
-use crate::control::{CONNECTIONS_MAX, Door};
+use crate::control::{CONNECTIONS_MAX, Role};
 use crate::logging::LogFormat;
 use crate::written_file::WrittenFile;
 use address::Listen;
@@ -43,7 +43,6 @@ pub(crate) use file::{Again, ConfigFile};
 pub(crate) use inherited::Which;
 pub(crate) use plan::{Plan, Problem};
 use print::{EXAMPLE_CONFIG, Instances, Printed};
-use routes::Draft;
 use settings::Settings;
 
 /// What the command line, the file and RUST_LOG ask for.
@@ -54,7 +53,7 @@ pub(crate) struct Options {
     pub(crate) file: Option<ConfigFile>,
     pub(crate) port_file: Option<WrittenFile>,
     pub(crate) pid_file: Option<WrittenFile>,
-    pub(crate) doors: Vec<(Door, Address)>,
+    pub(crate) http: Vec<(Role, Address)>,
     /// The words that start the program once more, or why there are none.
     pub(crate) again: Result<Vec<OsString>, String>,
     pub(crate) log_format: LogFormat,
@@ -138,33 +137,25 @@ fn parse_from(
     let matches = Args::command().try_get_matches_from(&words).map_err(wrong)?;
     let args = Args::from_arg_matches(&matches).map_err(wrong)?;
     let Args { settings, config, check, print } = args;
-    let asked = if print.is_empty() {
-        None
-    } else {
-        Some(print::asked(&print).map_err(|why| usage(&format!("--print: {why}")))?)
-    };
-    let (print, shell) = (asked.map(|(what, _)| what), asked.and_then(|(_, shell)| shell));
-    match (print, shell) {
-        (Some(Printed::ExampleConfig), _) => return Err(Answer::Text(EXAMPLE_CONFIG.to_owned())),
-        (Some(Printed::Man), _) => return Err(Answer::Text(print::man(Args::command()))),
-        (Some(Printed::Completions), Some(shell)) => {
-            return Err(Answer::Text(print::completions(Args::command(), shell)));
-        }
+    let unprintable = |why| usage(&format!("--print: {why}"));
+    let print = if print.is_empty() { None } else { Some(print::asked(&print).map_err(unprintable)?) };
+    match print {
+        Some(Printed::ExampleConfig) => return Err(Answer::Text(EXAMPLE_CONFIG.to_owned())),
+        Some(Printed::Man) => return Err(Answer::Text(print::man(Args::command()))),
+        Some(Printed::Completions(shell)) => return Err(Answer::Text(print::completions(Args::command(), shell))),
         _ => {}
     }
-    let mut options = options(&settings, config, &matches, check.then_some(look_up), rust_log)?;
-    if let Some((_, address)) = options.doors.iter().find(|(door, address)| !door.may_be(address)) {
+    let options = options(&settings, config, &matches, &words, check.then_some(look_up), rust_log)?;
+    if let Some((_, address)) = options.http.iter().find(|(role, address)| !role.may_be(address)) {
         return Err(usage(&format!(
             "--admin {address}: it shows who the clients are, so it listens only for this machine; write 127.0.0.1:9000, \
              [::1]:9000 or unix:/run/tproxy/admin.sock (--metrics may have any address)"
         )));
     }
-    options.plan.config.descriptors_reserved = if options.doors.is_empty() { 0 } else { CONNECTIONS_MAX };
-    options.again = again::start_again(&words, options.file.as_ref().map(|file| &*file.path));
     let printed = match print {
         Some(Printed::Unit(instances)) => {
-            let file = options.file.as_ref().map(|file| &*file.path);
-            let unit = || unit::unit(&words, file, &options.plan.config, instances);
+            let Options { again, file, plan, .. } = &options;
+            let unit = || unit::unit(again.as_ref()?, file.is_some(), &plan.config, instances);
             options.needs_no_folder(instances).and_then(|()| unit())
         }
         Some(Printed::Socket(instances)) => socket_unit::socket_unit(&options.plan.routes, instances),
@@ -172,30 +163,33 @@ fn parse_from(
             Err("k8s has the options given beside it; write them, or mount the file and add --config yourself"
                 .to_owned())
         }
-        Some(Printed::K8s) => k8s::k8s(&words, &options.plan.routes, &options.plan.config, &options.doors),
+        Some(Printed::K8s) => k8s::k8s(&words, &options.plan.routes, &options.plan.config, &options.http),
         _ if check => return Err(correct(&options)),
         _ => return Ok(options),
     };
-    Err(printed.map_or_else(|why| usage(&format!("--print: {why}")), Answer::Text))
+    Err(printed.map_or_else(unprintable, Answer::Text))
 }
 
 fn options(
     settings: &Settings,
     config: Option<PathBuf>,
     matches: &ArgMatches,
+    words: &[OsString],
     look_up: Option<LookUp>,
     rust_log: Option<&str>,
 ) -> Result<Options, Answer> {
     let Some(path) = config else {
         let plan = plan_of_line(settings, matches, look_up)?;
-        return Ok(Options::new(plan, None, settings, &Settings::default(), rust_log));
+        let again = again::start_again(words, None);
+        return Ok(Options::new(plan, None, again, settings, &Settings::default(), rust_log));
     };
     line::only_process_wide(matches).map_err(|line| usage(&see_help(&line)))?;
     let mut file = ConfigFile { path, overrides: settings.clone(), at_start: Settings::default() };
     let found = file.read().map_err(|line| usage(&line))?;
     file.at_start = found.settings.clone();
     let plan = checked(found.plan, found.complaints, look_up)?;
-    Ok(Options::new(plan, Some(file), settings, &found.settings, rust_log))
+    let again = again::start_again(words, Some(&file.path));
+    Ok(Options::new(plan, Some(file), again, settings, &found.settings, rust_log))
 }
 
 /// The answer to `--check` where nothing is wrong.
@@ -209,7 +203,14 @@ fn correct(options: &Options) -> Answer {
 
 impl Options {
     /// The command line's settings win over the file's, and those over RUST_LOG.
-    fn new(plan: Plan, file: Option<ConfigFile>, line: &Settings, below: &Settings, rust_log: Option<&str>) -> Self {
+    fn new(
+        mut plan: Plan,
+        file: Option<ConfigFile>,
+        again: Result<Vec<OsString>, String>,
+        line: &Settings,
+        below: &Settings,
+        rust_log: Option<&str>,
+    ) -> Self {
         let flags = [line, below].map(|settings| (settings.verbose, settings.quiet));
         let (level, warning) = level(flags.into_iter().find(|flags| *flags != (0, 0)).unwrap_or_default(), rust_log);
         let written = |option, line: &Option<String>, below: &Option<String>| {
@@ -218,33 +219,33 @@ impl Options {
         let port_file = written("--port-file", &line.port_file, &below.port_file);
         let pid_file = written("--pid-file", &line.pid_file, &below.pid_file);
         let log_format = line.log_format.or(below.log_format).map(|word| word.0).unwrap_or_default();
-        let (again, warnings) = (Ok(Vec::new()), warning.into_iter().collect());
-        let doors = [(Door::Admin, &line.admin, &below.admin), (Door::Metrics, &line.metrics, &below.metrics)];
-        let doors = doors
+        let warnings = warning.into_iter().collect();
+        let http = [(Role::Admin, &line.admin, &below.admin), (Role::Metrics, &line.metrics, &below.metrics)];
+        let http: Vec<_> = http
             .into_iter()
-            .filter_map(|(door, line, below)| Some((door, line.as_ref().or(below.as_ref())?.0.clone())));
-        Self { plan, file, port_file, pid_file, doors: doors.collect(), again, log_format, level, warnings }
+            .filter_map(|(role, line, below)| Some((role, line.as_ref().or(below.as_ref())?.0.clone())))
+            .collect();
+        plan.config.descriptors_reserved = if http.is_empty() { 0 } else { CONNECTIONS_MAX };
+        Self { plan, file, port_file, pid_file, http, again, log_format, level, warnings }
     }
-}
 
-impl Options {
     /// Is every path from the root, as a service needs it?
     fn needs_no_folder(&self, instances: Instances) -> Result<(), String> {
         let mut files = self.port_file.iter().chain(&self.pid_file);
         if let Some(file) = files.clone().find(|file| instances == Instances::Several && !file.is_stdout()) {
             return Err(format!("{file}: all instances would write this file; leave it out"));
         }
-        if let Some((door, address)) = self.doors.first().filter(|_| instances == Instances::Several) {
-            return Err(format!("--{} {address}: all instances would listen there; leave it out", door.word()));
+        if let Some((role, address)) = self.http.first().filter(|_| instances == Instances::Several) {
+            return Err(format!("--{} {address}: all instances would listen there; leave it out", role.word()));
         }
-        let files = files.find(|file| file.is_relative());
-        let unix = |draft: &Draft| match &draft.from {
-            Listen::Unix(address) if address.path().is_some_and(|path| !path.starts_with(b"/")) => {
-                Some(address.to_string())
-            }
-            Listen::Unix(_) | Listen::Address(_) | Listen::Name(..) | Listen::Inherited(_) => None,
-        };
-        let relative = files.map(ToString::to_string).or_else(|| self.plan.routes.iter().find_map(unix));
+        let unix = self.plan.routes.iter().filter_map(|draft| match &draft.from {
+            Listen::Unix(address) => Some(address),
+            Listen::Address(_) | Listen::Name(..) | Listen::Inherited(_) => None,
+        });
+        let mut sockets = unix.chain(self.http.iter().map(|(_, address)| address));
+        let is_relative = |address: &&Address| address.path().is_some_and(|path| !path.starts_with(b"/"));
+        let file = files.find(|file| file.is_relative()).map(ToString::to_string);
+        let relative = file.or_else(|| sockets.find(is_relative).map(ToString::to_string));
         relative.map_or(Ok(()), |path| {
             Err(format!("{path}: a service has no working directory; write the path from the root"))
         })

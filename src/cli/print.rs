@@ -15,7 +15,7 @@ pub(super) enum Printed {
     /// See `k8s.rs`.
     K8s,
     Man,
-    Completions,
+    Completions(Shell),
 }
 
 /// How many processes a unit is for.
@@ -28,7 +28,7 @@ pub(super) enum Instances {
 
 pub(super) const EXAMPLE_CONFIG: &str = include_str!("example.toml");
 
-const WORDS: [(&str, Printed); 8] = [
+const WORDS: [(&str, Printed); 7] = [
     ("example-config", Printed::ExampleConfig),
     ("unit", Printed::Unit(Instances::One)),
     ("socket", Printed::Socket(Instances::One)),
@@ -36,7 +36,6 @@ const WORDS: [(&str, Printed); 8] = [
     ("socket-template", Printed::Socket(Instances::Several)),
     ("k8s", Printed::K8s),
     ("man", Printed::Man),
-    ("completions", Printed::Completions),
 ];
 
 impl Instances {
@@ -49,35 +48,38 @@ impl Instances {
     }
 }
 
-/// One of the words above, and behind completions a shell.
+/// Has a shell behind it.
+const COMPLETIONS: &str = "completions";
+
+const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+
+/// The words that may stand behind --print.
 pub(super) fn parser() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(WORDS.iter().map(|(word, _)| *word).chain(SHELLS))
+    let (things, shells) = (WORDS.iter().map(|(word, _)| *word), SHELLS.iter().map(|(word, _)| *word));
+    PossibleValuesParser::new(things.chain([COMPLETIONS]).chain(shells))
 }
 
-const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
-
-/// What the words behind --print ask for, and for which shell.
+/// What the words behind --print ask for.
 ///
 /// # Errors
 /// In words, when they make no sense together.
-pub(super) fn asked(words: &[String]) -> Result<(Printed, Option<Shell>), String> {
-    let printed = |word: &String| WORDS.iter().find(|(known, _)| known == word).map(|(_, printed)| *printed);
-    let shell = |word: &String| word.parse::<Shell>().ok().filter(|_| SHELLS.contains(&word.as_str()));
+pub(super) fn asked(words: &[String]) -> Result<Printed, String> {
     match words {
-        [what] if printed(what) == Some(Printed::Completions) => {
+        [what] if what == COMPLETIONS => {
             Err("completions of which shell? Write bash, zsh or fish behind it".to_owned())
         }
-        [what] => {
-            printed(what).map(|printed| (printed, None)).ok_or_else(|| format!("write --print completions {what}"))
+        [what] => known(&WORDS, what).ok_or_else(|| format!("write --print completions {what}")),
+        [what, name] => {
+            known(&SHELLS, name).filter(|_| what == COMPLETIONS).map(Printed::Completions).ok_or_else(|| {
+                format!("{what} {name} cannot be printed; only completions have a second word, bash, zsh or fish")
+            })
         }
-        [what, name] => match (printed(what), shell(name)) {
-            (Some(Printed::Completions), Some(shell)) => Ok((Printed::Completions, Some(shell))),
-            _ => {
-                Err(format!("{what} {name} cannot be printed; only completions have a second word, bash, zsh or fish"))
-            }
-        },
         _ => Err("write one thing to print".to_owned()),
     }
+}
+
+fn known<T: Copy>(words: &[(&str, T)], word: &str) -> Option<T> {
+    words.iter().find(|(known, _)| *known == word).map(|(_, meant)| *meant)
 }
 
 /// When the man page was last changed, for its foot.

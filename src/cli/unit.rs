@@ -2,15 +2,13 @@
 //! processes, each with the socket unit of its number.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 use std::time::Duration;
 
 use tproxy::Config;
 
-use super::again::start_again;
 use super::print::Instances;
 
-/// Between the end of the drain and the moment when systemd kills what is left.
+/// Between the end of the drain and the moment when what is left is killed.
 const SPARE: Duration = Duration::from_secs(5);
 
 /// What it may do: listen, connect, and write below /run/tproxy.
@@ -43,23 +41,18 @@ SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 ";
 
-/// The unit. The words are those of the command line, without `--print unit`; the file is named apart.
+/// The unit. The words are those that start the program, from any folder; one that has a file can be told to read it again.
 pub(super) fn unit(
     words: &[OsString],
-    file: Option<&Path>,
+    has_file: bool,
     config: &Config,
     instances: Instances,
 ) -> Result<String, String> {
-    let words = start_again(words, file)?;
-    let start = without_print(&words).into_iter().map(quoted).collect::<Result<Vec<_>, _>>()?.join(" ");
-    let reload = file.map_or("", |_| "ExecReload=/bin/kill -HUP $MAINPID\n");
-    let stop = config.drain_timeout.map_or_else(
-        || "infinity".to_owned(),
-        |drain| {
-            let most = config.drain_delay + drain + SPARE;
-            format!("{}s", most.as_secs() + u64::from(most.subsec_nanos() > 0))
-        },
-    );
+    let start = without_print(words).into_iter().map(quoted).collect::<Result<Vec<_>, _>>()?.join(" ");
+    let reload = if has_file { "ExecReload=/bin/kill -HUP $MAINPID\n" } else { "" };
+    let stop = config
+        .drain_timeout
+        .map_or_else(|| "infinity".to_owned(), |drain| format!("{}s", seconds_to_stop(config.drain_delay, drain)));
     let (requires, folder) = match instances {
         Instances::One => ("", "tproxy"),
         Instances::Several => ("Requires=tproxy@%i.socket\nAfter=tproxy@%i.socket\n", "tproxy-%i"),
@@ -89,6 +82,11 @@ RuntimeDirectory={folder}
 WantedBy=multi-user.target
 "
     ))
+}
+
+/// How long a supervisor waits before it kills, in whole seconds.
+pub(super) fn seconds_to_stop(delay: Duration, drain: Duration) -> u128 {
+    (delay + drain + SPARE).as_millis().div_ceil(1000)
 }
 
 /// The words without `--print unit`.
@@ -135,36 +133,22 @@ mod tests {
     #[test]
     fn it_starts_with_the_words_beside_it() {
         let words = words(&["/usr/bin/tproxy", "--print", "unit", "-f", ":80", "-t", "unix:/run/a b", "--print=unit"]);
-        let unit = unit(&words, None, &config(), Instances::One).unwrap();
+        let unit = unit(&words, false, &config(), Instances::One).unwrap();
         assert!(unit.contains("\nExecStart=/usr/bin/tproxy -f :80 -t \"unix:/run/a b\"\n"), "{unit}");
         assert!(unit.contains("\nTimeoutStopSec=20s\n") && !unit.contains("ExecReload"), "{unit}");
     }
 
     #[test]
-    fn a_file_is_named_from_the_root_and_can_be_read_again() {
-        let here = std::env::current_dir().unwrap().join("r.toml").display().to_string();
-        for (file, shown) in [
-            (&["-c", "r.toml"][..], format!("-c {here}")),
-            (&["-cr.toml"], format!("-c{here}")),
-            (&["-vc", "r.toml"], format!("-vc {here}")),
-            (&["--config", "r.toml"], format!("--config {here}")),
-            (&["--config=r.toml"], format!("--config={here}")),
-        ] {
-            let words = words(&[&["/usr/bin/tproxy"], file, &["--port-file", "/x/r.toml", "--print", "unit"]].concat());
-            let mut config = config();
-            (config.drain_delay, config.drain_timeout) = (Duration::from_millis(1500), Some(Duration::from_secs(60)));
-            let unit = unit(&words, Some(Path::new("r.toml")), &config, Instances::One).unwrap();
-            let start = format!("\nExecStart=/usr/bin/tproxy {shown} --port-file /x/r.toml\n");
-            assert!(unit.contains(&start), "{unit}");
-            assert!(
-                unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\nWatchdogSec=30\nTimeoutStopSec=67s\n"),
-                "{unit}"
-            );
-            config.drain_timeout = None;
-            assert!(
-                super::unit(&words, None, &config, Instances::One).unwrap().contains("\nTimeoutStopSec=infinity\n")
-            );
-        }
+    fn a_file_can_be_read_again_and_the_drain_has_its_time() {
+        let words = words(&["/usr/bin/tproxy", "-c", "/etc/r.toml", "--print", "unit"]);
+        let mut config = config();
+        (config.drain_delay, config.drain_timeout) = (Duration::from_millis(1500), Some(Duration::from_secs(60)));
+        let text = unit(&words, true, &config, Instances::One).unwrap();
+        assert!(text.contains("\nExecStart=/usr/bin/tproxy -c /etc/r.toml\n"), "{text}");
+        let lines = "\nExecReload=/bin/kill -HUP $MAINPID\nWatchdogSec=30\nTimeoutStopSec=67s\n";
+        assert!(text.contains(lines), "{text}");
+        config.drain_timeout = None;
+        assert!(unit(&words, false, &config, Instances::One).unwrap().contains("\nTimeoutStopSec=infinity\n"));
     }
 
     #[test]

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::io::FdFlags;
+use tproxy::Control;
 use tproxy::net::{Handed, Page};
-use tproxy::{Control, Error};
 
-use super::admin::Door;
+use super::admin::Role;
 use super::inherit::{Inheritance, LISTENERS};
 use super::notify::Notifier;
 
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long systemd may take to read what it was told.
 const BARRIER: Duration = Duration::from_secs(5);
 
-/// How long one look at the new program may take. A signal waits as long.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long one look at the new program, or at systemd's answer, may take. A signal waits as long.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// What the new program says when it serves.
 const SERVES: u8 = b'S';
@@ -42,9 +42,9 @@ const SERVES: u8 = b'S';
 /// Variables that are about us, and not about the program that takes our place.
 const OURS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// The program that is to take our place, as long as it has not. When we end before that, it ends too.
+/// The program that is to take our place, until it has: when we end before that, it ends too.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Candidate(Arc<(Mutex<Slot>, Condvar)>);
+pub(crate) struct Successor(Arc<(Mutex<Slot>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -58,7 +58,7 @@ struct Slot {
 /// A hand-over under way.
 #[derive(Debug)]
 pub(super) struct HandOver {
-    candidate: Candidate,
+    successor: Successor,
     pid: u32,
     stage: Stage,
 }
@@ -83,7 +83,7 @@ pub(super) enum Progress {
     Failed,
 }
 
-impl Candidate {
+impl Successor {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,8 +149,8 @@ impl HandOver {
         words: &Result<Vec<OsString>, String>,
         control: &Control,
         inherited: &Inheritance,
-        candidate: &Candidate,
-        doors: &[(Door, Handed)],
+        successor: &Successor,
+        http: &[(Role, Handed)],
     ) -> Result<Self, String> {
         if std::process::id() == 1 {
             return Err("this process is PID 1, and a container ends with it: start another container".to_owned());
@@ -159,7 +159,6 @@ impl HandOver {
         let (program, options) = words.split_first().ok_or("the program has no name")?;
         let sockets = match control.hand_over().wait_for(PATIENCE) {
             Some(Ok(sockets)) => sockets,
-            Some(Err(error @ (Error::Draining | Error::Ended))) => return Err(error.to_string()),
             Some(Err(error)) => return Err(error.to_string()),
             None => return Err("the loop does not answer".to_owned()),
         };
@@ -168,18 +167,18 @@ impl HandOver {
         let mut command = Command::new(program);
         command
             .args(options)
-            .env(LISTENERS, inherited.describe(&sockets, doors))
+            .env(LISTENERS, inherited.describe(&sockets, http))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
         for name in OURS {
             command.env_remove(name);
         }
-        let sockets: Vec<_> = sockets.iter().chain(doors.iter().map(|(_, socket)| socket)).collect();
-        let started = candidate.start(|| keeping_open(&sockets, || command.spawn()));
+        let sockets: Vec<_> = sockets.iter().chain(http.iter().map(|(_, socket)| socket)).collect();
+        let started = successor.start(|| keeping_open(&sockets, || command.spawn()));
         // Its end of the pair is open in it alone, or its death would not be noticed.
         drop(command);
         let pid = started.map_err(|error| format!("{}: {error}", program.display()))?;
         let until = now() + PATIENCE;
-        Ok(Self { candidate: candidate.clone(), pid, stage: Stage::Starting { report, until } })
+        Ok(Self { successor: successor.clone(), pid, stage: Stage::Starting { report, until } })
     }
 
     /// Looks what it does, for a moment.
@@ -189,10 +188,11 @@ impl HandOver {
                 let mut said = [0];
                 match report.read(&mut said) {
                     Ok(1..) if said[0] == SERVES => {
-                        self.candidate.begin_telling();
-                        // A stop request may have been first.
-                        if !matches!(control.handed_over().wait_for(PATIENCE), Some(Ok(()))) {
-                            self.candidate.end_telling(true);
+                        self.successor.begin_telling();
+                        // A stop request may have been first. The loop decides, however long it takes: a question that
+                        // nobody waits for would begin the drain later.
+                        if control.handed_over().wait().is_err() {
+                            self.successor.end_telling(true);
                             info!("process {} was ended: this one was asked to stop", self.pid);
                             return Progress::Failed;
                         }
@@ -205,7 +205,7 @@ impl HandOver {
                         self.give_up(&format!("it does not serve after {} s", PATIENCE.as_secs()))
                     }
                     // The loop has ended, and this with it.
-                    Ok(_) | Err(_) if self.candidate.slot().is_closed => Progress::Failed,
+                    Ok(_) | Err(_) if self.successor.slot().is_closed => Progress::Failed,
                     Ok(_) | Err(_) => self.give_up("it ended before it served (it has said why)"),
                 }
             }
@@ -230,17 +230,17 @@ impl HandOver {
 
     /// A stop signal came before it did: it ends.
     pub(super) fn stop(self) {
-        self.candidate.end();
+        self.successor.end();
         info!("process {} was ended: this one was asked to stop", self.pid);
     }
 
     /// Everybody has been told.
     pub(super) fn finish(self) {
-        self.candidate.end_telling(false);
+        self.successor.end_telling(false);
     }
 
     fn give_up(&self, why: &str) -> Progress {
-        self.candidate.end();
+        self.successor.end();
         warn!("process {} does not take over, this one goes on: {why}", self.pid);
         Progress::Failed
     }

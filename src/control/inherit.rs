@@ -11,15 +11,15 @@
 //! `LISTEN_PID` would have to name a process that does not exist yet.
 
 use std::env;
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 
 use tproxy::Inherited;
+use tproxy::net::address::Visible;
 use tproxy::net::{Address, Handed};
 
-use super::admin::Door;
+use super::admin::Role;
 use crate::cli::Which;
 
 /// What the relay before says that it hands over.
@@ -43,12 +43,12 @@ struct Lent {
 
 /// What a process has when it starts.
 #[derive(Debug)]
-pub(crate) struct Estate {
+pub(crate) struct Taken {
     pub(crate) inherited: Inheritance,
     /// Those of the routes.
     pub(crate) sockets: Vec<Inherited>,
     /// Those of the relay before for looking inside.
-    pub(crate) doors: Vec<(Door, Inherited)>,
+    pub(crate) http: Vec<(Role, Inherited)>,
     pub(crate) start: Start,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Start {
     /// A start like any other.
     Fresh,
     /// A relay serves already, and is to be told when we do.
-    InItsPlace,
+    Successor,
 }
 
 impl Inheritance {
@@ -66,19 +66,19 @@ impl Inheritance {
     ///
     /// # Errors
     /// In words, when one of them is no socket that can be listened on. Of the numbers, [`find`](Self::find) says that.
-    pub(crate) fn take(numbers: impl Iterator<Item = RawFd>) -> Result<Estate, String> {
+    pub(crate) fn take(numbers: impl Iterator<Item = RawFd>) -> Result<Taken, String> {
         if let Some(list) = env::var_os(LISTENERS) {
             let list = list.into_string().map_err(|_| format!("{LISTENERS} is not text"))?;
-            let (lent, sockets, doors) = read(&list)?;
+            let (lent, sockets, http) = read(&list)?;
             let inherited = Self { lent: Arc::new(lent) };
-            return Ok(Estate { inherited, sockets, doors, start: Start::InItsPlace });
+            return Ok(Taken { inherited, sockets, http, start: Start::Successor });
         }
         let (mut lent, mut sockets) = (Vec::new(), Vec::new());
         let wrong =
             |error: io::Error| format!("LISTEN_FDS: {error} (it is set by whoever starts this with open sockets)");
         for (number, name) in sd_notify::listen_fds_with_names().map_err(wrong)? {
             let socket = Inherited::lent(number)
-                .map_err(|error| format!("the inherited descriptor {number} ({}): {}", escaped(&name), why(&error)))?;
+                .map_err(|error| format!("the inherited descriptor {number} ({}): {}", visible(&name), why(&error)))?;
             lent.push(Lent { number, name, address: Ok(socket.address().clone()) });
             sockets.push(socket);
         }
@@ -93,7 +93,7 @@ impl Inheritance {
             });
             lent.push(Lent { number, name: String::new(), address: address.map_err(|error| why(&error)) });
         }
-        Ok(Estate { inherited: Self { lent: Arc::new(lent) }, sockets, doors: Vec::new(), start: Start::Fresh })
+        Ok(Taken { inherited: Self { lent: Arc::new(lent) }, sockets, http: Vec::new(), start: Start::Fresh })
     }
 
     /// Where these sockets are bound.
@@ -110,7 +110,7 @@ impl Inheritance {
             return found.into_iter().collect();
         }
         let names: Vec<_> =
-            self.lent.iter().map(|lent| format!("fd:{} systemd:{}", lent.number, escaped(&lent.name))).collect();
+            self.lent.iter().map(|lent| format!("fd:{} systemd:{}", lent.number, visible(&lent.name))).collect();
         Err(match &names[..] {
             [] => "no such socket was inherited; start this from a socket unit, or write an address".to_owned(),
             _ => format!("no such socket was inherited, but {}", names.join(", ")),
@@ -118,28 +118,26 @@ impl Inheritance {
     }
 
     /// What the program that takes our place is to be told of these sockets, which it has under the same numbers.
-    pub(super) fn describe(&self, handed: &[Handed], doors: &[(Door, Handed)]) -> String {
-        let mut list = String::new();
-        for (door, socket) in doors {
-            let file = if socket.has_file { "file" } else { "" };
-            let _ = write!(list, "{}::{}:{file}:{} ", socket.socket.as_raw_fd(), door.word(), socket.at);
-        }
-        for socket in handed {
-            let lent = self.lent.iter().find(|lent| lent.address.as_ref() == Ok(&socket.at));
-            let number = lent.map(|lent| lent.number.to_string()).unwrap_or_default();
-            let name = lent.map(|lent| escaped(&lent.name)).unwrap_or_default();
-            let file = if socket.has_file { "file" } else { "" };
-            let _ = write!(list, "{}:{number}:{name}:{file}:{} ", socket.socket.as_raw_fd(), socket.at);
-        }
-        list
+    pub(super) fn describe(&self, handed: &[Handed], http: &[(Role, Handed)]) -> String {
+        let entry = |number: String, name: &str, socket: &Handed| {
+            let (descriptor, file) = (socket.socket.as_raw_fd(), if socket.has_file { "file" } else { "" });
+            format!("{descriptor}:{number}:{}:{file}:{} ", visible(name), socket.at)
+        };
+        let http = http.iter().map(|(role, socket)| entry(String::new(), role.word(), socket));
+        let handed =
+            handed.iter().map(|socket| match self.lent.iter().find(|lent| lent.address.as_ref() == Ok(&socket.at)) {
+                Some(lent) => entry(lent.number.to_string(), &lent.name, socket),
+                None => entry(String::new(), "", socket),
+            });
+        http.chain(handed).collect()
     }
 }
 
-type Read = (Vec<Lent>, Vec<Inherited>, Vec<(Door, Inherited)>);
+type Read = (Vec<Lent>, Vec<Inherited>, Vec<(Role, Inherited)>);
 
 /// The entries of [`LISTENERS`].
 fn read(list: &str) -> Result<Read, String> {
-    let (mut lent, mut sockets, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lent, mut sockets, mut http) = (Vec::new(), Vec::new(), Vec::new());
     for entry in list.split_ascii_whitespace() {
         let wrong = || format!("{LISTENERS}: {entry:?} is no entry of it (it is set by a relay whose place is taken)");
         let Entry { descriptor, number, name, has_file, at } = Entry::read(entry).ok_or_else(wrong)?;
@@ -148,13 +146,13 @@ fn read(list: &str) -> Result<Read, String> {
             None => Inherited::left(descriptor, at.clone(), has_file),
         };
         let socket = socket.map_err(|error| format!("{LISTENERS}: {entry}: {}", why(&error)))?;
-        match Door::ALL.into_iter().find(|door| number.is_none() && door.word() == name) {
-            Some(door) => doors.push((door, socket)),
+        match Role::ALL.into_iter().find(|role| number.is_none() && role.word() == name) {
+            Some(role) => http.push((role, socket)),
             None => sockets.push(socket),
         }
         lent.extend(number.map(|number| Lent { number, name, address: Ok(at) }));
     }
-    Ok((lent, sockets, doors))
+    Ok((lent, sockets, http))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -185,17 +183,11 @@ impl Entry {
     }
 }
 
-/// As an address is shown: bytes outside 0x21 to 0x7e, and `\`, are `\xNN`.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut shown, byte| {
-        match byte {
-            b'\\' | b':' | ..0x21 | 0x7f.. => drop(write!(shown, "\\x{byte:02x}")),
-            byte => shown.push(byte.into()),
-        }
-        shown
-    })
+fn visible(name: &str) -> Visible<'_> {
+    Visible(name.as_bytes())
 }
 
+/// What [`Visible`] shows, read back.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some((before, code)) = rest.split_once("\\x") {
@@ -230,7 +222,7 @@ mod tests {
     fn what_is_handed_over_is_read_as_it_was_written() {
         let odd = Address::Unix(b"/run/a b\\c:\xff"[..].into());
         let web: Address = "[::]:80".parse().unwrap();
-        let lent = Lent { number: 3, name: "a b:c".to_owned(), address: Ok(web.clone()) };
+        let lent = Lent { number: 3, name: "a b\\c".to_owned(), address: Ok(web.clone()) };
         let it = Inheritance { lent: Arc::new(vec![lent]) };
         for at in [web.clone(), odd, "127.0.0.1:0".parse().unwrap(), Address::Unix(b"\0a\0b"[..].into())] {
             let sockets = [handed(&at, at.is_unix()), handed(&at, false)];
@@ -239,7 +231,7 @@ mod tests {
             let expected = sockets.iter().map(|socket| Entry {
                 descriptor: socket.socket.as_raw_fd(),
                 number: (at == web).then_some(3),
-                name: if at == web { "a b:c".to_owned() } else { String::new() },
+                name: if at == web { "a b\\c".to_owned() } else { String::new() },
                 has_file: socket.has_file,
                 at: at.clone(),
             });

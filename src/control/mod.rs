@@ -23,9 +23,9 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{pipe, signal_name};
 use tproxy::Control;
 
-pub(crate) use admin::{Admin, CONNECTIONS_MAX, Door, Ends};
-pub(crate) use hand_over::{Candidate, say_when_we_serve};
-pub(crate) use inherit::{Estate, Inheritance, Start};
+pub(crate) use admin::{Admin, CONNECTIONS_MAX, Role, StopAdmin};
+pub(crate) use hand_over::{Successor, say_when_we_serve};
+pub(crate) use inherit::{Inheritance, Start, Taken};
 pub(crate) use interrupt::{Interrupt, Waited};
 pub(crate) use notify::Notifier;
 pub(crate) use reload::Reloader;
@@ -57,7 +57,7 @@ pub(crate) struct Outside {
     /// The words that start the program once more.
     pub(crate) again: Result<Vec<OsString>, String>,
     pub(crate) inherited: Inheritance,
-    pub(crate) candidate: Candidate,
+    pub(crate) successor: Successor,
     pub(crate) pid_file: Option<WrittenFile>,
     pub(crate) admin: Option<Admin>,
 }
@@ -105,8 +105,8 @@ impl Outside {
                 warn!("{} is ignored: another process is taking over", signal_name(signal).unwrap_or("a signal"));
             }
             (SIGUSR2, _) => {
-                let doors = self.admin.as_ref().map(Admin::sockets).unwrap_or_default();
-                match HandOver::begin(&self.again, &self.control, &self.inherited, &self.candidate, &doors) {
+                let http = self.admin.as_ref().map(Admin::sockets).unwrap_or_default();
+                match HandOver::begin(&self.again, &self.control, &self.inherited, &self.successor, &http) {
                     Ok(one) => *hand_over = Some(one),
                     Err(why) => warn!("not handed over, this process goes on: {why}"),
                 }

@@ -1,4 +1,5 @@
-//! What systemd is told, if it asked for that (`sd_notify(3)`): READY, RELOADING, STOPPING, and WATCHDOG.
+//! What systemd is told, if it asked for that (`sd_notify(3)`): READY, RELOADING, STOPPING, WATCHDOG; MAINPID and BARRIER at a
+//! hand-over.
 //!
 //! Nothing here waits for systemd: if its socket is full, the message is left out. WATCHDOG=1 is sent only when the loop
 //! itself has answered a query, by a thread that sleeps in between. Without NOTIFY_SOCKET there is neither message nor thread.
@@ -19,10 +20,8 @@ use sd_notify::NotifyState;
 use tproxy::net::Page;
 use tproxy::{Control, Report};
 
+use super::hand_over::LOOK;
 use super::inherit::Start;
-
-/// How long one look at an answer of systemd's may take.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a message waits for the loop's numbers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -112,8 +111,8 @@ impl Notifier {
 /// (`sd_watchdog_enabled(3)`), and the pause is a quarter of it.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
 fn prove(control: &Control, pause: Duration, handed_over: &AtomicBool) -> bool {
-    // One question at a time: a loop that stands still is asked once.
     thread::sleep(pause);
+    // One question at a time: a loop that stands still is asked once.
     let Ok(report) = control.query(Page::Numbers).wait() else { return false };
     if handed_over.load(Ordering::Relaxed) {
         return false;

@@ -139,7 +139,7 @@ impl fmt::Display for Address {
 
 /// Bytes as one word of the log: those that are no visible characters are shown as `\xNN`.
 #[derive(Debug)]
-pub(crate) struct Visible<'a>(pub(crate) &'a [u8]);
+pub struct Visible<'a>(pub &'a [u8]);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

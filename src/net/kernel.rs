@@ -95,9 +95,8 @@ pub trait Net {
     /// its own.
     fn unlisten(&mut self, listener: Self::Listener, why: Closing);
 
-    /// All listening sockets, to be handed over: these listeners, each with its address as written, and inherited ones that
-    /// no route has.
-    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &Self::Listener)>) -> Vec<Handed>;
+    /// All listening sockets, to be handed over: these listeners, and inherited ones that no route has.
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = &Self::Listener>) -> Vec<Handed>;
 
     /// Looks up a name and returns at once. Exactly one [`Message::Resolved`] with this number comes later, however long
     /// that takes, and whatever goes wrong. Its addresses have port 0, are there once each, and IPv6 and IPv4 take turns,

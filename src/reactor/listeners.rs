@@ -278,9 +278,9 @@ impl<L> Listeners<L> {
         self.finished.last().copied()
     }
 
-    /// Each with its address as it was written.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (&Address, &L)> {
-        self.entries.iter().map(|(_, entry)| (&entry.from, &entry.listener))
+    /// Their sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &L> {
+        self.entries.iter().map(|(_, entry)| &entry.listener)
     }
 
     /// The socket of this listener.

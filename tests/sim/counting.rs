@@ -112,7 +112,7 @@ impl Net for Counting {
         Histogram::default()
     }
 
-    fn hand_over(&mut self, _: &mut dyn Iterator<Item = (&Address, &())>) -> Vec<Handed> {
+    fn hand_over(&mut self, _: &mut dyn Iterator<Item = &()>) -> Vec<Handed> {
         Vec::new()
     }
 

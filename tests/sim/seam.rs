@@ -62,7 +62,7 @@ impl<const LINUX: bool> Net for SimNet<LINUX> {
         listener.close(why);
     }
 
-    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &SimListener)>) -> Vec<Handed> {
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = &SimListener>) -> Vec<Handed> {
         listening::hand_over(&self.0, listeners)
     }
 

@@ -45,7 +45,7 @@ fn a_template_has_a_folder_and_a_socket_for_each_instance() {
 
 #[test]
 fn a_service_has_paths_from_the_root() {
-    for words in ["--port-file port", "--pid-file ./pid", "-f unix:./a"] {
+    for words in ["--port-file port", "--pid-file ./pid", "-f unix:./a", "--admin unix:./a"] {
         let said = printed("unit", words);
         assert!(said.contains("write the path from the root"), "{said}");
     }

@@ -6,21 +6,20 @@ use std::time::{Duration, Instant};
 use tproxy::net::Stream as _;
 use tproxy::net::mio::Socket;
 
-use super::door::Door;
 use super::http::{Answer, HEAD_MAX, Read, read};
+use super::role::Role;
 use super::view::View;
 
 /// How long it may take in all.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Reads and writes in a row. A request has at most 8 KiB, read in pieces of 1 KiB, and an answer as many pieces as its client's
-/// window.
+/// Reads and writes in a row, at most: a client that never stops sending does not keep the thread to itself.
 const STEPS_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
-    door: Door,
+    role: Role,
     is_unix: bool,
     pub(super) until: Instant,
     stage: Stage,
@@ -46,13 +45,12 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, door: Door, is_unix: bool, now: Instant) -> Self {
-        Self { socket, door, is_unix, until: now + TIME_MAX, stage: Stage::Reading(Vec::new()) }
+    pub(super) fn new(socket: Socket, role: Role, is_unix: bool, now: Instant) -> Self {
+        Self { socket, role, is_unix, until: now + TIME_MAX, stage: Stage::Reading(Vec::new()) }
     }
 
     /// Does what can be done now.
     pub(super) fn run(&mut self, view: &mut View) -> Next {
-        // One that goes on talking is not listened to.
         for _ in 0..STEPS_MAX {
             let step = match &mut self.stage {
                 Stage::Reading(_) => self.read(view),
@@ -92,10 +90,10 @@ impl Connection {
         let (answer, is_head) = match read(bytes) {
             Read::Partial => return None,
             Read::Wrong(answer) => (answer, false),
-            Read::Whole(request) if !self.door.takes(request.host.as_deref(), self.is_unix) => {
+            Read::Whole(request) if !self.role.takes(request.host.as_deref(), self.is_unix) => {
                 (Answer::text("403 Forbidden", "Host is not localhost\n"), request.is_head)
             }
-            Read::Whole(request) => (view.answer(self.door, &request), request.is_head),
+            Read::Whole(request) => (view.answer(self.role, &request), request.is_head),
         };
         self.stage = Stage::Writing(answer.bytes(is_head), 0);
         None

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 use tproxy::Report;
-use tproxy::net::{EndpointRow, Histogram, RouteRow, Totals};
+use tproxy::net::{EndpointRow, Histogram, RouteRow};
 
 use super::view::Bytes;
 
@@ -12,7 +12,7 @@ use super::view::Bytes;
 #[derive(Debug, Default)]
 struct Sum<'a> {
     sessions: u64,
-    totals: Totals,
+    undelivered: [u64; 2],
     ends: BTreeMap<&'a str, u64>,
 }
 
@@ -23,8 +23,8 @@ pub(super) fn text(report: &Report, rows: &[RouteRow], bytes: &Bytes, dropped: u
     for row in rows {
         let sum = routes.entry(&row.name).or_default();
         sum.sessions += u64::from(row.sessions);
-        sum.totals.undelivered_up += row.totals.undelivered_up;
-        sum.totals.undelivered_down += row.totals.undelivered_down;
+        sum.undelivered[0] += row.totals.undelivered_up;
+        sum.undelivered[1] += row.totals.undelivered_down;
         row.ends.iter().for_each(|(word, count)| *sum.ends.entry(word).or_default() += count);
         endpoints.extend(row.endpoints.iter().map(|endpoint| (endpoint.address.to_string(), endpoint)));
     }
@@ -42,26 +42,14 @@ pub(super) fn text(report: &Report, rows: &[RouteRow], bytes: &Bytes, dropped: u
         }
     }
     page.family("tproxy_bytes_total", "counter", "Bytes relayed, without headers.");
-    for (name, [up, down]) in bytes {
-        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "up")], up);
-        page.sample("tproxy_bytes_total", &[("route", name), ("direction", "down")], down);
-    }
+    bytes.iter().for_each(|(name, bytes)| page.directions("tproxy_bytes_total", name, *bytes));
     page.family(
         "tproxy_undelivered_bytes_total",
         "counter",
         "Bytes that were not acknowledged when a connection was reset.",
     );
     for (name, sum) in &routes {
-        page.sample(
-            "tproxy_undelivered_bytes_total",
-            &[("route", name), ("direction", "up")],
-            sum.totals.undelivered_up,
-        );
-        page.sample(
-            "tproxy_undelivered_bytes_total",
-            &[("route", name), ("direction", "down")],
-            sum.totals.undelivered_down,
-        );
+        page.directions("tproxy_undelivered_bytes_total", name, sum.undelivered);
     }
     page.family("tproxy_endpoint_up", "gauge", "1: the upstream address is tried as usual. 0: others come first.");
     endpoints
@@ -114,6 +102,11 @@ impl Text {
         let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn directions(&mut self, name: &str, route: &str, [up, down]: [u64; 2]) {
+        self.sample(name, &[("route", route), ("direction", "up")], up);
+        self.sample(name, &[("route", route), ("direction", "down")], down);
     }
 
     fn histogram(&mut self, name: &str, help: &str, times: &Histogram) {

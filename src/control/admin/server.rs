@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -12,14 +12,14 @@ use tproxy::net::mio::Listener;
 use tproxy::net::{Closing, Stream as _};
 
 use super::connection::{Connection, Next};
-use super::door::Door;
+use super::role::Role;
 use super::view::View;
-use super::{CONNECTIONS_MAX, SERVE, STOP};
+use super::{CONNECTIONS_MAX, Orders};
 
 /// Connections have the tokens below.
 const LISTENER: usize = CONNECTIONS_MAX;
 
-/// What a change of the order wakes.
+/// What an order wakes.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// After an error of accept, which may be a shortage.
@@ -28,9 +28,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Server {
     poll: Poll,
-    listeners: Vec<(Door, Listener)>,
+    listeners: Vec<(Role, Listener)>,
     connections: [Option<Connection>; CONNECTIONS_MAX],
-    order: Arc<AtomicU8>,
+    orders: Arc<Orders>,
     view: View,
     /// Accept failed: it is tried again then.
     paused: Option<Instant>,
@@ -39,30 +39,32 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(
-        poll: Poll,
-        listeners: Vec<(Door, Listener)>,
-        order: Arc<AtomicU8>,
-        view: View,
-    ) -> io::Result<Self> {
-        for (index, (_, listener)) in listeners.iter().enumerate() {
-            let mut source = SourceFd(&listener.as_fd().as_raw_fd());
-            poll.registry().register(&mut source, Token(LISTENER + index), Interest::READABLE)?;
-        }
-        Ok(Self { poll, listeners, connections: Default::default(), order, view, paused: None, more: false })
+    /// One that listens nowhere yet.
+    pub(super) fn new(poll: Poll, orders: Arc<Orders>, view: View) -> Self {
+        let connections = Default::default();
+        Self { poll, listeners: Vec::new(), connections, orders, view, paused: None, more: false }
+    }
+
+    /// Listens with this one, too.
+    pub(super) fn listen(&mut self, role: Role, listener: Listener) -> io::Result<()> {
+        let (descriptor, token) = (listener.as_fd().as_raw_fd(), Token(LISTENER + self.listeners.len()));
+        self.listeners.push((role, listener));
+        self.poll.registry().register(&mut SourceFd(&descriptor), token, Interest::READABLE)
     }
 
     /// Serves until it is to stop, or until another process does and the last connection is over.
     pub(super) fn run(&mut self) {
         let mut events = Events::with_capacity(2 * CONNECTIONS_MAX);
         loop {
-            let order = self.order.load(Ordering::Acquire);
-            if order != SERVE {
-                self.stop_listening(if order & STOP == order { Closing::Stopped } else { Closing::HandedOver });
-            }
-            // After a hand-over, those who were let in have their answer first.
-            if order == STOP || order != SERVE && self.connections.iter().all(Option::is_none) {
-                return;
+            let handed_over = self.orders.handed_over.load(Ordering::Acquire);
+            if handed_over {
+                self.close_listeners(Closing::HandedOver);
+                // Who was let in has an answer first.
+                if self.connections.iter().all(Option::is_none) {
+                    return;
+                }
+            } else if self.orders.stop.load(Ordering::Acquire) {
+                return self.close_listeners(Closing::Stopped);
             }
             self.accept();
             let deadline = self.connections.iter().flatten().map(|one| one.until).chain(self.paused).min();
@@ -99,14 +101,14 @@ impl Server {
                     break;
                 }
                 left -= 1;
-                let (door, listener) = &mut self.listeners[index];
+                let (role, listener) = &mut self.listeners[index];
                 match listener.accept() {
                     Ok((socket, client)) => {
                         let mut source = SourceFd(&socket.as_fd().as_raw_fd());
                         let both = Interest::READABLE | Interest::WRITABLE;
                         if self.poll.registry().register(&mut source, Token(place), both).is_ok() {
                             let is_unix = client.address().is_none();
-                            self.connections[place] = Some(Connection::new(socket, *door, is_unix, now()));
+                            self.connections[place] = Some(Connection::new(socket, *role, is_unix, now()));
                             self.run_one(place);
                         }
                     }
@@ -127,12 +129,7 @@ impl Server {
         }
     }
 
-    /// It has not begun, and is not to.
-    pub(super) fn abandon(mut self) {
-        self.stop_listening(Closing::Abandoned);
-    }
-
-    fn stop_listening(&mut self, why: Closing) {
+    pub(super) fn close_listeners(&mut self, why: Closing) {
         for (_, listener) in self.listeners.drain(..) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()));
             drop(listener.close(why));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tproxy::net::{Page, Pending, ROWS_MAX, RouteRow};
 use tproxy::{Control, Report};
 
-use super::door::Door;
 use super::http::{Answer, Request};
+use super::role::Role;
 use super::{json, metrics};
 use crate::logging::LogQueue;
 
@@ -44,10 +44,10 @@ impl View {
         Self { control, log, open: None, bytes: Bytes::new() }
     }
 
-    /// The answer to a request that came in by this door.
-    pub(super) fn answer(&mut self, door: Door, request: &Request) -> Answer {
+    /// The answer to a request that came in there.
+    pub(super) fn answer(&mut self, role: Role, request: &Request) -> Answer {
         let stuck = || Answer::text("503 Service Unavailable", "the loop does not answer\n");
-        match (request.path.as_str(), door) {
+        match (request.path.as_str(), role) {
             ("/healthz", _) => self.ask(Page::Numbers).map_or_else(stuck, |_| Answer::text("200 OK", "ok\n")),
             ("/readyz", _) => match self.ask(Page::Numbers) {
                 None => stuck(),
@@ -58,23 +58,23 @@ impl View {
                 kind: "text/plain; version=0.0.4; charset=utf-8",
                 ..Answer::text("200 OK", text)
             }),
-            ("/routes", Door::Admin) => {
+            ("/routes", Role::Admin) => {
                 self.routes().map_or_else(stuck, |(report, routes)| Answer::json(json::routes(&report, &routes)))
             }
-            ("/sessions", Door::Admin) => match first(&request.query) {
+            ("/sessions", Role::Admin) => match first(&request.query) {
                 None => Answer::text("400 Bad Request", "write /sessions?from=N, with the N of the page before\n"),
                 Some(from) => {
                     let report = self.ask(Page::Sessions { from, most: ROWS_MAX });
                     report.map_or_else(stuck, |report| Answer::json(json::sessions(&report)))
                 }
             },
-            ("/", Door::Admin) => Answer {
+            ("/", Role::Admin) => Answer {
                 kind: "text/html; charset=utf-8",
                 policy: PAGE_POLICY.trim_ascii(),
                 ..Answer::text("200 OK", PAGE)
             },
-            (_, Door::Admin) => Answer::text("404 Not Found", "/ /sessions /routes /metrics /healthz /readyz\n"),
-            (_, Door::Metrics) => Answer::text("404 Not Found", "/metrics /healthz /readyz\n"),
+            (_, Role::Admin) => Answer::text("404 Not Found", "/ /sessions /routes /metrics /healthz /readyz\n"),
+            (_, Role::Metrics) => Answer::text("404 Not Found", "/metrics /healthz /readyz\n"),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Listening sockets that another program has left open for us: systemd, a supervisor, or the relay before this one.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -37,14 +36,6 @@ pub(super) enum Origin {
     },
     /// It is our own.
     Bound,
-}
-
-/// Why a descriptor is no socket that can be listened on.
-#[derive(Debug)]
-enum Unfit {
-    Datagram,
-    Connected,
-    Family,
 }
 
 impl Inherited {
@@ -85,15 +76,12 @@ impl Inherited {
         self.is_kept
     }
 
-    /// No route has it: it goes, and so does the file that the relay before left.
-    pub(crate) fn discard(self) {
+    /// Nothing listens with it: it is closed, and the file goes that the relay before left.
+    pub fn discard(self) {
         match self.origin {
-            Origin::Left { file: true } => {
-                log::info!("no route listens on {} any more: its listener is closed", self.at);
-                drop(self.at.path().map(SocketFile::found));
-            }
-            Origin::Left { file: false } => {
-                log::info!("no route listens on {} any more: its listener is closed", self.at);
+            Origin::Left { file } => {
+                log::info!("nothing listens on {} any more: its socket is closed", self.at);
+                drop(self.at.path().filter(|_| file).map(SocketFile::found));
             }
             Origin::Lent | Origin::Bound => {
                 log::warn!("no route listens on {}: the inherited socket is closed (name it in --from)", self.at);
@@ -106,7 +94,7 @@ impl Inherited {
         &self.at
     }
 
-    /// The socket, known by this address, from there.
+    /// One that stays open without a route.
     pub(super) fn new(socket: Arc<OwnedFd>, at: Address, origin: Origin) -> Self {
         Self { socket, at, origin, is_kept: true }
     }
@@ -141,10 +129,10 @@ impl Inherited {
 
 /// Is it a listening socket of a kind that can be relayed?
 fn check(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let unfit = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let unfit = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     match sockopt::socket_type(socket)? {
         SocketType::STREAM => {}
-        _ => return unfit(Unfit::Datagram),
+        _ => return unfit("it is no stream socket; a relay needs one that listens (ListenStream= of systemd)"),
     }
     let family = sockopt::socket_domain(socket)?;
     // A pseudo protocol of the kernel, such as SCTP or MPTCP, has other options.
@@ -152,22 +140,10 @@ fn check(socket: BorrowedFd<'_>) -> io::Result<()> {
     match family {
         AddressFamily::UNIX => {}
         AddressFamily::INET | AddressFamily::INET6 if is_tcp() => {}
-        _ => return unfit(Unfit::Family),
+        _ => return unfit("it is neither a TCP nor a Unix socket"),
     }
     if !sockopt::socket_acceptconn(socket)? {
-        return unfit(Unfit::Connected);
+        return unfit("it does not listen; a relay needs a listening socket (Accept=no of systemd)");
     }
     Ok(())
-}
-
-impl std::error::Error for Unfit {}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Datagram => "it is no stream socket; a relay needs one that listens (ListenStream= of systemd)",
-            Self::Connected => "it does not listen; a relay needs a listening socket (Accept=no of systemd)",
-            Self::Family => "it is neither a TCP nor a Unix socket",
-        })
-    }
 }

@@ -99,9 +99,9 @@ impl Listener {
     }
 
     /// For another process.
-    pub fn hand_over(&self, at: &Address) -> Handed {
+    pub fn hand_over(&self) -> Handed {
         let has_file = self.file.as_ref().is_some_and(SocketFile::is_ours);
-        Handed::new(at.clone(), Arc::clone(&self.socket), has_file)
+        Handed::new(self.at.clone(), Arc::clone(&self.socket), has_file)
     }
 
     /// Closes it. Its events have ended. Returns what stays open, without being listened on.

@@ -40,7 +40,7 @@ use unix::socket_address;
 /// Events taken in one wait: 12 bytes each. Too few would let busy sockets crowd out quiet ones.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// One turn of so many is measured: reading the clock costs as much as a hundredth of a small message.
+/// One turn of so many is measured, because reading the clock costs something.
 const MEASURED: u32 = 8;
 
 /// The control's token. No socket has it: no key has all bits set.
@@ -167,10 +167,10 @@ impl Net for Mio {
         self.inherited.extend(listener.close(why));
     }
 
-    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = (&Address, &Listener)>) -> Vec<Handed> {
+    fn hand_over(&mut self, listeners: &mut dyn Iterator<Item = &Listener>) -> Vec<Handed> {
         let kept = self.inherited.iter();
         let kept = kept.map(|socket| Handed::new(socket.address().clone(), Arc::clone(socket.socket()), false));
-        listeners.map(|(at, listener)| listener.hand_over(at)).chain(kept).collect()
+        listeners.map(Listener::hand_over).chain(kept).collect()
     }
 
     fn resolve(&mut self, name: NameId, host: &str) {

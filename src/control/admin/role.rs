@@ -1,19 +1,19 @@
-//! The two places where one can look inside, and what each shows.
+//! The two HTTP listeners, and what each shows.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use tproxy::net::Address;
 
-/// Where a request came in.
+/// What an HTTP listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Role {
     /// `--admin`: everything.
     Admin,
     /// `--metrics`: what names no client.
     Metrics,
 }
 
-impl Door {
+impl Role {
     pub(crate) const ALL: [Self; 2] = [Self::Admin, Self::Metrics];
 
     /// The option.
@@ -70,23 +70,23 @@ mod tests {
             ("10.0.0.1:80", false),
         ] {
             let address: Address = text.parse().unwrap();
-            assert_eq!((Door::Admin.may_be(&address), Door::Metrics.may_be(&address)), (is_right, true), "{text}");
+            assert_eq!((Role::Admin.may_be(&address), Role::Metrics.may_be(&address)), (is_right, true), "{text}");
         }
     }
 
     #[test]
     fn a_request_for_another_name_was_meant_for_another_site() {
         for host in ["localhost", "localhost:9000", "LOCALHOST", "127.0.0.1", "127.1.2.3:1", "[::1]", "[::1]:65535"] {
-            assert!(Door::Admin.takes(Some(host), false), "{host}");
+            assert!(Role::Admin.takes(Some(host), false), "{host}");
         }
         for host in
             ["", "example.com", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1", "[::2]", "::1", "localhost:x"]
         {
-            assert!(!Door::Admin.takes(Some(host), false), "{host}");
+            assert!(!Role::Admin.takes(Some(host), false), "{host}");
         }
-        assert!(!Door::Admin.takes(None, false));
-        for door in Door::ALL {
-            assert!(door.takes(Some("example.com"), true) && Door::Metrics.takes(None, false));
+        assert!(!Role::Admin.takes(None, false));
+        for role in Role::ALL {
+            assert!(role.takes(Some("example.com"), true) && Role::Metrics.takes(None, false));
         }
     }
 }
