@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::patience::until;
 use crate::peers::{Ended, Upstream, client, end_of, finish, limited, relayed, reset};
+use crate::pid_file::{PidFile, pid_of};
 use crate::process::tproxy;
 use crate::served::Served;
 
@@ -225,14 +226,29 @@ fn a_hand_over_takes_both_http_listeners_along() {
     let words = ["-f", "127.0.0.1:0", "-t", &to, "--admin", &admin, "--metrics", "127.0.0.1:0", "--pid-file", pid_path];
     let mut relay = Served::with(&words);
     let metrics: SocketAddr = relay.log.wait_for("--metrics on ").rsplit_once(' ').unwrap().1.parse().unwrap();
-    let old = relay.id();
+    let pid_file = PidFile::of(pid_file, relay.id());
     relay.signal(Signal::USR2);
-    let read = || fs::read_to_string(&pid_file).ok()?.trim().parse::<i32>().ok();
-    let new = until("another process to serve", || read().filter(|new| new.cast_unsigned() != old));
+    let new = pid_file.successor_of(relay.id());
     assert_eq!(relay.status().code(), Some(0));
     assert_eq!(get(metrics, "/readyz", ""), (200, "ready\n".to_owned()));
     UnixStream::connect(&path).unwrap();
-    let new = rustix::process::Pid::from_raw(new).unwrap();
-    rustix::process::kill_process(new, Signal::TERM).unwrap();
+    rustix::process::kill_process(pid_of(new), Signal::TERM).unwrap();
     until("the file to go", || (!path.exists()).then_some(()));
+}
+
+#[test]
+fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, socket) = (at("r.toml"), at("admin.sock"));
+    let rest = format!("pid-file = {:?}\n[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"127.0.0.1:1\"\n", at("pid"));
+    fs::write(&file, format!("admin = \"unix:{socket}\"\n{rest}")).unwrap();
+    let mut relay = Served::with(&["-c", &file]);
+    let pid_file = PidFile::of(at("pid").into(), relay.id());
+    UnixStream::connect(&socket).unwrap();
+    fs::write(&file, rest).unwrap();
+    relay.signal(Signal::USR2);
+    pid_file.successor_of(relay.id());
+    until("the file to go", || (!fs::exists(&socket).unwrap()).then_some(()));
+    assert_eq!(relay.status().code(), Some(0));
 }

@@ -9,37 +9,22 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::patience::{LIMIT, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, relayed};
+use crate::pid_file::{PidFile, pid_of, read_pid};
 use crate::process::{TPROXY, undisturbed};
 use crate::served::Served;
 
 /// A relay whose program is a link, which can lead to another.
 struct Setup {
+    pid_file: PidFile,
     folder: TempDir,
     upstream: Upstream,
     relay: Served,
     address: SocketAddr,
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        // What was started by the relay is nobody's child.
-        if let Some(pid) = read_pid(&self.pid_file()).filter(|pid| *pid != self.relay.id()) {
-            let _ = kill_process(pid_of(pid), Signal::KILL);
-        }
-    }
-}
-
-fn read_pid(path: &Path) -> Option<u32> {
-    fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()
-}
-
-fn pid_of(pid: u32) -> Pid {
-    Pid::from_raw(pid.cast_signed()).unwrap()
 }
 
 impl Setup {
@@ -53,19 +38,19 @@ impl Setup {
         // Relative to a folder that is another for whoever starts it later.
         command.current_dir(folder.path()).args(["-f", "127.0.0.1:0,unix:./app.sock", "-t"]);
         command.arg(upstream.address.to_string()).args(["--pid-file", "pid"]).args(words);
+        Self::of(folder, upstream, command)
+    }
+
+    /// The pid file of this command is the one in the folder.
+    fn of(folder: TempDir, upstream: Upstream, command: Command) -> Self {
         let relay = Served::of(command);
         let address = relay.addresses[0];
-        let setup = Self { folder, upstream, relay, address };
-        until("the pid file", || read_pid(&setup.pid_file()));
-        setup
+        let pid_file = PidFile::of(folder.path().join("pid"), relay.id());
+        Self { pid_file, folder, upstream, relay, address }
     }
 
     fn new() -> Self {
         Self::with(&[], &[])
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.folder.path().join("pid")
     }
 
     fn socket(&self) -> PathBuf {
@@ -92,7 +77,7 @@ impl Setup {
 
     /// The process that has taken over from this one.
     fn successor_of(&self, pid: u32) -> u32 {
-        until("another process to serve", || read_pid(&self.pid_file()).filter(|now| *now != pid))
+        self.pid_file.successor_of(pid)
     }
 
     /// A client is served.
@@ -195,7 +180,7 @@ fn a_program_that_fails_changes_nothing() {
         assert!(lines[known].contains(why) && lines[known].contains("WARN"), "{lines:?}");
         setup.serves();
         setup.serves_its_file();
-        assert_eq!(read_pid(&setup.pid_file()), Some(setup.relay.id()));
+        assert_eq!(setup.pid_file.pid(), Some(setup.relay.id()));
         // Nothing of it is left, not even a process that has ended and nobody has asked about.
         let id = setup.relay.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
@@ -275,7 +260,6 @@ fn a_relay_that_drains_hands_nothing_over() {
     assert_eq!(setup.relay.code(), 0);
 }
 
-/// `sd_notify(3)` and `sd_notify_barrier(3)`: the main process is another as soon as it serves, and not before.
 /// A file that changes between: what is removed goes with its file, what is lent stays, a mode is another.
 #[test]
 fn the_new_process_follows_the_file_as_it_is_then() {
@@ -294,10 +278,7 @@ fn the_new_process_follows_the_file_as_it_is_then() {
         .arg("--pid-file")
         .arg(&pid_file);
     undisturbed(&mut command).stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(lent.try_clone().unwrap())));
-    let relay = Served::of(command);
-    let address = relay.addresses[0];
-    let mut setup = Setup { folder, upstream, relay, address };
-    until("the pid file", || read_pid(&pid_file));
+    let mut setup = Setup::of(folder, upstream, command);
     let first = setup.relay.id();
     let second = route_of(&setup, &unix(&kept), "unix-mode = \"600\"\n");
     fs::write(&config, &second).unwrap();
@@ -318,8 +299,6 @@ fn route_of(setup: &Setup, from: &str, more: &str) -> String {
     format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n{more}", setup.upstream.address)
 }
 
-/// `sd_watchdog_enabled(3)`: the variables name the process before. The new one is watched all the same, and the one before is
-/// silent from the moment it is not the main one.
 /// All descriptors are taken: by sessions, and one more client waits.
 #[test]
 fn it_works_at_the_limit_of_descriptors() {
@@ -328,9 +307,8 @@ fn it_works_at_the_limit_of_descriptors() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", TPROXY, "-f", "127.0.0.1:0", "-t"]);
     undisturbed(&mut command).arg(upstream.address.to_string()).arg("--pid-file").arg(&pid_file);
-    let relay = Served::of(command);
-    let address = relay.addresses[0];
-    let setup = Setup { folder, upstream, relay, address };
+    let setup = Setup::of(folder, upstream, command);
+    let address = setup.address;
     let limit: usize = {
         let line = &setup.relay.log.with("listening on ")[0];
         line.rsplit_once("up to ").unwrap().1.split(' ').next().unwrap().parse().unwrap()

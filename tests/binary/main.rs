@@ -8,6 +8,7 @@
 mod journal;
 mod patience;
 mod peers;
+mod pid_file;
 mod proc;
 mod process;
 mod served;

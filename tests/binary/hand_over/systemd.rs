@@ -28,6 +28,7 @@ fn a_stop_while_systemd_is_told_is_a_hand_over() {
     setup.serves_its_file();
 }
 
+/// `sd_notify(3)` and `sd_notify_barrier(3)`: the main process is another as soon as it serves, and not before.
 #[test]
 fn systemd_is_told_which_process_is_the_main_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -54,6 +55,8 @@ fn systemd_is_told_which_process_is_the_main_one() {
     kill_process(pid_of(new), Signal::KILL).unwrap();
 }
 
+/// `sd_watchdog_enabled(3)`: the variables name the process before. The new one is watched all the same, and the one before is
+/// silent from the moment it is not the main one.
 #[test]
 fn systemd_watches_the_new_process() {
     let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
@@ -65,9 +68,7 @@ fn systemd_watches_the_new_process() {
     let shell = "export WATCHDOG_PID=$$ WATCHDOG_USEC=100000; exec \"$0\" \"$@\"";
     command.args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]).arg(upstream.address.to_string());
     undisturbed(&mut command).arg("--pid-file").arg(&pid_file).env("NOTIFY_SOCKET", &notify);
-    let relay = Served::of(command);
-    let address = relay.addresses[0];
-    let mut setup = Setup { folder, upstream, relay, address };
+    let mut setup = Setup::of(folder, upstream, command);
     // Who has said it, and what.
     let hears = || {
         let (mut text, mut space) =
