@@ -39,6 +39,7 @@ impl<N: Net> Reactor<N> {
     ///
     /// A client takes one descriptor now and one when it is dialled for. A turn that took the last ones for clients would
     /// leave nothing to dial with, and no session whose end frees any.
+    #[inline(never)]
     pub(super) fn accept(&mut self) -> Result<(), Error> {
         let room = self.table.len() + self.descriptors.batch(self.table.len());
         for _ in 0..PER_TURN {

@@ -173,9 +173,14 @@ impl<N: Net> Reactor<N> {
 
     /// Closes the listeners that have no more clients to give, while draining or after a reload.
     pub(super) fn close_listeners(&mut self) {
-        if self.listeners.next_finished().is_none() {
-            return;
+        if self.listeners.next_finished().is_some() {
+            self.close_finished();
         }
+    }
+
+    /// Closes those that have none.
+    #[inline(never)]
+    fn close_finished(&mut self) {
         let why = if self.is_draining() { Closing::Stopped } else { Closing::Removed };
         while let Some(index) = self.listeners.next_finished() {
             let route = self.listeners.route(index);

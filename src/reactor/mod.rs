@@ -23,6 +23,7 @@
 //! | bytes move, a session is idle for too long | `session/relaying.rs` |
 //! | what was written is acknowledged before a reset | `session/ending.rs` |
 //! | a stop request, the drain deadline | `lifecycle.rs` |
+//! | the control thread or the resolver says something | `messages.rs` |
 //! | routes are added, changed, removed | `reload.rs`, `routes.rs` |
 //! | the address that a connection comes from | `sources.rs` |
 //! | pipes and keepalive | `pipes.rs`, `keepalive.rs` |
@@ -44,6 +45,7 @@ mod keepalive;
 mod lifecycle;
 mod listeners;
 mod lookups;
+mod messages;
 mod own;
 mod per_ip;
 mod pipes;
@@ -197,6 +199,8 @@ impl<N: Net> Reactor<N> {
 
     /// One pass of the loop. Is there to be another?
     ///
+    /// What few turns need is kept out of it by `#[inline(never)]`: a message's own code then lies close together.
+    ///
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<bool, Error> {
@@ -204,7 +208,9 @@ impl<N: Net> Reactor<N> {
         self.mark()?;
         self.work()?;
         self.expire();
-        self.reap();
+        if self.table.has_ended() {
+            self.reap();
+        }
         Ok(!self.is_draining() || self.listeners.len() > 0 || self.table.len() > 0)
     }
 
@@ -244,19 +250,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-        for message in std::mem::take(&mut self.messages) {
-            match message {
-                Message::Stop => self.stop(),
-                Message::Signal => self.signal(),
-                Message::StopNow => self.stop_now(),
-                Message::Reload(config, reply) => self.obey_reload(*config, reply),
-                Message::HandOver(reply) => self.hand_over(reply),
-                Message::HandedOver(reply) => self.handed_over(reply),
-                Message::Query(query) => self.answer(query),
-                Message::Resolved { name, answer } => self.resolved(name, answer)?,
-            }
-        }
-        Ok(())
+        if self.messages.is_empty() { Ok(()) } else { self.obey() }
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -285,28 +279,32 @@ impl<N: Net> Reactor<N> {
             let Some(alarm) = self.alarms.due(self.now) else {
                 break;
             };
-            match alarm {
-                Alarm::Accept => self.gate.resume(),
-                Alarm::Drain => self.go_on_stopping(),
-                Alarm::Retry => self.retry_waiters(),
-                Alarm::Ports => self.reconsider_ports(),
-                Alarm::Left => self.say_who_is_left(),
-                Alarm::Keepalive => self.keepalive.run(&mut self.table, &self.routes, self.now, &mut self.alarms),
-                Alarm::Session(key) => {
-                    self.table[key].alarm = Time::NEVER;
-                    self.table[key].assume_ready();
-                    self.run_session(key, Trigger::Alarm);
-                }
+            self.ring(alarm);
+        }
+    }
+
+    /// An alarm is due.
+    #[inline(never)]
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Accept => self.gate.resume(),
+            Alarm::Drain => self.go_on_stopping(),
+            Alarm::Retry => self.retry_waiters(),
+            Alarm::Ports => self.reconsider_ports(),
+            Alarm::Left => self.say_who_is_left(),
+            Alarm::Keepalive => self.keepalive.run(&mut self.table, &self.routes, self.now, &mut self.alarms),
+            Alarm::Session(key) => {
+                self.table[key].alarm = Time::NEVER;
+                self.table[key].assume_ready();
+                self.run_session(key, Trigger::Alarm);
             }
         }
     }
 
     /// Ends the sessions that are over and frees their slots. Nothing else does, so no key is used again within a turn
     /// that may still name it.
+    #[inline(never)]
     fn reap(&mut self) {
-        if !self.table.has_ended() {
-            return;
-        }
         while let Some(key) = self.table.next_ended() {
             self.stop_waiting(key);
             self.disarm(key);

@@ -11,8 +11,8 @@
 //!   Doubtful       Closed                      what the kernel's count      alive
 //!                                              says (K19)
 //!   FinSeen        any                         a FIN                        alive
-//!   Ended(Fin)     any                         a FIN                        alive
-//!   Ended(Reset)   any                         a reset                      dead
+//!   FinRead        any                         a FIN                        alive
+//!   ResetRead      any                         a reset                      dead
 //! ```
 //! On AF_UNIX an EPIPE does not stay: if ECONNRESET comes behind it, from a read or from SO_ERROR, that is the first error
 //! instead (K20). A read of 0 has asked for it, so without one the row "Open, Closed" holds there too. In the row "Doubtful,
@@ -39,8 +39,10 @@ pub(super) enum Input {
     Doubtful,
     /// The FIN has arrived, and perhaps has not been read. What came before it is whole, whatever the socket dies of.
     FinSeen,
-    /// Reads are over.
-    Ended(End),
+    /// Reads are over: the FIN was read.
+    FinRead,
+    /// Reads are over: they ended without a FIN.
+    ResetRead,
 }
 
 /// How a stream ended.
@@ -108,30 +110,38 @@ impl Fault {
 }
 
 impl Input {
+    /// Reads are over, and this is how.
+    pub(super) const fn ended(end: End) -> Self {
+        match end {
+            End::Fin => Self::FinRead,
+            End::Reset => Self::ResetRead,
+        }
+    }
+
     /// Has the peer finished speaking, whether or not that was read?
     pub(super) const fn has_fin(self) -> bool {
-        matches!(self, Self::FinSeen | Self::Ended(End::Fin))
+        matches!(self, Self::FinSeen | Self::FinRead)
     }
 
     /// Are reads over?
     pub(super) const fn is_ended(self) -> bool {
-        matches!(self, Self::Ended(_))
+        matches!(self, Self::FinRead | Self::ResetRead)
     }
 
     /// What a read of 0 means.
     pub(super) fn at_zero(self, first_error: Option<Fault>) -> AtZero {
         match self {
             Self::Open | Self::Doubtful if first_error.is_some_and(Fault::is_fatal) => AtZero::Is(End::Reset),
-            Self::Open | Self::FinSeen => AtZero::Is(End::Fin),
+            Self::Open | Self::FinSeen | Self::FinRead => AtZero::Is(End::Fin),
             Self::Doubtful if first_error.is_none() => AtZero::Is(End::Fin),
             Self::Doubtful => AtZero::AskTheCount,
-            Self::Ended(end) => AtZero::Is(end),
+            Self::ResetRead => AtZero::Is(End::Reset),
         }
     }
 
     /// Is the socket of no use in either direction?
     pub(super) fn is_dead(self, first_error: Option<Fault>) -> bool {
-        self == Self::Ended(End::Reset) || (!self.has_fin() && first_error.is_some_and(Fault::is_fatal))
+        self == Self::ResetRead || (!self.has_fin() && first_error.is_some_and(Fault::is_fatal))
     }
 
     /// What to call an error that comes now. Behind a FIN a reset is a hang-up: once we have sent a FIN too, the
@@ -177,14 +187,14 @@ mod tests {
             (Input::FinSeen, RESET, FIN, false),
             (Input::FinSeen, TIMEOUT, FIN, false),
             (Input::FinSeen, RESOURCES, FIN, false),
-            (Input::Ended(End::Fin), NONE, FIN, false),
-            (Input::Ended(End::Fin), CLOSED, FIN, false),
-            (Input::Ended(End::Fin), TIMEOUT, FIN, false),
-            (Input::Ended(End::Fin), RESOURCES, FIN, false),
-            (Input::Ended(End::Reset), RESET, CUT, true),
-            (Input::Ended(End::Reset), TIMEOUT, CUT, true),
-            (Input::Ended(End::Reset), RESOURCES, CUT, true),
-            (Input::Ended(End::Reset), CLOSED, CUT, true),
+            (Input::FinRead, NONE, FIN, false),
+            (Input::FinRead, CLOSED, FIN, false),
+            (Input::FinRead, TIMEOUT, FIN, false),
+            (Input::FinRead, RESOURCES, FIN, false),
+            (Input::ResetRead, RESET, CUT, true),
+            (Input::ResetRead, TIMEOUT, CUT, true),
+            (Input::ResetRead, RESOURCES, CUT, true),
+            (Input::ResetRead, CLOSED, CUT, true),
         ] {
             assert_eq!(input.at_zero(first_error), at_zero, "{input:?} {first_error:?}");
             assert_eq!(input.is_dead(first_error), dead, "{input:?} {first_error:?}");
@@ -193,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_reset_behind_a_fin_is_a_hang_up_and_nothing_else_changes_its_name() {
-        let inputs = [Input::Open, Input::Doubtful, Input::FinSeen, Input::Ended(End::Fin), Input::Ended(End::Reset)];
+        let inputs = [Input::Open, Input::Doubtful, Input::FinSeen, Input::FinRead, Input::ResetRead];
         for input in inputs {
             let reset = if input.has_fin() { Fault::Closed } else { Fault::Reset };
             assert_eq!(input.name(Fault::Reset), reset, "{input:?}");

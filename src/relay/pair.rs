@@ -111,9 +111,15 @@ impl<S: Stream> Pair<S> {
     /// as both flows are given up, or the other side is dead, unless this peer has something to take yet: one that must be
     /// read first may take it then.
     fn is_left_unread(&self, source: Peer) -> bool {
-        let is_given_up = [&self.up, &self.down].iter().all(|flow| flow.state() == State::Cut);
-        let is_last = self.side(source.other()).is_dead() && !self.flow(source.other()).holds();
-        self.side(source).is_reset_by_unread() && (is_given_up || is_last)
+        self.side(source).is_reset_by_unread() && (self.is_given_up() || self.is_last_to_hear(source))
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.up.state() == State::Cut && self.down.state() == State::Cut
+    }
+
+    fn is_last_to_hear(&self, peer: Peer) -> bool {
+        self.side(peer.other()).is_dead() && !self.flow(peer.other()).holds()
     }
 
     fn leave_unread(&mut self, source: Peer, pool: &mut Pool<S::Pipe>) -> Pass {

@@ -114,7 +114,7 @@ impl<S: Stream> Side<S> {
 
     /// Did the peer finish speaking, and have we read that?
     pub(super) fn has_finished(&self) -> bool {
-        self.input == Input::Ended(End::Fin)
+        self.input == Input::FinRead
     }
 
     /// Remembers an error of a call, if it is the first.
@@ -168,7 +168,7 @@ impl<S: Stream> Side<S> {
                     }
                     StreamError::Closed | StreamError::Timeout | StreamError::Shortage | StreamError::Reset => {
                         self.latch(Fault::of_read(&error));
-                        self.input = Input::Ended(End::Reset);
+                        self.input = Input::ResetRead;
                         return ReadResult::End(End::Reset);
                     }
                 },
@@ -187,7 +187,7 @@ impl<S: Stream> Side<S> {
                 End::Reset
             }
         };
-        self.input = Input::Ended(end);
+        self.input = Input::ended(end);
         end
     }
 

@@ -176,15 +176,20 @@ impl<S: Stream> Session<S> {
         let Stage::Relaying(pair, None) = &self.stage else {
             return None;
         };
+        let mut due = None;
+        let mut consider = |since: Time, wait: Option<Duration>, cause| {
+            let at = wait.map(|wait| since + wait);
+            if let Some(at) = at.filter(|at| due.is_none_or(|(earliest, _)| *at < earliest)) {
+                due = Some((at, cause));
+            }
+        };
+        consider(self.last_progress, settings.idle_timeout, Cause::IdleTimeout);
         let half_close = settings.half_close_timeout.filter(|_| pair.is_half_closed());
-        let half_close = half_close.map(|wait| (wait, Cause::HalfCloseTimeout));
-        let idle = settings.idle_timeout.map(|wait| (wait, Cause::IdleTimeout));
-        let drain_idle = drain.and_then(|drain| drain.idle_timeout).map(|wait| (wait, Cause::DrainIdle));
-        let inactive = [idle, half_close, drain_idle].into_iter().flatten();
-        let inactive = inactive.map(|(wait, cause)| (self.last_progress + wait, cause));
-        let serial = self.serial(Peer::Client);
-        let lifetime = settings.max_lifetime.map(|most| (self.began + lifetime(serial, most), Cause::Lifetime));
-        inactive.chain(lifetime).min_by_key(|(at, _)| *at)
+        consider(self.last_progress, half_close, Cause::HalfCloseTimeout);
+        consider(self.last_progress, drain.and_then(|drain| drain.idle_timeout), Cause::DrainIdle);
+        let lifetime = settings.max_lifetime.map(|most| lifetime(self.serial(Peer::Client), most));
+        consider(self.began, lifetime, Cause::Lifetime);
+        due
     }
 
     /// When it will have been inactive for so long, if it relays.
