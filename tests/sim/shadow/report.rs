@@ -163,12 +163,16 @@ impl Shadow {
         }
     }
 
-    /// Does this line of a session that lives tell the truth? It may have moved bytes since, or ended.
+    /// Does this line of a session that lives tell the truth? It may have been announced since, moved bytes, or ended.
     pub(crate) fn is_true_of_a_session(&self, line: &str) -> bool {
         let word = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         let number = |key: &str| word(key).and_then(|word| word.parse::<u64>().ok());
-        let client = word("client").and_then(crate::plan::read_client);
-        let named = |it: &&Session| Some(self.client_of(it)) == client && word("route") == Some(&*self.route(it).name);
+        let Some(client) = word("client").and_then(crate::plan::read_client) else { return false };
+        let was_awaiting = |it: &Session| word("stage") == Some("header") && it.opened == self.now;
+        let named = |it: &&Session| {
+            let is_client = client == self.client_of(it) || (was_awaiting(it) && client == self.client(it.client));
+            is_client && word("route") == Some(&*self.route(it).name)
+        };
         self.sessions.iter().filter(named).any(|it| {
             let [up, down] = it.flows.map(|flow| flow.written);
             number("up").is_some_and(|said| said <= up) && number("down").is_some_and(|said| said <= down)
