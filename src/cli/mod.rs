@@ -5,6 +5,7 @@ mod again;
 mod check;
 mod complaint;
 mod file;
+mod http;
 mod inherited;
 mod k8s;
 mod line;
@@ -146,12 +147,7 @@ fn parse_from(
         _ => {}
     }
     let options = options(&settings, config, &matches, &words, check.then_some(look_up), rust_log)?;
-    if let Some((_, address)) = options.http.iter().find(|(role, address)| !role.may_be(address)) {
-        return Err(usage(&format!(
-            "--admin {address}: it shows who the clients are, so it listens only for this machine; write 127.0.0.1:9000, \
-             [::1]:9000 or unix:/run/tproxy/admin.sock (--metrics may have any address)"
-        )));
-    }
+    http::check(&options.http, &options.plan.routes).map_err(|why| usage(&why))?;
     let printed = match print {
         Some(Printed::Unit(instances)) => {
             let Options { again, file, plan, .. } = &options;

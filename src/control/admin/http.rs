@@ -87,9 +87,22 @@ pub(super) fn read(bytes: &[u8]) -> Read {
     if hosts.next().is_some() {
         return Read::Wrong(Answer::text("400 Bad Request", "more than one Host\n"));
     }
-    let target = parsed.path.unwrap_or_default();
+    let (authority, target) = absolute(parsed.path.unwrap_or_default());
+    let host = authority.or(host);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Read::Whole(Request { path: path.to_owned(), query: query.to_owned(), host, is_head })
+}
+
+/// The authority and the rest of a target in the absolute form, which every server has to understand, and whose authority
+/// counts instead of `Host` (RFC 9112, 3.2.2). Any other target as it is.
+fn absolute(target: &str) -> (Option<String>, &str) {
+    match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority.to_owned()), if path.is_empty() { "/" } else { path })
+        }
+        _ => (None, target),
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +132,25 @@ mod tests {
             };
             let expected = if length < end { Read::Partial } else { Read::Whole(expected) };
             assert_eq!(read(&whole[..length]), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_target_may_name_its_host() {
+        for (target, host, path, query) in [
+            ("http://localhost:9/metrics?a=b", "localhost:9", "/metrics", "a=b"),
+            ("HTTP://[::1]", "[::1]", "/", ""),
+            ("http://evil.example?a", "evil.example", "", "a"),
+            ("/a?b=http://c/d", "other", "/a", "b=http://c/d"),
+            ("https://localhost/", "other", "https://localhost/", ""),
+        ] {
+            let read = read(format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n").as_bytes());
+            let Read::Whole(request) = read else { panic!("{target}: {read:?}") };
+            assert_eq!(
+                (request.host.as_deref(), &*request.path, &*request.query),
+                (Some(host), path, query),
+                "{target}"
+            );
         }
     }
 
