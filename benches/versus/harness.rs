@@ -16,6 +16,7 @@ use crate::messages::Messages;
 use crate::process::Relay;
 use crate::relays::Contender;
 use crate::scenarios::{Readings, Scenario, Work};
+use crate::scrape::Scraper;
 use crate::sessions::{self, Session, Upstream};
 use crate::strace::{self, Calls};
 
@@ -99,8 +100,11 @@ impl Harness {
             Some(_) => Some(Relay::start(contender, &upstream, folder.path(), self.cores.relay)?),
             None => None,
         };
+        let scraper = contender.is_scraped().then(|| Scraper::start(folder.path()));
         let mut fixture = Fixture { harness: self, upstream, relay, folder };
-        work(&fixture).map_err(|why| match &mut fixture.relay {
+        let done = work(&fixture);
+        let looked = scraper.map_or(Ok(()), Scraper::finish);
+        done.and_then(|done| looked.map(|()| done)).map_err(|why| match &mut fixture.relay {
             Some(relay) => relay.with_log(why),
             None => why,
         })

@@ -44,6 +44,7 @@ mod progress;
 mod relays;
 mod results;
 mod scenarios;
+mod scrape;
 mod sessions;
 mod strace;
 mod text;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::failure::{During as _, Failure, Outcome, failed};
+use crate::scrape;
 
 const TPROXY: &str = env!("CARGO_BIN_EXE_tproxy");
 
@@ -31,6 +32,8 @@ enum Kind {
     },
     /// One route of many, each of them to a name.
     Named,
+    /// Somebody looks inside all the time.
+    Scraped,
     Tokio {
         is_tuned: bool,
     },
@@ -60,6 +63,9 @@ const NAMED_ROUTES: u8 = 100;
 /// With a header of the PROXY protocol for the upstream, of this many bytes: 16, and the addresses of an IPv4 connection.
 const SEND_PROXY: &str = "tproxy --send-proxy v2";
 const HEADER: usize = 28;
+
+/// With `--admin`, and somebody who asks there ten times a second.
+const SCRAPED: &str = "tproxy (admin scraped 10/s)";
 
 /// Where the upstream listens, if it is not to be found by name. Clients have another address, and relays a third.
 const UPSTREAM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
@@ -105,17 +111,15 @@ pub(crate) fn find(wanted: impl Fn(&str) -> bool) -> (Vec<Contender>, Vec<String
 fn tproxy() -> Vec<Contender> {
     let program = PathBuf::from(TPROXY);
     let version = version(&program, "--version");
-    let entry = |name, arguments| {
-        let (program, kind) = (Some(program.clone()), Kind::Tproxy { arguments });
-        Contender { name, version: version.clone(), program, kind }
-    };
-    let named = Contender { name: NAMED, version: version.clone(), program: Some(program.clone()), kind: Kind::Named };
+    let of_kind = |name, kind| Contender { name, version: version.clone(), program: Some(program.clone()), kind };
+    let entry = |name, arguments| of_kind(name, Kind::Tproxy { arguments });
     vec![
         entry(BASELINE, &["-q"] as &[_]),
         entry(BASELINE_AGAIN, &["-q"]),
         entry("tproxy --splice off", &["-q", "--splice", "off"]),
         entry(SEND_PROXY, &["-q", "--send-proxy", "v2"]),
-        named,
+        of_kind(NAMED, Kind::Named),
+        of_kind(SCRAPED, Kind::Scraped),
     ]
 }
 
@@ -147,7 +151,12 @@ fn installed() -> Vec<Contender> {
 impl Contender {
     /// Neither tproxy nor the load alone.
     pub(crate) fn is_other_relay(&self) -> bool {
-        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Named | Kind::Direct)
+        !matches!(self.kind, Kind::Tproxy { .. } | Kind::Named | Kind::Scraped | Kind::Direct)
+    }
+
+    /// Does somebody look inside all the time?
+    pub(crate) fn is_scraped(&self) -> bool {
+        matches!(self.kind, Kind::Scraped)
     }
 
     /// Bytes that it sends the upstream before the client's.
@@ -162,6 +171,7 @@ impl Contender {
             Kind::Named => Ipv4Addr::LOCALHOST,
             Kind::Direct
             | Kind::Tproxy { .. }
+            | Kind::Scraped
             | Kind::Tokio { .. }
             | Kind::Haproxy { .. }
             | Kind::Nginx { .. }
@@ -186,6 +196,10 @@ impl Contender {
                 addresses.into_iter().chain(arguments.iter().map(|&word| word.into())).collect()
             }
             Kind::Named => named_routes(from, to).into_iter().chain(["-q".into()]).collect(),
+            Kind::Scraped => {
+                let admin = format!("unix:{}", scrape::socket(folder).display());
+                addresses.into_iter().chain(["-q".into(), "--admin".into(), admin]).collect()
+            }
             Kind::Tokio { is_tuned } => addresses.into_iter().chain(is_tuned.then(|| "--tuned".into())).collect(),
             Kind::Haproxy { .. } => vec!["-f".into(), conf],
             Kind::Nginx { .. } => {
@@ -203,7 +217,7 @@ impl Contender {
 
     fn configuration(&self, from: SocketAddr, to: SocketAddr, folder: &Path) -> Option<String> {
         match &self.kind {
-            Kind::Direct | Kind::Tproxy { .. } | Kind::Named | Kind::Tokio { .. } | Kind::Socat => None,
+            Kind::Direct | Kind::Tproxy { .. } | Kind::Named | Kind::Scraped | Kind::Tokio { .. } | Kind::Socat => None,
             Kind::Haproxy { options } => {
                 let (tune, options): (Vec<_>, Vec<_>) = options.iter().partition(|option| option.starts_with("tune."));
                 let lines =
