@@ -4,6 +4,10 @@
 //! $ cargo test --release --test soak -- --ignored --nocapture
 //! $ TPROXY_SOAK_CONNECTIONS=1000000 TPROXY_SOAK_GB=100 cargo test --release --test soak -- --ignored --nocapture
 //! ```
+//! The sessions go four ways, a route each ([`ways`]): to an address, to a name, with a header of the PROXY protocol for
+//! the upstream, and with one that a client sends and that is passed on. Twice a second the relay reads a file with other
+//! settings, while they run.
+//!
 //! It goes on until it has judged that many connections, compared that many bytes and seen each kind of trouble; prints
 //! a line every ten seconds; and fails at the first byte out of place, end that no history explains, descriptor too
 //! many, or growth of memory. A failure names the seed of its session, from which both ends draw what they do
@@ -20,6 +24,7 @@ mod peers;
 mod plan;
 mod relay;
 mod victims;
+mod ways;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,12 +36,14 @@ use ledger::Ledger;
 use relay::RelayProcess;
 use rustix::net::sockopt;
 use victims::Victims;
+use ways::{Upstreams, Way};
 
 /// Sessions at a time, and threads that play their clients.
 const CLIENTS: usize = 48;
 
-/// Threads that play upstreams: more, for an upstream notices the end of its session after the client does.
-const UPSTREAMS: usize = 2 * CLIENTS;
+/// Threads that play upstreams, half of them with a header: more, for an upstream notices the end of its session after the
+/// client does, and all sessions may go one way.
+const UPSTREAMS: usize = 4 * CLIENTS;
 
 fn wanted(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -63,39 +70,45 @@ fn every_byte_and_every_end_is_as_planned() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // Accepted sockets inherit it (K13): an upstream that is killed is heard as a reset, at whatever moment.
     sockopt::set_socket_linger(&listener, Some(Duration::ZERO)).unwrap();
-    let upstream = listener.local_addr().unwrap();
-    let relay = RelayProcess::start(upstream);
+    let with_header = TcpListener::bind("127.0.0.1:0").unwrap();
+    sockopt::set_socket_linger(&with_header, Some(Duration::ZERO)).unwrap();
+    let [plain, headed] = [&listener, &with_header].map(|listener| listener.local_addr().unwrap());
+    let mut relay = RelayProcess::start(Upstreams { plain, with_header: headed });
+    let fronts = relay.fronts;
     let before = relay.descriptors();
     let (ledger, done) = (Arc::new(Ledger::default()), Arc::new(AtomicBool::new(false)));
     let next = Arc::new(AtomicU64::new(seed << 32));
     peers::prepare();
 
-    for _ in 0..UPSTREAMS {
+    for index in 0..UPSTREAMS {
+        let has_header = index % 2 == 0;
+        let listener = if has_header { &with_header } else { &listener };
         let (listener, ledger) = (listener.try_clone().unwrap(), Arc::clone(&ledger));
         thread::spawn(move || {
             loop {
-                peers::upstream(listener.accept().unwrap().0, &*ledger);
+                peers::upstream(listener.accept().unwrap().0, has_header, &*ledger);
             }
         });
     }
     let clients: Vec<_> = (0..CLIENTS)
         .map(|i| {
             let (ledger, done, next) = (Arc::clone(&ledger), Arc::clone(&done), Arc::clone(&next));
-            let front = relay.address;
             thread::spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    peers::client(front, i, next.fetch_add(1, Ordering::Relaxed), &*ledger);
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    peers::client(fronts[Way::of(seed) as usize], i, seed, &*ledger);
                 }
             })
         })
         .collect();
-    let mut victims = Victims::new(relay.address, &listener, &ledger, seed);
+    let mut victims = Victims::new(fronts[Way::Plain as usize], &listener, &ledger, seed);
 
     let began = now();
     let mut samples = Vec::new();
     while ledger.judged() < connections || ledger.bytes() < bytes || !ledger.is_varied() {
         pause(Duration::from_millis(500));
         victims.next_round();
+        relay.reload();
         ledger.panic_if_wrong();
         samples.push(relay.resident_kib());
         if samples.len().is_multiple_of(20) {
@@ -108,6 +121,8 @@ fn every_byte_and_every_end_is_as_planned() {
 
     let settled = (0..200).any(|_| {
         pause(Duration::from_millis(50));
+        // The route that comes and goes has to be gone.
+        relay.reload();
         relay.descriptors() == before && ledger.close(victims.unnamed()).is_ok()
     });
     ledger.panic_if_wrong();
@@ -119,7 +134,8 @@ fn every_byte_and_every_end_is_as_planned() {
     let peak = |samples: &[u64]| samples.iter().copied().max().unwrap_or_default();
     let (first, second) = (peak(&steady[..half]), peak(&steady[half..]));
     assert!(second <= first + first / 4 + 1024, "resident memory grew from {first} KiB to {second} KiB");
-    eprintln!("{ledger} in {:.0?}", began.elapsed());
+    assert!(relay.reloads() > 0, "it never read its file again");
+    eprintln!("{ledger} in {:.0?}, {} reloads", began.elapsed(), relay.reloads());
     eprintln!("descriptors: {before} before, {before} after; peak memory: {first} KiB, then {second} KiB");
     relay.stop();
 }

@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
 use crate::ledger::{Fate, Heard, News, Who, Witness};
 use crate::plan::{End, Noise, Plan, Script};
+use crate::ways::{HEADER, Way};
 
 /// The longest any peer waits for a byte.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -33,20 +34,28 @@ pub(crate) fn client(front: SocketAddr, thread: usize, seed: u64, witness: &dyn 
         Err(error) => return witness.tell(seed, Who::Client, News::Wrong(format!("cannot connect: {error}"))),
     };
     // The seed is the first word; should the upstream already be gone, reading will tell.
-    let _ = (&stream).write_all(&seed.to_be_bytes());
+    let words = [Way::of(seed).greeting(), &seed.to_be_bytes()].concat();
+    // A header may come in pieces.
+    let (first, rest) = words.split_at(seed as usize % words.len());
+    let _ = (&stream).write_all(first).and_then(|()| (&stream).write_all(rest));
     Peer { stream, plan: &plan, who: Who::Client, witness }.play();
 }
 
 /// One session, as the upstream. Its socket is armed, as its listener is: until it is closed in order, it ends in a
 /// reset.
-pub(crate) fn upstream(stream: TcpStream, witness: &dyn Witness) {
+pub(crate) fn upstream(stream: TcpStream, has_header: bool, witness: &dyn Witness) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
-    let mut seed = [0; 8];
+    let (mut header, mut seed) = ([0; HEADER], [0; 8]);
     // A client that was killed, or reset its connection at once, may not have come so far.
-    if (&stream).read_exact(&mut seed).is_ok() {
+    let is_headed = !has_header || (&stream).read_exact(&mut header).is_ok();
+    if is_headed && (&stream).read_exact(&mut seed).is_ok() {
         let seed = u64::from_be_bytes(seed);
         witness.tell(seed, Who::Upstream, News::Begun);
+        let way = Way::of(seed);
+        if way.has_header() != has_header || (has_header && !way.is_true(&header)) {
+            return witness.tell(seed, Who::Upstream, News::Wrong(format!("{way:?} with the header {header:x?}")));
+        }
         Peer { stream, plan: &Plan::new(seed), who: Who::Upstream, witness }.play();
     }
 }

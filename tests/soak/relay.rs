@@ -3,27 +3,66 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::ways::{Upstreams, Way, write_file};
 
 pub(crate) struct RelayProcess {
     child: Child,
-    pub(crate) address: SocketAddr,
+    folder: TempDir,
+    upstreams: Upstreams,
+    /// Where each way begins.
+    pub(crate) fronts: [SocketAddr; Way::ALL.len()],
+    /// How often it was asked to read its file again, and how often it said that it has.
+    asked: u64,
+    reloads: Arc<AtomicU64>,
 }
 
 impl RelayProcess {
-    pub(crate) fn start(upstream: SocketAddr) -> Self {
+    pub(crate) fn start(upstreams: Upstreams) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("relay.toml");
+        write_file(&file, upstreams, 0);
         let mut child = Command::new(env!("CARGO_BIN_EXE_tproxy"))
-            .args(["--from", "127.0.0.1:0", "--to", &upstream.to_string()])
+            .arg("--config")
+            .arg(&file)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listening = lines.next().unwrap().unwrap();
-        let address = listening.split("listening on ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let fronts = Way::ALL.map(|_| {
+            let listening =
+                lines.find_map(|line| Some(line.unwrap().split_once("listening on ")?.1.to_owned())).unwrap();
+            listening.split(',').next().unwrap().parse().unwrap()
+        });
+        let reloads = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&reloads);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                assert!(!line.contains("not reloaded"), "{line}");
+                seen.fetch_add(line.contains("] reloaded: ").into(), Ordering::Relaxed);
+            }
+        });
+        Self { child, folder, upstreams, fronts, asked: 0, reloads }
+    }
+
+    /// Changes the file and asks the relay to read it, unless it has not read it since.
+    pub(crate) fn reload(&mut self) {
+        if self.reloads() == self.asked {
+            self.asked += 1;
+            write_file(&self.folder.path().join("relay.toml"), self.upstreams, self.asked);
+            kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+        }
+    }
+
+    /// How often it has read its file again.
+    pub(crate) fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Relaxed)
     }
 
     pub(crate) fn descriptors(&self) -> usize {

@@ -201,7 +201,7 @@ pub(crate) fn play() {
                     if client {
                         peers::client(front, 200 + i, next.fetch_add(1, Ordering::Relaxed), &Pipe);
                     } else {
-                        peers::upstream(listener.accept().unwrap().0, &Pipe);
+                        peers::upstream(listener.accept().unwrap().0, false, &Pipe);
                     }
                 }
             });
@@ -215,6 +215,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{End, Plan};
+    use crate::ways::Way;
 
     fn victims(front: &TcpListener) -> (Victims, Arc<Ledger>, TcpListener) {
         let (ledger, listener) = (Arc::new(Ledger::default()), TcpListener::bind("127.0.0.1:0").unwrap());
@@ -264,7 +265,7 @@ mod tests {
         let (victims, ledger, listener) = victims(&front);
         let victim = victims.start(Who::Upstream);
         let to = listener.local_addr().unwrap();
-        let listens = |seed: &u64| Plan::new(*seed).upstream.end == End::Fin;
+        let listens = |seed: &u64| Plan::new(*seed).upstream.end == End::Fin && Way::of(*seed) == Way::Plain;
         let seed = (1..).find(listens).unwrap();
         let mut stream = std::net::TcpStream::connect(to).unwrap();
         stream.write_all(&seed.to_be_bytes()).unwrap();
