@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::patience::until;
 use crate::peers::{Upstream, bytes, relayed};
@@ -58,6 +58,28 @@ fn a_report_of_many_sessions_pushes_no_line_out() {
     assert_eq!(relay.stop(), 4);
     relay.log.wait_for_sessions(SESSIONS);
     assert!(relay.log.with("dropped").is_empty() && relay.log.with("left out").is_empty());
+}
+
+/// A turn looks through 4,096 slots at most. A page without a session is not the last one.
+#[test]
+fn a_report_goes_on_behind_thousands_of_free_slots() {
+    const SESSIONS: usize = 4_200;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = 2 * SESSIONS as u64 + 1_000;
+    assert!(limit.maximum.is_none_or(|most| most >= wanted), "the hard limit of descriptors is below {wanted}");
+    setrlimit(Resource::Nofile, Rlimit { current: limit.current.map(|now| now.max(wanted)), ..limit }).unwrap();
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).start();
+    let mut sessions: Vec<_> = (0..SESSIONS).map(|_| upstream.session(&relay)).collect();
+    // The last one has the last slot.
+    let (client, far) = sessions.pop().unwrap();
+    drop(sessions);
+    relay.log.wait_for_sessions(SESSIONS - 1);
+    relay.signal(Signal::USR1);
+    let line = relay.log.wait_for(" live route=");
+    assert_eq!(word(&line, "client"), client.local_addr().unwrap().to_string());
+    drop((client, far));
+    relay.stop();
 }
 
 #[test]
