@@ -140,6 +140,7 @@ impl World {
         // What comes after the timeout struck is thrown away, and counts no more.
         let quiet = |wait: Option<Duration>| wait.is_some() && (it.overdue || it.due);
         let goodbye = it.said_goodbye == [true; 2];
+        let begins = it.attempt.is_fresh() || it.last_failure == Some("no-ports");
         // The side whose error was told first. A read of 0 settles a doubt about it, whatever else has happened.
         let told = it.first_told.map(|(peer, error)| fault_word(peer, error));
         // A timeout that strikes names what was known then.
@@ -177,8 +178,8 @@ impl World {
                     && (route.idle_timeout.is_none() || half_first)
                     && !failed
             }
-            // A stop request waits for no name.
-            "drain" if shadow.stop_turn.is_some() && it.connected.is_none() && it.attempt.is_fresh() => {
+            // A stop request waits for no name. Who waited for a port to an address that is gone would begin anew with one.
+            "drain" if shadow.stop_turn.is_some() && it.connected.is_none() && begins => {
                 shadow.is_given_up(now) || shadow.candidates(it.route).is_empty()
             }
             "drain" => shadow.is_given_up(now) && (it.connected.is_none() || it.first_told.is_none()),

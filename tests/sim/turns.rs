@@ -142,8 +142,9 @@ impl World {
         let stopped = self.shadow.stop_turn.is_some_and(|turn| turn < self.shadow.turn || !behind);
         // A connection under way goes on, also to an address that the last answer does not have.
         let early = |it: &Session| it.connected.is_none() && it.upstream.is_none() && it.accepted < self.shadow.turn;
-        let nameless =
-            |it: &Session| early(it) && it.header.awaited.is_none() && self.shadow.candidates(it.route).is_empty();
+        // Who waits for a port or a descriptor learns at its next try that the address is gone.
+        let waits = |it: &Session| it.header.awaited.is_some() || it.starved || it.last_failure == Some("no-ports");
+        let nameless = |it: &Session| early(it) && !waits(it) && self.shadow.candidates(it.route).is_empty();
         if stopped && self.shadow.live.iter().any(|live| nameless(&self.shadow.sessions[*live])) {
             self.violation("it is to stop, and a session waits for a name");
         }
