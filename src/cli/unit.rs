@@ -153,9 +153,14 @@ mod tests {
 
     #[test]
     fn what_systemd_would_replace_is_written_so_that_it_does_not() {
-        for (word, expected) in
-            [("a%n", "a%%n"), ("$HOME", "$$HOME"), ("a\"b\\", "\"a\\\"b\\\\\""), ("", "\"\""), ("a;b", "\"a;b\"")]
-        {
+        for (word, expected) in [
+            ("a%n", "a%%n"),
+            ("$HOME", "$$HOME"),
+            ("a\"b\\", "\"a\\\"b\\\\\""),
+            ("", "\"\""),
+            ("a;b", "\"a;b\""),
+            ("a b%n$c", "\"a b%%n$$c\""),
+        ] {
             assert_eq!(quoted(word).unwrap(), expected);
         }
         assert!(quoted("a\nb").unwrap_err().contains("control character"));

@@ -127,9 +127,7 @@ fn now() -> Instant {
 
 /// Starts the log's thread and makes it the process's logger.
 pub(crate) fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogQueue> {
-    let format = Format::new(format, level);
-    let shared = Arc::new(Shared { format, queue: Mutex::default(), filled: Condvar::new(), taken: Condvar::new() });
-    let log = LogQueue { shared };
+    let log = LogQueue::of(Format::new(format, level));
     let writer = log.clone();
     thread::Builder::new().name("log".into()).spawn(move || writer.write_lines())?;
     log::set_max_level(level);
@@ -138,6 +136,17 @@ pub(crate) fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogQueu
 }
 
 impl LogQueue {
+    fn of(format: Format) -> Self {
+        let shared = Shared { format, queue: Mutex::default(), filled: Condvar::new(), taken: Condvar::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// One that nobody writes, for tests.
+    #[cfg(test)]
+    pub(crate) fn unwritten(level: LevelFilter) -> Self {
+        Self::of(Format::new(LogFormat::Text, level))
+    }
+
     /// The process ends. The lines that are said from now on are the last, and not dropped.
     pub(crate) fn begin_exit(&self) {
         let mut queue = self.queue();
@@ -276,9 +285,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_room_leaves_most_of_it_to_others() {
-        let format = Format::new(LogFormat::Text, LevelFilter::Info);
-        let shared = Shared { format, queue: Mutex::default(), filled: Condvar::new(), taken: Condvar::new() };
-        let log = LogQueue { shared: Arc::new(shared) };
+        let log = LogQueue::unwritten(LevelFilter::Info);
         let mut lines = 0;
         while log.wait_for_room(Duration::ZERO) {
             log.push(Line::own(Level::Info, "a line".into(), 1), true);

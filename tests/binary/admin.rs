@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::patience::until;
-use crate::peers::{Ended, Upstream, client, end_of, finish, limited, relayed, reset};
+use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, limited, relayed, reset};
 use crate::pid_file::{PidFile, pid_of};
 use crate::process::tproxy;
 use crate::served::Served;
@@ -48,14 +48,19 @@ impl Inside {
     }
 
     fn json(&self, path: &str) -> Value {
-        let (status, body) = self.get(path);
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
+        json_of(self.admin, path)
     }
 }
 
+/// What is shown there, read.
+pub(crate) fn json_of(admin: SocketAddr, path: &str) -> Value {
+    let (status, body) = get(admin, path, "Host: localhost\r\n");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
 /// The status and the body.
-fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = limited(TcpStream::connect(address).unwrap());
     write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
     let mut text = String::new();
@@ -63,7 +68,8 @@ fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     answer(&text)
 }
 
-fn answer(text: &str) -> (u16, String) {
+/// The same of an answer.
+pub(crate) fn answer(text: &str) -> (u16, String) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
     assert_eq!(body.len(), length.parse::<usize>().unwrap(), "{text}");
@@ -80,6 +86,9 @@ fn sessions_and_routes_are_shown_as_they_are() {
     let sessions = inside.json("/sessions");
     let row = &sessions["sessions"][0];
     assert_eq!((&sessions["live"], &sessions["next"]), (&1.into(), &Value::Null));
+    // A page behind the last session still says how many there are.
+    let behind = inside.json("/sessions?from=1");
+    assert_eq!((&behind["live"], behind["sessions"].as_array().unwrap().len()), (&1.into(), 0));
     assert_eq!(row["client"], near.local_addr().unwrap().to_string());
     assert_eq!(row["upstream"], inside.upstream.address.to_string());
     assert_eq!((&row["up"], &row["down"], &row["stage"]), (&5.into(), &3.into(), &"relaying".into()));
@@ -241,14 +250,24 @@ fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() 
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (file, socket) = (at("r.toml"), at("admin.sock"));
-    let rest = format!("pid-file = {:?}\n[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"127.0.0.1:1\"\n", at("pid"));
-    fs::write(&file, format!("admin = \"unix:{socket}\"\n{rest}")).unwrap();
+    let upstream = Upstream::new();
+    let route = format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address);
+    let rest = format!("pid-file = {:?}\n{route}", at("pid"));
+    fs::write(&file, format!("admin = \"unix:{socket}\"\nmetrics = \"127.0.0.1:0\"\n{rest}")).unwrap();
     let mut relay = Served::with(&["-c", &file]);
+    let metrics: SocketAddr = relay.log.wait_for("--metrics on ").rsplit_once(' ').unwrap().1.parse().unwrap();
+    // The old process lives as long as this.
+    let near = client(relay.addresses[0]);
+    let far = upstream.accept();
     let pid_file = PidFile::of(at("pid").into(), relay.id());
     UnixStream::connect(&socket).unwrap();
     fs::write(&file, rest).unwrap();
     relay.signal(Signal::USR2);
     pid_file.successor_of(relay.id());
     until("the file to go", || (!fs::exists(&socket).unwrap()).then_some(()));
+    until("its port to be closed", || is_refused(metrics).then_some(()));
+    relayed(&near, &far, b"still");
+    finish(&near);
+    finish(&far);
     assert_eq!(relay.status().code(), Some(0));
 }

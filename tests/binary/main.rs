@@ -14,6 +14,7 @@ mod process;
 mod served;
 
 mod admin;
+mod admin_clients;
 mod bad_input;
 mod clients;
 mod config_file;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::patience::until;
-use crate::peers::{Upstream, bytes, relayed};
+use crate::peers::{Upstream, bytes, clog, relayed, reset};
 use crate::process::{Relay, relay_to};
 
 /// The word behind this key.
@@ -38,6 +38,24 @@ fn a_report_has_the_counters_and_a_line_for_each_session_that_lives() {
     let seconds = |key| word(&line, key).strip_suffix('s').unwrap().parse::<f64>().unwrap();
     assert!(seconds("idle") <= seconds("age") && seconds("age") < 60.0, "{line}");
     drop((one, far));
+    relay.stop();
+}
+
+#[test]
+fn the_counters_have_the_bytes_that_were_not_delivered_in_the_order_of_the_session() {
+    let upstream = Upstream::new();
+    let mut relay = relay_to(upstream.address).start();
+    let (client, far) = upstream.session(&relay);
+    clog(&far);
+    reset(client);
+    let session = relay.log.wait_for_session();
+    drop(far);
+    relay.signal(Signal::USR1);
+    let counters = relay.log.wait_for(" report live=0 ");
+    let line = relay.log.with(" session client=").pop().unwrap();
+    let undelivered = word(&line, "undelivered");
+    assert!(undelivered.starts_with("0/"), "{session:?}");
+    assert_eq!(word(&counters, "undelivered"), undelivered);
     relay.stop();
 }
 

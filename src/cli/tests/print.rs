@@ -1,6 +1,6 @@
 //! What `--print` makes of the options beside it.
 
-use super::parsed;
+use super::{parsed, parsed_with};
 
 fn printed(what: &str, words: &str) -> String {
     parsed(&format!("--print {what} -t a:1 {words}")).unwrap_err()
@@ -16,6 +16,13 @@ fn a_socket_unit_listens_where_the_relay_would() {
                  ListenStream=/run/a%%b\nListenStream=@name\nListenStream=/run/\u{e9}\nSocketMode=0600\nBacklog=7\n";
     assert!(unit.contains(lines) && !unit.contains("ReusePort"), "{unit}");
     assert!(printed("socket-template", "-f :80").contains("\nReusePort=yes\n"));
+}
+
+#[test]
+fn a_socket_unit_has_the_longest_backlog() {
+    let route = |port, backlog| format!("[[route]]\nfrom = \":{port}\"\nto = \"a:1\"\nbacklog = {backlog}\n");
+    let unit = parsed_with(&[route(80, 7), route(81, 9), route(82, 8)].concat(), "--print socket").unwrap_err();
+    assert!(unit.contains("\nBacklog=9\n"), "{unit}");
 }
 
 #[test]
@@ -62,6 +69,8 @@ fn a_manifest_has_ports_probes_and_a_delay() {
         "- { name: p5432, containerPort: 5432 }\n            - { name: p6379, containerPort: 6379 }\n",
         "- { name: p6379, port: 6379, targetPort: p6379 }\n",
         "httpGet: { path: /readyz, port: metrics }",
+        // Annotations are strings.
+        "prometheus.io/scrape: \"true\", prometheus.io/port: \"9001\" }",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

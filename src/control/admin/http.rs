@@ -164,6 +164,8 @@ mod tests {
         assert!(status(read(&long.as_bytes()[..HEAD_MAX])).starts_with("431"));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65));
         assert!(status(read(many.as_bytes())).starts_with("431"));
+        let as_many_as_may_be = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(64));
+        assert!(matches!(read(as_many_as_may_be.as_bytes()), Read::Whole(_)));
     }
 
     #[test]

@@ -126,3 +126,26 @@ impl Text {
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_label_may_have_any_character() {
+        let mut page = Text(String::new());
+        page.sample("a", &[("b", "c\"d\\e\nf"), ("g", "h")], 1);
+        assert_eq!(page.0, "a{b=\"c\\\"d\\\\e\\nf\",g=\"h\"} 1\n");
+    }
+
+    #[test]
+    fn the_sum_of_a_histogram_has_fractions_of_a_second() {
+        let (mut page, mut times) = (Text(String::new()), Histogram::default());
+        [3, 1500].into_iter().for_each(|millis| times.add(Duration::from_millis(millis)));
+        page.histogram("t", "Times.", &times);
+        assert!(page.0.starts_with("# HELP t Times.\n# TYPE t histogram\nt_bucket{le=\"0.000004\"} 0\n"), "{}", page.0);
+        assert!(page.0.ends_with("t_bucket{le=\"+Inf\"} 2\nt_sum 1.503\nt_count 2\n"), "{}", page.0);
+    }
+}

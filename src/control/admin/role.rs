@@ -79,9 +79,18 @@ mod tests {
         for host in ["localhost", "localhost:9000", "LOCALHOST", "127.0.0.1", "127.1.2.3:1", "[::1]", "[::1]:65535"] {
             assert!(Role::Admin.takes(Some(host), false), "{host}");
         }
-        for host in
-            ["", "example.com", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1", "[::2]", "::1", "localhost:x"]
-        {
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.nip.io",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "localhost:x",
+            "0.0.0.0",
+            "[::]",
+        ] {
             assert!(!Role::Admin.takes(Some(host), false), "{host}");
         }
         assert!(!Role::Admin.takes(None, false));

@@ -140,3 +140,31 @@ fn first(query: &str) -> Option<u32> {
         query => query.strip_prefix("from=")?.parse().ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use log::LevelFilter;
+    use tproxy::{Config, Relay};
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_was_too_slow_once_is_asked_again() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let relay = Relay::bind(Config::new(any, [SocketAddr::from(([127, 0, 0, 1], 9))])).unwrap();
+        let control = relay.control();
+        let mut view = View::new(control.clone(), LogQueue::unwritten(LevelFilter::Off));
+        let request = Request { path: "/healthz".into(), query: String::new(), host: None, is_head: false };
+        // It does not run yet, so it stands still. That is waited for once.
+        for _ in 0..3 {
+            assert!(view.answer(Role::Metrics, &request).status.starts_with("503"));
+        }
+        let running = std::thread::spawn(move || relay.run());
+        let mut ask = || view.answer(Role::Metrics, &request).status == "200 OK";
+        assert!((0..1000).any(|_| ask()), "it runs, and answers");
+        control.stop();
+        running.join().unwrap().unwrap();
+    }
+}
