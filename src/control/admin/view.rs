@@ -164,6 +164,7 @@ mod tests {
         let running = std::thread::spawn(move || relay.run());
         let mut ask = || view.answer(Role::Metrics, &request).status == "200 OK";
         assert!((0..1000).any(|_| ask()), "it runs, and answers");
+        assert!((0..3).all(|_| ask()), "and goes on");
         control.stop();
         running.join().unwrap().unwrap();
     }
