@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::peers::{Ended, Upstream, end_of, fate_of_a_client, finish, hear, relayed, reset, say};
+use crate::peers::{Ended, Nobody, Upstream, end_of, fate_of_a_client, finish, hear, relayed, reset, say};
 use crate::ports::{self, in_a_network_of_its_own, limit_ports, next};
 use crate::process::relay_to;
 
@@ -128,10 +128,8 @@ fn what_moved_nothing_is_counted_in_the_last_line_and_not_logged() {
 /// Nobody answers there: such a session has a line whatever was moved.
 #[test]
 fn a_session_that_never_reached_its_upstream_is_logged() {
-    let nowhere = Upstream::new();
-    let address = nowhere.address;
-    drop(nowhere);
-    let mut relay = relay_to(address).with(["--no-log-empty"]).start();
+    let nobody = Nobody::new();
+    let mut relay = relay_to(nobody.address).with(["--no-log-empty"]).start();
     assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
     assert_eq!(relay.log.wait_for_session().end, "refused");
     assert_eq!(relay.stop(), 0);
