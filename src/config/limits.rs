@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn no_more_sessions_are_let_in_than_there_is_room_for_whatever_was_asked() {
+        for (asked, sessions) in [(None, 43), (Some(7), 7), (Some(43), 43), (Some(1_000), 43)] {
+            let config = Config { max_sessions: asked, ..config() };
+            let limits = within(Some(100), 1, &config).unwrap();
+            assert_eq!((limits.sessions, limits.room), (sessions, 43), "{asked:?}");
+        }
+    }
+
+    #[test]
     fn a_listener_takes_a_descriptor() {
         let mut config = config();
         config.routes = vec![config.routes[0].clone(); 101];
