@@ -231,6 +231,25 @@ fn a_reload_keeps_the_socket_of_a_route_that_stays_and_removes_that_of_another()
     assert!(!setup.path("front").exists() && !setup.path("other").exists());
 }
 
+/// What it had bound before it failed is closed again.
+#[test]
+fn a_reload_that_fails_leaves_no_socket_behind() {
+    let setup = Setup::new();
+    let file = setup.path("relay.toml");
+    let route = |from: &str| format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n", setup.address("upstream"));
+    let front = route(&setup.address("front"));
+    fs::write(&file, &front).unwrap();
+    let mut relay = Served::with(&["-c", file.to_str().unwrap()]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let impossible = route(&taken.local_addr().unwrap().to_string());
+    fs::write(&file, [&front, &route(&setup.address("other")), &impossible].map(String::as_str).concat()).unwrap();
+    relay.signal(Signal::HUP);
+    relay.log.wait_for("not reloaded, nothing has changed");
+    assert!(!setup.path("other").exists() && setup.path("front").exists());
+    setup.talk();
+    assert_eq!(relay.stop(), 0);
+}
+
 /// `--deny` and `--max-sessions-per-ip` are about IP addresses.
 #[test]
 fn limits_of_ip_addresses_are_not_for_clients_of_unix_sockets() {
