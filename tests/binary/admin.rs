@@ -79,6 +79,8 @@ pub(crate) fn answer(text: &str) -> (u16, String) {
 #[test]
 fn sessions_and_routes_are_shown_as_they_are() {
     let mut inside = Inside::with(&[]);
+    // An address that nobody has tried is as good as any.
+    assert_eq!(inside.json("/routes")["routes"][0]["endpoints"][0]["down"], false);
     let near = client(inside.address());
     let far = inside.upstream.accept();
     relayed(&near, &far, b"12345");

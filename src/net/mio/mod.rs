@@ -323,6 +323,17 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_turn_is_work_and_no_sleep() {
+        let nap = Duration::from_millis(50);
+        let mut net = Mio::new(Control::new().unwrap()).unwrap();
+        let mut now = Time::START;
+        for _ in 0..=MEASURED {
+            now = net.wait(Sleep::Until(now + nap), &mut Vec::new(), &mut Vec::new()).unwrap();
+        }
+        assert!(net.turn_times().up_to().last().unwrap().1 > 0 && net.turn_times().sum() < nap);
+    }
+
+    #[test]
     fn a_wildcard_listener_takes_both_families() {
         let mut net = Mio::new(Control::new().unwrap()).unwrap();
         let (mut listener, bound) = listen(&mut net, "[::]:0");
