@@ -124,7 +124,7 @@ fn sessions_go_on_and_new_clients_are_served_by_the_new_process() {
     setup.serves_its_file();
     kill_process(pid_of(third), Signal::TERM).unwrap();
     until("the socket file to go", || (!setup.socket().exists()).then_some(()));
-    assert!(is_refused(setup.address));
+    until("a client to be refused", || is_refused(setup.address).then_some(()));
 }
 
 #[test]
