@@ -54,7 +54,7 @@ impl Scraper {
         match self.thread.join() {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => failed(format!("looking inside: {error}")),
-            Err(_) => failed("nobody looked inside"),
+            Err(_) => failed("looking inside panicked"),
         }
     }
 }

@@ -3,10 +3,10 @@
 use tproxy::net::Address;
 
 use super::address::Listen;
-use super::routes::Draft;
+use super::routes::{Draft, overlap};
 use crate::control::Role;
 
-/// Nothing, or what is wrong with one of them. A route whose address is a name, or was inherited, tells at start.
+/// Says what is wrong with one of them, if anything is. What a name or an inherited socket of a route takes is told at start.
 pub(super) fn check(http: &[(Role, Address)], routes: &[Draft]) -> Result<(), String> {
     for (index, (role, address)) in http.iter().enumerate() {
         let option = format!("--{} {address}", role.word());
@@ -18,7 +18,8 @@ pub(super) fn check(http: &[(Role, Address)], routes: &[Draft]) -> Result<(), St
         }
         let other = http[..index].iter().find(|(_, other)| other.overlaps(address));
         let other = other.map(|(other, at)| format!("--{} {at}", other.word()));
-        let route = || routes.iter().find(|draft| is_at(&draft.from, address)).map(|draft| draft.written.to_string());
+        let route =
+            || routes.iter().find(|draft| overlap(&draft.from, &listen(address))).map(|draft| draft.written.clone());
         if let Some(taken) = other.or_else(route) {
             return Err(format!("{option}: that is taken by {taken}; choose another address or port"));
         }
@@ -26,11 +27,6 @@ pub(super) fn check(http: &[(Role, Address)], routes: &[Draft]) -> Result<(), St
     Ok(())
 }
 
-/// Does this route listen where that address is?
-fn is_at(from: &Listen, address: &Address) -> bool {
-    match from {
-        Listen::Address(from) => address.overlaps(&Address::from(*from)),
-        Listen::Unix(from) => address.overlaps(from),
-        Listen::Name(..) | Listen::Inherited(_) => false,
-    }
+fn listen(address: &Address) -> Listen {
+    address.inet().map_or_else(|| Listen::Unix(address.clone()), Listen::Address)
 }

@@ -178,7 +178,7 @@ fn doubled_names(written: &[Written], drafts: &[Draft]) -> Vec<Complaint> {
 }
 
 /// Can these two not be listened on at once? Names are compared as they were written.
-fn overlap(one: &Listen, other: &Listen) -> bool {
+pub(super) fn overlap(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Address(one), Listen::Address(other)) => Address::from(*one).overlaps(&Address::from(*other)),
         (Listen::Name(one, port), Listen::Name(other, other_port)) => {

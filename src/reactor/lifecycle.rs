@@ -178,7 +178,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Closes those that have none.
+    /// There are such listeners: closes them.
     #[inline(never)]
     fn close_finished(&mut self) {
         let why = if self.is_draining() { Closing::Stopped } else { Closing::Removed };

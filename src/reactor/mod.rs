@@ -199,7 +199,7 @@ impl<N: Net> Reactor<N> {
 
     /// One pass of the loop. Is there to be another?
     ///
-    /// What few turns need is kept out of it by `#[inline(never)]`: a message's own code then lies close together.
+    /// What few turns need is kept out of it by `#[inline(never)]`: the code that every turn runs then lies close together.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -279,13 +279,13 @@ impl<N: Net> Reactor<N> {
             let Some(alarm) = self.alarms.due(self.now) else {
                 break;
             };
-            self.ring(alarm);
+            self.fire(alarm);
         }
     }
 
-    /// An alarm is due.
+    /// Does what this alarm was set for.
     #[inline(never)]
-    fn ring(&mut self, alarm: Alarm) {
+    fn fire(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Accept => self.gate.resume(),
             Alarm::Drain => self.go_on_stopping(),

@@ -111,14 +111,16 @@ impl<S: Stream> Pair<S> {
     /// as both flows are given up, or the other side is dead, unless this peer has something to take yet: one that must be
     /// read first may take it then.
     fn is_left_unread(&self, source: Peer) -> bool {
-        self.side(source).is_reset_by_unread() && (self.is_given_up() || self.is_last_to_hear(source))
+        self.side(source).is_reset_by_unread() && (self.is_given_up() || self.is_left_alone(source))
     }
 
+    /// Will nobody be written to any more?
     fn is_given_up(&self) -> bool {
         self.up.state() == State::Cut && self.down.state() == State::Cut
     }
 
-    fn is_last_to_hear(&self, peer: Peer) -> bool {
+    /// Is the other side dead, and nothing held for this peer?
+    fn is_left_alone(&self, peer: Peer) -> bool {
         self.side(peer.other()).is_dead() && !self.flow(peer.other()).holds()
     }
 

@@ -178,7 +178,7 @@ impl World {
                     && (route.idle_timeout.is_none() || half_first)
                     && !failed
             }
-            // A stop request waits for no name. Who waited for a port to an address that is gone would begin anew with one.
+            // A stop request waits for no name. Nor does a session that waited for a port, if its address is gone meanwhile.
             "drain" if shadow.stop_turn.is_some() && it.connected.is_none() && begins => {
                 shadow.is_given_up(now) || shadow.candidates(it.route).is_empty()
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -21,6 +21,8 @@ pub(crate) struct RelayProcess {
     /// How often it was asked to read its file again, and how often it said that it has.
     asked: u64,
     reloads: Arc<AtomicU64>,
+    /// Reads the log. It panics at a line that should not be there.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl RelayProcess {
@@ -42,13 +44,13 @@ impl RelayProcess {
         });
         let reloads = Arc::<AtomicU64>::default();
         let seen = Arc::clone(&reloads);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 assert!(!line.contains("not reloaded"), "{line}");
                 seen.fetch_add(line.contains("] reloaded: ").into(), Ordering::Relaxed);
             }
         });
-        Self { child, folder, upstreams, fronts, asked: 0, reloads }
+        Self { child, folder, upstreams, fronts, asked: 0, reloads, reader: Some(reader) }
     }
 
     /// Changes the file and asks the relay to read it, unless it has not read it since.
@@ -79,6 +81,7 @@ impl RelayProcess {
     pub(crate) fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.reader.take().unwrap().join().unwrap();
     }
 }
 

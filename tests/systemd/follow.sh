@@ -30,8 +30,23 @@ end_load() {
 restarts() {
     systemctl show tproxy -p NRestarts -p ActiveState --value | tr '\n' ' '
 }
-pid_file_is_main() {
-    [ "$(cat /run/tproxy/pid)" = "$(main_pid)" ] && echo yes || echo no
+is_replaced() {
+    [ "$(main_pid)" != "$before" ] && [ "$(cat /run/tproxy/pid)" = "$(main_pid)" ] && echo yes || echo no
+}
+hand_over() {
+    before=$(main_pid)
+    kill -USR2 "$(cat /run/tproxy/pid)"
+    until_is is_replaced yes
+}
+# How often the log says this.
+said() {
+    journalctl -u tproxy | grep -c ": $1"
+}
+reloads() {
+    said 'reloaded: '
+}
+refusals() {
+    said 'not reloaded, nothing has changed'
 }
 
 coproc SERVE { python3 /mnt/load.py serve; }
@@ -42,15 +57,7 @@ systemctl enable --now tproxy
 see start
 
 begin_load
-for _ in 1 2 3; do
-    before=$(main_pid)
-    kill -USR2 "$(cat /run/tproxy/pid)"
-    for _ in $(seq 400); do
-        [ "$(main_pid)" != "$before" ] && break
-        sleep 0.1
-    done
-    until_is pid_file_is_main yes
-done
+for _ in 1 2 3; do hand_over; done
 end_load "hand-over load"
 see hand-over
 
@@ -65,14 +72,14 @@ tproxy --config /etc/relay.toml --print unit > $units/tproxy.service
 systemctl daemon-reload
 systemctl start tproxy
 begin_load
-for _ in 1 2 3 4; do systemctl reload tproxy; done
+for times in 1 2 3 4; do
+    systemctl reload tproxy
+    until_is reloads $times
+done
 end_load "reload load"
 printf 'nonsense\n' >> /etc/relay.toml
 systemctl reload tproxy
-no_reload() {
-    journalctl -u tproxy | grep -c 'not reloaded, nothing has changed'
-}
-until_is no_reload 1
+until_is refusals 1
 see "wrong file"
 
 # The unit's 30 s, made shorter, so that this does not take as long.
@@ -93,8 +100,7 @@ systemctl enable --now tproxy.socket
 see socket
 begin_load
 for _ in 1 2 3; do systemctl restart tproxy; done
-kill -USR2 "$(cat /run/tproxy/pid)"
-until_is pid_file_is_main yes
+hand_over
 end_load "socket load"
 see "socket restart"
 systemctl stop tproxy.socket tproxy

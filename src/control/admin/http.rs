@@ -90,6 +90,7 @@ pub(super) fn read(bytes: &[u8]) -> Read {
     let (authority, target) = absolute(parsed.path.unwrap_or_default());
     let host = authority.or(host);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if path.is_empty() { "/" } else { path };
     Read::Whole(Request { path: path.to_owned(), query: query.to_owned(), host, is_head })
 }
 
@@ -98,8 +99,8 @@ pub(super) fn read(bytes: &[u8]) -> Read {
 fn absolute(target: &str) -> (Option<String>, &str) {
     match target.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            (Some(authority.to_owned()), if path.is_empty() { "/" } else { path })
+            let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority.to_owned()), rest)
         }
         _ => (None, target),
     }
@@ -140,7 +141,7 @@ mod tests {
         for (target, host, path, query) in [
             ("http://localhost:9/metrics?a=b", "localhost:9", "/metrics", "a=b"),
             ("HTTP://[::1]", "[::1]", "/", ""),
-            ("http://evil.example?a", "evil.example", "", "a"),
+            ("http://evil.example?a", "evil.example", "/", "a"),
             ("/a?b=http://c/d", "other", "/a", "b=http://c/d"),
             ("https://localhost/", "other", "https://localhost/", ""),
         ] {
