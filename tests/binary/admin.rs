@@ -10,32 +10,34 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::patience::until;
+use crate::patience::{skipped, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, limited, relayed, reset};
 use crate::pid_file::{PidFile, pid_of};
 use crate::process::tproxy;
 use crate::served::Served;
 
 /// A relay to there with both HTTP listeners.
-struct Inside {
+pub(crate) struct Inside {
     upstream: Upstream,
     relay: Served,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     metrics: SocketAddr,
 }
 
+/// Where this HTTP listener of the relay is.
+fn http_address(relay: &Served, name: &str) -> SocketAddr {
+    let line = relay.log.wait_for(&format!("--{name} on "));
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
 impl Inside {
-    fn with(words: &[&str]) -> Self {
+    pub(crate) fn with(words: &[&str]) -> Self {
         let upstream = Upstream::new();
         let to = upstream.address.to_string();
         let mut all = vec!["-f", "127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
         all.extend(words);
         let relay = Served::with(&all);
-        let address = |name: &str| {
-            let line = relay.log.wait_for(&format!("--{name} on "));
-            line.rsplit_once(' ').unwrap().1.parse().unwrap()
-        };
-        let (admin, metrics) = (address("admin"), address("metrics"));
+        let (admin, metrics) = (http_address(&relay, "admin"), http_address(&relay, "metrics"));
         Self { upstream, relay, admin, metrics }
     }
 
@@ -43,7 +45,7 @@ impl Inside {
         self.relay.addresses[0]
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         get(self.admin, path, "Host: localhost\r\n")
     }
 
@@ -53,14 +55,14 @@ impl Inside {
 }
 
 /// What is shown there, read.
-pub(crate) fn json_of(admin: SocketAddr, path: &str) -> Value {
+fn json_of(admin: SocketAddr, path: &str) -> Value {
     let (status, body) = get(admin, path, "Host: localhost\r\n");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
 /// The status and the body.
-pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = limited(TcpStream::connect(address).unwrap());
     write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
     let mut text = String::new();
@@ -236,7 +238,7 @@ fn a_hand_over_takes_both_http_listeners_along() {
     let pid_path = pid_file.to_str().unwrap();
     let words = ["-f", "127.0.0.1:0", "-t", &to, "--admin", &admin, "--metrics", "127.0.0.1:0", "--pid-file", pid_path];
     let mut relay = Served::with(&words);
-    let metrics: SocketAddr = relay.log.wait_for("--metrics on ").rsplit_once(' ').unwrap().1.parse().unwrap();
+    let metrics = http_address(&relay, "metrics");
     let pid_file = PidFile::of(pid_file, relay.id());
     relay.signal(Signal::USR2);
     let new = pid_file.successor_of(relay.id());
@@ -257,7 +259,7 @@ fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() 
     let rest = format!("pid-file = {:?}\n{route}", at("pid"));
     fs::write(&file, format!("admin = \"unix:{socket}\"\nmetrics = \"127.0.0.1:0\"\n{rest}")).unwrap();
     let mut relay = Served::with(&["-c", &file]);
-    let metrics: SocketAddr = relay.log.wait_for("--metrics on ").rsplit_once(' ').unwrap().1.parse().unwrap();
+    let metrics = http_address(&relay, "metrics");
     // The old process lives as long as this.
     let near = client(relay.addresses[0]);
     let far = upstream.accept();
@@ -272,4 +274,86 @@ fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() 
     finish(&near);
     finish(&far);
     assert_eq!(relay.status().code(), Some(0));
+}
+
+/// Its old entry stays for the sessions that it has, and does not listen; the two are one in what is counted.
+#[test]
+fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
+    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("relay.toml");
+    let write = |idle: u8| {
+        let text = format!(
+            "idle-timeout = \"{idle}m\"\n[[route]]\nname = \"a\"\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n",
+            upstream.address
+        );
+        fs::write(&file, text).unwrap();
+    };
+    write(5);
+    let mut relay = Served::with(&["-c", file.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
+    let admin = http_address(&relay, "admin");
+    let session = || (client(relay.addresses[0]), upstream.accept());
+    let (near, far) = session();
+    relayed(&near, &far, b"before");
+    write(6);
+    relay.signal(Signal::HUP);
+    relay.log.wait_for("] reloaded: ");
+    let (other_near, other_far) = session();
+    relayed(&other_near, &other_far, b"behind");
+
+    let seen = json_of(admin, "/routes");
+    let rows: Vec<_> = seen["routes"].as_array().unwrap().iter().map(|row| (&row["listening"], &row["live"])).collect();
+    let listening = Value::from(relay.addresses[0].to_string());
+    assert!(rows.len() == 2 && rows.iter().all(|(_, live)| **live == 1), "{seen}");
+    assert_eq!(rows.iter().filter(|(at, _)| **at == listening).count(), 1, "{seen}");
+    assert_eq!(rows.iter().filter(|(at, _)| at.is_null()).count(), 1, "{seen}");
+    let text = get(admin, "/metrics", "Host: localhost\r\n").1;
+    assert!(text.contains("\ntproxy_sessions{route=\"a\"} 2\n"), "{text}");
+
+    for (near, far) in [(other_near, other_far), (near, far)] {
+        finish(&near);
+        finish(&far);
+    }
+    let ended = until("both to be counted", || {
+        Some(json_of(admin, "/routes")).filter(|seen| seen["sessions"] == 2 && seen["live"] == 0)
+    });
+    let rows = ended["routes"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["ends"]["client-eof"]), (1, &2.into()), "{ended}");
+    // An object in JSON may have a name twice; then a reader sees the last.
+    let text = get(admin, "/routes", "Host: localhost\r\n").1;
+    assert_eq!(text.matches("client-eof").count(), 1, "{text}");
+    relay.stop();
+}
+
+#[test]
+fn no_counter_of_bytes_takes_from_the_other_direction() {
+    let inside = Inside::with(&[]);
+    let near = client(inside.address());
+    let far = inside.upstream.accept();
+    relayed(&near, &far, b"12345");
+    relayed(&far, &near, b"1");
+    for _ in 0..3 {
+        let text = inside.get("/metrics").1;
+        let count = |direction: &str, count| {
+            text.contains(&format!("tproxy_bytes_total{{route=\"127.0.0.1:0\",direction=\"{direction}\"}} {count}\n"))
+        };
+        assert!(count("up", 5) && count("down", 1), "{text}");
+    }
+}
+
+/// A page whose policy names another script runs nothing.
+#[test]
+fn the_policy_of_the_page_names_what_is_in_the_page() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/admin");
+    let script = "import sys, re, base64, hashlib\n\
+        page = open(sys.argv[1] + '/page.html', encoding='utf-8', newline='').read()\n\
+        policy = open(sys.argv[1] + '/page.policy').read()\n\
+        for tag in 'style', 'script':\n    \
+            [part] = re.findall(f'<{tag}>(.*?)</{tag}>', page, re.S)\n    \
+            sum = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()\n    \
+            assert f\"{tag}-src 'sha256-{sum}'\" in policy, tag + ' is ' + sum\n";
+    let mut python = Command::new("python3");
+    let Ok(output) = python.args(["-c", script, folder]).stdin(Stdio::null()).output() else {
+        return skipped("this takes python3");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

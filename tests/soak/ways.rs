@@ -4,6 +4,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use proxy_header::{ParseConfig, ProxyHeader};
+
 use crate::plan::VICTIM;
 
 /// How a session goes through the relay. Its seed says which.
@@ -23,9 +25,7 @@ pub(crate) enum Way {
 const ANNOUNCED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 4711);
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.9 4711 80\r\n";
 
-/// A header of version 2 for IPv4: its signature, version and command, family and protocol, length; two addresses and two
-/// ports follow.
-const BEGIN: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
+/// Bytes of a header of version 2 for IPv4.
 pub(crate) const HEADER: usize = 28;
 
 impl Way {
@@ -51,13 +51,14 @@ impl Way {
 
     /// Does this header name the client of a session that came this way?
     pub(crate) fn is_true(self, header: &[u8; HEADER]) -> bool {
-        let Some(rest) = header.strip_prefix(BEGIN) else { return false };
-        let source = Ipv4Addr::new(rest[0], rest[1], rest[2], rest[3]);
-        let port = u16::from_be_bytes([rest[8], rest[9]]);
+        let Ok((read, HEADER)) = ProxyHeader::parse(header, ParseConfig::default()) else { return false };
+        let Some(SocketAddr::V4(source)) = read.proxied_address().map(|addresses| addresses.source) else {
+            return false;
+        };
         match self {
             Self::Plain | Self::Named => false,
-            Self::Sent => source.octets()[..3] == [127, 0, 1] && port != 0,
-            Self::Accepted => SocketAddr::from((source, port)) == ANNOUNCED,
+            Self::Sent => source.ip().octets()[..3] == [127, 0, 1],
+            Self::Accepted => SocketAddr::V4(source) == ANNOUNCED,
         }
     }
 }
@@ -98,6 +99,9 @@ pub(crate) fn write_file(path: &Path, to: Upstreams, round: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its signature, version and command, family and protocol, length; two addresses and two ports follow.
+    const BEGIN: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
 
     #[test]
     fn a_header_that_names_another_is_not_true() {
