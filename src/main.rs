@@ -169,8 +169,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Before there is a log.
+/// Before there is a log. In one write, as the log does.
 fn fail(code: u8, lines: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{lines}");
+    let _ = std::io::stderr().write_all(format!("{lines}\n").as_bytes());
     code.into()
 }

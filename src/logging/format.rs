@@ -1,10 +1,14 @@
 //! What a line of the log looks like.
 //!
-//! | format | a line | by |
+//! | format | a line | when |
 //! |---|---|---|
-//! | text | time, level, `[tproxy]`, text; on a terminal the level in colour | simple_logger |
+//! | text | time, level, `[tproxy]`, text | stderr leads anywhere else |
+//! | terminal | the same, with the level in colour | stderr is a terminal. Written by simple_logger |
 //! | journal | `<6>` and the text: the journal knows time and program, and reads the priority (`sd-daemon(3)`) | stderr is the journal |
 //! | json | an object: `ts`, `level`, and `message` or `event` with its fields | `--log-format json` |
+//!
+//! Each line is one write(2) with its newline: at a hand-over two relays write to one stderr. simple_logger takes two, so
+//! on a terminal two lines may meet there.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -30,7 +34,8 @@ pub(crate) enum LogFormat {
 
 /// How lines are written.
 pub(super) enum Format {
-    Text(SimpleLogger),
+    Terminal(SimpleLogger),
+    Text,
     Journal,
     Json,
 }
@@ -40,11 +45,12 @@ impl Format {
         match asked {
             LogFormat::Json => Self::Json,
             LogFormat::Text if leads_to_journal() => Self::Journal,
-            LogFormat::Text => {
+            LogFormat::Text if io::stderr().is_terminal() => {
                 // By itself it would look whether stdout is a terminal.
-                colored::control::set_override(has_colours());
-                Self::Text(SimpleLogger::new().with_level(level).with_utc_timestamps())
+                colored::control::set_override(wants_colours());
+                Self::Terminal(SimpleLogger::new().with_level(level).with_utc_timestamps())
             }
+            LogFormat::Text => Self::Text,
         }
     }
 
@@ -57,12 +63,13 @@ impl Format {
     pub(super) fn write(&self, line: &Line) -> bool {
         let Line { level, target, text, .. } = line;
         match self {
-            Self::Text(logger) => {
+            Self::Terminal(logger) => {
                 // It ends in `eprintln!`, which panics when stderr fails.
                 let write =
                     || logger.log(&Record::builder().level(*level).target(target).args(format_args!("{text}")).build());
                 catch_unwind(AssertUnwindSafe(write)).is_ok()
             }
+            Self::Text => write_line(&plain(line)),
             Self::Journal => write_line(&journal(*level, text)),
             Self::Json => write_line(&json(line)),
         }
@@ -90,9 +97,14 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// One line, with the newline, in one write: another process may write there too.
+/// A line, with its newline, in one write.
 fn write_line(line: &str) -> bool {
     io::stderr().lock().write_all(line.as_bytes()).is_ok()
+}
+
+/// As simple_logger has it.
+fn plain(Line { level, target, text, .. }: &Line) -> String {
+    format!("{} {level:<5} [{target}] {text}\n", humantime::format_rfc3339_millis(now()))
 }
 
 /// Each line of the text has a priority.
@@ -171,9 +183,9 @@ fn leads_to_journal() -> bool {
     rustix::fs::fstat(io::stderr().as_fd()).is_ok_and(|file| wanted == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
-/// Is stderr a terminal whose user has not asked for no colours? See <https://no-color.org>.
-fn has_colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal()
+/// See <https://no-color.org>.
+fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

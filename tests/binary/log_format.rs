@@ -1,13 +1,18 @@
 //! A log for programs, a log for the journal, and what a line that repeats becomes.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::{Map, Value};
 
 use crate::patience::until;
 use crate::peers::{Ended, Nobody, Upstream, bytes, end_of, finish, relayed};
-use crate::process::{Relay, relay_to};
+use crate::process::{Relay, command, relay_to};
 use crate::served::Served;
 
 fn objects(relay: &Relay) -> Vec<Map<String, Value>> {
@@ -65,6 +70,76 @@ fn the_journal_gets_priorities_and_no_times() {
     let mut relay = relay_to(upstream.address).after_shell("export JOURNAL_STREAM=1:2").start();
     assert_eq!(relay.stop(), 0);
     assert!(relay.log.lines()[0].contains("Z INFO  [tproxy] listening on"), "{:?}", relay.log.lines());
+}
+
+/// At a hand-over two relays write to one stderr, and a line in two writes can be torn.
+#[test]
+fn each_line_is_one_write() {
+    let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
+    for (format, shell) in [("text", ":"), ("text", journal), ("json", ":")] {
+        let upstream = Upstream::new();
+        let (near, far) = packets();
+        let plan = relay_to(upstream.address).with(["--log-format", format]).after_shell(shell);
+        let mut relay = plan.stderr(far).start();
+        upstream.brief_session(&relay);
+        assert_eq!(relay.stop(), 0);
+        // It listens, a session, the drain, the end.
+        let writes = writes(near);
+        assert!(writes.len() >= 4 && writes.iter().all(|write| is_a_line(write)), "{writes:?}");
+    }
+    let (near, far) = packets();
+    assert_eq!(command(["--nonsense"]).stderr(far).status().unwrap().code(), Some(2));
+    assert_eq!(writes(near).len(), 1);
+}
+
+fn is_a_line(write: &str) -> bool {
+    write.ends_with('\n') && write.lines().count() == 1
+}
+
+/// A stderr of which each read takes what one write brought.
+fn packets() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// All there were, once nobody writes any more.
+fn writes(stderr: OwnedFd) -> Vec<String> {
+    let (mut stderr, mut room) = (File::from(stderr), vec![0; 65_536]);
+    let write = || match stderr.read(&mut room).unwrap() {
+        0 => None,
+        count => Some(String::from_utf8(room[..count].to_vec()).unwrap()),
+    };
+    std::iter::from_fn(write).collect()
+}
+
+#[test]
+fn a_terminal_gets_the_level_in_colour_unless_it_wants_none() {
+    let colours = |shell: &str| -> Vec<String> {
+        let upstream = Upstream::new();
+        let (mut near, far) = terminal();
+        let mut relay = relay_to(upstream.address).with(["--max-sessions", "1"]).after_shell(shell).stderr(far).start();
+        upstream.brief_session(&relay);
+        assert_eq!(relay.stop(), 0);
+        let mut said = Vec::new();
+        // A terminal that nobody writes to any more is an error (EIO).
+        let _ = near.read_to_end(&mut said);
+        String::from_utf8(said).unwrap().lines().map(str::to_owned).collect()
+    };
+    let lines = colours(":");
+    assert!(lines[0].contains("Z \x1b[36mINFO \x1b[0m [tproxy] listening on 127.0.0.1:"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("Z \x1b[33mWARN \x1b[0m [tproxy] ")), "{lines:?}");
+    let lines = colours("export NO_COLOR=1");
+    assert!(lines[0].contains("Z INFO  [tproxy] listening on 127.0.0.1:"), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains('\x1b')), "{lines:?}");
+}
+
+/// The end of whoever looks at it, and the program's.
+fn terminal() -> (File, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let near = openpt(flags).unwrap();
+    grantpt(&near).unwrap();
+    unlockpt(&near).unwrap();
+    let far = ioctl_tiocgptpeer(&near, flags).unwrap();
+    (near.into(), far)
 }
 
 /// Each is written or counted, and each session has its line.
