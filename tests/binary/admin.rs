@@ -25,7 +25,7 @@ pub(crate) struct Inside {
 }
 
 /// Where this HTTP listener of the relay is.
-fn http_address(relay: &Served, name: &str) -> SocketAddr {
+pub(crate) fn http_address(relay: &Served, name: &str) -> SocketAddr {
     let line = relay.log.wait_for(&format!("--{name} on "));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
@@ -62,7 +62,7 @@ fn json_of(admin: SocketAddr, path: &str) -> Value {
 }
 
 /// The status and the body.
-fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     let mut stream = limited(TcpStream::connect(address).unwrap());
     write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
     let mut text = String::new();

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::patience::until;
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, limited, relayed, reset, say};
+use crate::pid_file::{PidFile, pid_of};
 use crate::process::{Process, TPROXY, undisturbed};
 use crate::served::Served;
 
@@ -81,6 +82,29 @@ fn a_client_that_waits_already_is_served_and_told_the_truth() {
     relay.signal(Signal::KILL);
     relay.killed();
     assert_eq!((end_of(&near), end_of(&far)), (Ended::Reset, Ended::Reset));
+}
+
+/// `admin` is what a relay calls the socket of its own `--admin` when it hands over.
+#[test]
+fn a_hand_over_takes_a_socket_along_whatever_its_name_is() {
+    let (upstream, (listener, address), folder) = (Upstream::new(), listener(), tempfile::tempdir().unwrap());
+    let (pid_file, to) = (folder.path().join("pid"), upstream.address.to_string());
+    let shell = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=admin;";
+    let words = ["-f", "systemd:admin", "-t", &to, "--pid-file", pid_file.to_str().unwrap()];
+    // Not even ours keeps it open.
+    let mut relay = Served::of(with(listener, shell, &words));
+    let pid_file = PidFile::of(pid_file, relay.id());
+    relay.signal(Signal::USR2);
+    let second = pid_file.successor_of(relay.id());
+    assert_eq!(relay.status().code(), Some(0));
+    let near = client(address);
+    let far = upstream.accept();
+    relayed(&near, &far, b"hello");
+    finish(&near);
+    finish(&far);
+    assert_eq!(end_of(&near), Ended::Fin);
+    rustix::process::kill_process(pid_of(second), Signal::TERM).unwrap();
+    until("it to end", || is_refused(address).then_some(()));
 }
 
 /// As with a socket unit: who comes while nobody serves waits.

@@ -82,7 +82,7 @@ impl World {
         if said != (name, None, 0, 0, None) || times != ("0.000s", "0.000s", refused.why.word()) || !refused.is_gone {
             self.violation(format!("{refused:?}: {record:?}"));
         }
-        self.shadow.refusals[usize::from(refused.why.word() == "limit")] += 1;
+        self.shadow.counted.refusals[usize::from(refused.why.word() == "limit")] += 1;
         true
     }
 
@@ -242,7 +242,7 @@ impl World {
                 expected,
                 undelivered(0),
                 undelivered(1),
-                [self.shadow.refusals[0] + denied, self.shadow.refusals[1] + limited],
+                [self.shadow.counted.refusals[0] + denied, self.shadow.counted.refusals[1] + limited],
             );
             let given = (totals.sessions, totals.up, totals.down);
             let refused = [totals.denied, totals.limited];

@@ -25,7 +25,7 @@ use dialling::Endpoint;
 pub(crate) use doors::{Door, Reloading, literal};
 pub(crate) use headers::HEADER_TIMEOUT;
 use names::Name;
-pub(crate) use report::{Inside, RouteSeen};
+pub(crate) use report::{Counted, Inside, RouteSeen};
 use rustix::io::Errno;
 pub(crate) use session::{End, Ending, Flow, Questions, Session, Undelivered};
 pub(crate) use sources::{Sources, YOUNG};
@@ -167,8 +167,8 @@ pub(crate) struct Shadow {
     /// When that was last told and how many were since, and what is to be told in this turn, for each route.
     refusals_told: BTreeMap<(usize, String), (Time, u64)>,
     pub(crate) refusals_to_tell: Vec<(usize, String)>,
-    /// Clients that were denied, and clients over a limit.
-    pub(crate) refusals: [u64; 2],
+    /// What is counted for all routes together.
+    pub(crate) counted: Counted,
     pub(crate) sources: Sources,
 }
 
@@ -181,7 +181,7 @@ impl Shadow {
             refused: Vec::new(),
             refusals_told: BTreeMap::new(),
             refusals_to_tell: Vec::new(),
-            refusals: [0; 2],
+            counted: Counted::default(),
             asked_at: None,
             violations: Vec::new(),
             sessions: Vec::new(),

@@ -112,6 +112,7 @@ impl Shadow {
             Err(_) => {
                 let pause = PAUSE * 2_u32.saturating_pow(known.failures.min(20));
                 (known.expires, known.failures) = (now + pause.min(ttl.max(PAUSE)), known.failures + 1);
+                self.counted.failed_lookups += 1;
             }
         }
         self.forget_endpoints();

@@ -114,6 +114,7 @@ impl Shadow {
                 let pause = PAUSE_LEAST * 2_u32.saturating_pow(self.pauses);
                 self.shortage = Some((self.now, pause.min(PAUSE_MOST)));
                 (self.pauses, self.lost) = (self.pauses.saturating_add(1), 0);
+                self.counted.accept_pauses += 1;
             }
         }
     }

@@ -16,11 +16,24 @@ pub(crate) struct Inside {
     doors: usize,
     stopping: bool,
     ended: u64,
+    accept_pauses: u64,
+    failed_lookups: u64,
+    pipes: usize,
     /// From accept until the upstream was connected, and until the end.
     connecting: Times,
     living: Times,
     rows: Vec<Seen>,
     next: Option<u32>,
+}
+
+/// What happened since the start, whichever route it was for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counted {
+    /// Clients that were denied, and clients over a limit.
+    pub(crate) refusals: [u64; 2],
+    /// How often accept was left alone for a while.
+    pub(super) accept_pauses: u64,
+    pub(super) failed_lookups: u64,
 }
 
 /// How many times there were, and their sum.
@@ -121,8 +134,8 @@ impl Shadow {
         seen.into_values().collect()
     }
 
-    /// A page of at most so many sessions, from this slot on.
-    pub(crate) fn inside(&self, from: u32, most: usize, stops: bool) -> Inside {
+    /// A page of at most so many sessions, from this slot on, while the kernel has so many pipes.
+    pub(crate) fn inside(&self, from: u32, most: usize, stopping: bool, pipes: usize) -> Inside {
         let (mut rows, mut next) = (Vec::new(), None);
         for key in from as usize..self.slots.len() {
             if most == 0 {
@@ -144,7 +157,20 @@ impl Shadow {
             times.fold(Times(0, Duration::ZERO), |Times(count, sum), time| Times(count + 1, sum + time))
         };
         let (connecting, living) = (times(|it| it.connected), times(|it| it.ended));
-        Inside { sessions: self.live.len(), doors, stopping: stops, ended, connecting, living, rows, next }
+        let (sessions, Counted { accept_pauses, failed_lookups, .. }) = (self.live.len(), self.counted);
+        Inside {
+            sessions,
+            doors,
+            stopping,
+            ended,
+            accept_pauses,
+            failed_lookups,
+            pipes,
+            connecting,
+            living,
+            rows,
+            next,
+        }
     }
 
     fn seen(&self, it: &Session) -> Seen {
@@ -210,6 +236,9 @@ impl Inside {
             doors: report.listeners,
             stopping: report.is_stopping,
             ended: report.totals.sessions,
+            accept_pauses: report.accept_pauses,
+            failed_lookups: report.lookups_failed,
+            pipes: report.pipes,
             connecting: times(&report.connect_times),
             living: times(&report.session_times),
             rows: report.rows.iter().map(seen).collect(),

@@ -26,7 +26,8 @@ impl World {
             let (query, pending) = Query::new(page);
             messages.push(Message::Query(query));
             let stops = self.shadow.asked_at.is_some() || self.shadow.stop_turn.is_some();
-            let expected = self.shadow.inside(ask.from, if ask.routes { 0 } else { ask.rows }, stops);
+            let most = if ask.routes { 0 } else { ask.rows };
+            let expected = self.shadow.inside(ask.from, most, stops, self.kernel.pipes);
             let routes = ask.routes.then(|| self.shadow.routes_seen());
             self.told.push(Told { pending, expected, routes });
         }
