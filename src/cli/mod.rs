@@ -37,7 +37,7 @@ use tproxy::net::Address;
 use crate::control::{CONNECTIONS_MAX, Role};
 use crate::logging::LogFormat;
 use crate::written_file::WrittenFile;
-use address::Listen;
+use address::{Listen, Target};
 use check::LookUp;
 use complaint::{Complaint, Source};
 pub(crate) use file::{Again, ConfigFile};
@@ -234,11 +234,16 @@ impl Options {
         if let Some((role, address)) = self.http.first().filter(|_| instances == Instances::Several) {
             return Err(format!("--{} {address}: all instances would listen there; leave it out", role.word()));
         }
-        let unix = self.plan.routes.iter().filter_map(|draft| match &draft.from {
+        let routes = &self.plan.routes;
+        let from = routes.iter().filter_map(|draft| match &draft.from {
             Listen::Unix(address) => Some(address),
             Listen::Address(_) | Listen::Name(..) | Listen::Inherited(_) => None,
         });
-        let mut sockets = unix.chain(self.http.iter().map(|(_, address)| address));
+        let to = routes.iter().flat_map(|draft| &draft.to).filter_map(|(target, _)| match target {
+            Target::Unix(address) => Some(address),
+            Target::Address(_) | Target::Name(..) | Target::Echo => None,
+        });
+        let mut sockets = from.chain(to).chain(self.http.iter().map(|(_, address)| address));
         let is_relative = |address: &&Address| address.path().is_some_and(|path| !path.starts_with(b"/"));
         let file = files.find(|file| file.is_relative()).map(ToString::to_string);
         let relative = file.or_else(|| sockets.find(is_relative).map(ToString::to_string));

@@ -25,6 +25,19 @@ fn a_socket_unit_has_the_longest_backlog() {
     assert!(unit.contains("\nBacklog=9\n"), "{unit}");
 }
 
+/// A name without a file has no mode.
+#[test]
+fn a_socket_unit_has_the_mode_of_its_files() {
+    let route = |from, mode| format!("[[route]]\nfrom = \"unix:{from}\"\nto = \"a:1\"\nunix-mode = \"{mode}\"\n");
+    let unit = |routes: &[String]| parsed_with(&routes.concat(), "--print socket").unwrap_err();
+    let said = unit(&[route("/run/a", 600), route("@b", 640), route("/run/c", 600)]);
+    assert!(said.contains("\nSocketMode=0600\n"), "{said}");
+    let said = unit(&[route("@b", 640)]);
+    assert!(said.contains("\nListenStream=@b\n") && !said.contains("SocketMode"), "{said}");
+    let said = unit(&[route("/run/a", 600), route("/run/c", 660)]);
+    assert!(said.contains("one mode for all its files"), "{said}");
+}
+
 #[test]
 fn a_socket_unit_needs_addresses() {
     for (from, words) in [
@@ -56,6 +69,9 @@ fn a_service_has_paths_from_the_root() {
         let said = printed("unit", words);
         assert!(said.contains("write the path from the root"), "{said}");
     }
+    let route = "[[route]]\nfrom = \":80\"\nto = [\"a:1\", \"unix:./b\"]\n";
+    let said = parsed_with(route, "--print unit").unwrap_err();
+    assert!(said.contains("unix:./b: a service has no working directory"), "{said}");
     assert!(!printed("unit", "--port-file - --pid-file /run/tproxy/pid").contains("from the root"));
 }
 
