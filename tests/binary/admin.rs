@@ -325,6 +325,34 @@ fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
 }
 
 #[test]
+fn listeners_of_one_name_are_counted_together() {
+    let upstream = Upstream::new();
+    let to = upstream.address.to_string();
+    let words = ["-f", "127.0.0.1:0,127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0"];
+    let mut relay = Served::with(&words);
+    let admin = http_address(&relay, "admin");
+    for (address, said) in relay.addresses.iter().zip([&b"12345"[..], b"123"]) {
+        let near = client(*address);
+        let far = upstream.accept();
+        relayed(&near, &far, said);
+        relayed(&far, &near, &said[1..]);
+        finish(&near);
+        finish(&far);
+        relay.log.wait_for(&format!("up={} down={} ", said.len(), said.len() - 1));
+    }
+    let text = get(admin, "/metrics", "Host: localhost\r\n").1;
+    let route = "route=\"127.0.0.1:0\"";
+    for line in [
+        format!("tproxy_sessions_total{{{route},end=\"client-eof\"}} 2"),
+        format!("tproxy_bytes_total{{{route},direction=\"up\"}} 8"),
+        format!("tproxy_bytes_total{{{route},direction=\"down\"}} 6"),
+    ] {
+        assert_eq!(text.lines().filter(|it| *it == line).count(), 1, "{line}: {text}");
+    }
+    assert_eq!(relay.stop(), 0);
+}
+
+#[test]
 fn no_counter_of_bytes_takes_from_the_other_direction() {
     let inside = Inside::with(&[]);
     let near = client(inside.address());

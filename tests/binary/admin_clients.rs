@@ -71,8 +71,7 @@ fn a_long_answer_arrives_whole_at_a_reader_that_begins_late() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (file, socket) = (at("r.toml"), at("admin.sock"));
-    let route =
-        |number| format!("[[route]]\nname = \"r{number:060}\"\nfrom = \"127.0.0.1:0\"\nto = \"127.0.0.1:9\"\n");
+    let route = |number| format!("[[route]]\nname = \"r{number:060}\"\nfrom = \"127.0.0.1:0\"\nto = \"127.0.0.1:9\"\n");
     let routes: String = (0..ROUTES).map(route).collect();
     fs::write(&file, format!("admin = \"unix:{socket}\"\n{routes}")).unwrap();
     let mut relay = Served::with(&["-c", &file]);

@@ -1,5 +1,8 @@
 //! What `--print` makes of the options beside it.
 
+use clap::CommandFactory as _;
+
+use super::super::Args;
 use super::{parsed, parsed_with};
 
 fn printed(what: &str, words: &str) -> String {
@@ -115,7 +118,10 @@ fn a_manifest_has_no_option_twice() {
 fn completions_are_for_a_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let script = parsed(&format!("--print completions {shell}")).unwrap_err();
-        assert!(script.contains("half-close-timeout"), "{shell}");
+        for option in Args::command().get_arguments().filter_map(|argument| argument.get_long()) {
+            let words = if shell == "fish" { format!(" -l {option}") } else { format!("--{option}") };
+            assert!(script.contains(&words), "{shell}: {option}");
+        }
     }
     for (words, why) in [
         ("completions", "bash, zsh or fish"),
