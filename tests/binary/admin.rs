@@ -292,6 +292,12 @@ fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
     let mut relay = Served::with(&["-c", file.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
     let admin = http_address(&relay, "admin");
     let session = || (client(relay.addresses[0]), upstream.accept());
+    let end = |(near, far): (TcpStream, TcpStream)| {
+        finish(&near);
+        finish(&far);
+    };
+    (0..2).for_each(|_| end(session()));
+    until("two to be counted", || (json_of(admin, "/routes")["sessions"] == 2).then_some(()));
     let (near, far) = session();
     relayed(&near, &far, b"before");
     write(6);
@@ -309,15 +315,12 @@ fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
     let text = get(admin, "/metrics", "Host: localhost\r\n").1;
     assert!(text.contains("\ntproxy_sessions{route=\"a\"} 2\n"), "{text}");
 
-    for (near, far) in [(other_near, other_far), (near, far)] {
-        finish(&near);
-        finish(&far);
-    }
-    let ended = until("both to be counted", || {
-        Some(json_of(admin, "/routes")).filter(|seen| seen["sessions"] == 2 && seen["live"] == 0)
+    [(other_near, other_far), (near, far)].into_iter().for_each(end);
+    let ended = until("all to be counted", || {
+        Some(json_of(admin, "/routes")).filter(|seen| seen["sessions"] == 4 && seen["live"] == 0)
     });
     let rows = ended["routes"].as_array().unwrap();
-    assert_eq!((rows.len(), &rows[0]["ends"]["client-eof"]), (1, &2.into()), "{ended}");
+    assert_eq!((rows.len(), &rows[0]["ends"]["client-eof"]), (1, &4.into()), "{ended}");
     // An object in JSON may have a name twice; then a reader sees the last.
     let text = get(admin, "/routes", "Host: localhost\r\n").1;
     assert_eq!(text.matches("client-eof").count(), 1, "{text}");

@@ -3,6 +3,7 @@
 mod systemd;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -97,6 +98,15 @@ impl Setup {
         drop(near);
         assert_eq!(end_of(&far), Ended::Fin);
     }
+
+    /// `--admin` in the folder answers.
+    fn shows_its_inside(&self) {
+        let mut near = UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
+        near.set_read_timeout(Some(LIMIT)).unwrap();
+        near.write_all(b"GET /readyz HTTP/1.1\r\n\r\n").unwrap();
+        let said = std::io::read_to_string(near).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with("\r\n\r\nready\n"), "{said}");
+    }
 }
 
 #[test]
@@ -161,7 +171,7 @@ fn until_same(look: impl Fn() -> usize) -> usize {
 
 #[test]
 fn a_program_that_fails_changes_nothing() {
-    let mut setup = Setup::with(&[], &["--port-file", "ports"]);
+    let mut setup = Setup::with(&[], &["--port-file", "ports", "--admin", "unix:./admin.sock"]);
     let ports_file = setup.folder.path().join("ports");
     let ports = || fs::read_to_string(&ports_file).unwrap_or_default();
     let before = until("the port file", || Some(ports()).filter(|text| !text.is_empty()));
@@ -180,6 +190,7 @@ fn a_program_that_fails_changes_nothing() {
         assert!(lines[known].contains(why) && lines[known].contains("WARN"), "{lines:?}");
         setup.serves();
         setup.serves_its_file();
+        setup.shows_its_inside();
         assert_eq!(setup.pid_file.pid(), Some(setup.relay.id()));
         // Nothing of it is left, not even a process that has ended and nobody has asked about.
         let id = setup.relay.id();
@@ -204,6 +215,7 @@ fn a_program_that_fails_changes_nothing() {
     setup.relay.signal(Signal::USR2);
     setup.relay.log.wait_for(&format!("cannot listen on {taken}"));
     setup.serves_its_file();
+    setup.shows_its_inside();
     assert_eq!(ports(), before);
     // And it can still be done.
     setup.replace_program(TPROXY);
@@ -214,6 +226,7 @@ fn a_program_that_fails_changes_nothing() {
     setup.successor_of(setup.relay.id());
     assert_eq!(setup.relay.status().code(), Some(0));
     setup.serves();
+    setup.shows_its_inside();
 }
 
 #[test]
