@@ -129,7 +129,7 @@ fn clients_are_served_as_before_until_the_delay_of_the_drain_is_over() {
     relayed(&near, &far, b"still here");
     relay.log.wait_for("draining 1 sessions, up to 20s");
     // The listener closes a little after it says so. Whoever comes in between finds no upstream.
-    drop(upstream);
+    upstream.refuse();
     until("a client to be refused", || is_refused(relay.address).then_some(()));
     finish(&near);
     finish(&far);

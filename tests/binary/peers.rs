@@ -34,6 +34,11 @@ impl Upstream {
         limited(self.listener.accept().expect("a connection should have come").0)
     }
 
+    /// Everybody, from now on. The port stays ours: shutdown(2) ends listening, and nothing else.
+    pub(crate) fn refuse(&self) {
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).unwrap();
+    }
+
     /// Does nobody come for a while?
     pub(crate) fn is_left_alone(&self) -> bool {
         sockopt::set_socket_timeout(&self.listener, Timeout::Recv, Some(A_WHILE)).unwrap();

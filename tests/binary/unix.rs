@@ -7,11 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::{self, Timeout};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::patience::until;
-use crate::peers::Upstream;
+use crate::patience::{LIMIT, until};
+use crate::peers::Nobody;
 use crate::process::tproxy;
 use crate::served::Served;
 
@@ -24,6 +25,8 @@ impl Setup {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let upstream = UnixListener::bind(folder.path().join("upstream")).unwrap();
+        // accept(2) has a limit too.
+        sockopt::set_socket_timeout(&upstream, Timeout::Recv, Some(LIMIT)).unwrap();
         Self { folder, upstream }
     }
 
@@ -265,11 +268,9 @@ fn limits_of_ip_addresses_are_not_for_clients_of_unix_sockets() {
 #[test]
 fn a_unix_socket_may_be_a_spare_of_a_tcp_one() {
     let setup = Setup::new();
-    let taken = Upstream::new();
-    let dead = taken.address;
-    drop(taken);
+    let dead = Nobody::new();
     let from = setup.address("front");
-    let to = format!("{dead},{}", setup.address("upstream"));
+    let to = format!("{},{}", dead.address, setup.address("upstream"));
     let mut relay = Served::with(&["-f", &from, "-t", &to]);
     setup.talk();
     relay.stop();

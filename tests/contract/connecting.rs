@@ -1,6 +1,6 @@
 //! Rules 9 and 12: connecting has a deadline, and one upstream's trouble is nobody else's.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_client_of_a_refusing_upstream_is_reset() {
 #[test]
 fn the_next_address_is_tried_when_one_refuses() {
     every_mode(|splice| {
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let refusing = [nobody(), nobody()];
         let relay = start(config(splice, [refusing[0].address, refusing[1].address, upstream.local_addr().unwrap()]));
         let client = relay.client();
@@ -34,7 +34,7 @@ fn the_next_address_is_tried_when_one_refuses() {
 #[test]
 fn the_next_address_is_tried_when_one_fails_at_once() {
     every_mode(|splice| {
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let nowhere = "255.255.255.255:9".parse().unwrap();
         let relay = start(config(splice, [nowhere, nowhere, upstream.local_addr().unwrap()]));
         let client = relay.client();
@@ -50,7 +50,7 @@ fn the_next_address_is_tried_when_one_fails_at_once() {
 fn a_black_hole_does_not_eat_the_turn_of_the_next_address() {
     every_mode(|splice| {
         let hole = black_hole();
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
         config.routes[0].connect_timeout = Duration::from_secs(4);
         let relay = start(config);
@@ -112,7 +112,7 @@ fn one_attempt_is_one_pass_without_a_pause() {
 #[test]
 fn a_client_that_was_reset_before_it_was_accepted_is_not_dialled_for() {
     every_mode(|splice| {
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let mut last = None;
         let relay = start_after(config(splice, [upstream.local_addr().unwrap()]), |address| {
             for _ in 0..100 {
@@ -138,7 +138,7 @@ fn clients_that_wait_delay_nobody() {
     every_mode(|splice| {
         // Every session tries the black hole first; all of them wait at once, not one after the other.
         let hole = black_hole();
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let mut config = config(splice, [hole.address, upstream.local_addr().unwrap()]);
         config.routes[0].connect_timeout = Duration::from_secs(4);
         let relay = start(config);
@@ -157,7 +157,7 @@ fn clients_that_wait_delay_nobody() {
 fn what_an_upstream_said_before_it_reset_a_fresh_connection_arrives() {
     every_mode(|splice| {
         const ROUNDS: u64 = 300;
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let address = upstream.local_addr().unwrap();
         let server = thread::spawn(move || {
             for _ in 0..ROUNDS {
@@ -199,7 +199,7 @@ fn config_from(splice: Splice, from: &str, to: SocketAddr) -> Config {
 #[test]
 fn ipv6_and_ipv4_clients_share_a_wildcard_listener() {
     every_mode(|splice| {
-        let upstream = TcpListener::bind("[::1]:0").unwrap();
+        let upstream = listener_at("[::1]:0");
         let relay = start(config_from(splice, "[::]:0", upstream.local_addr().unwrap()));
         for host in ["127.0.0.1", "::1"] {
             let client = limited(TcpStream::connect((host, relay.address.port())).unwrap());

@@ -38,7 +38,7 @@ fn with_no_sessions_it_ends_at_once() {
 #[test]
 fn who_connected_before_the_request_is_served() {
     every_mode(|splice| {
-        let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let relay = tproxy::Relay::bind(config(splice, [upstream.local_addr().unwrap()])).unwrap();
         // More than are accepted in one turn, all of them in the kernel's queue before the relay runs or can be asked.
         let clients = (0..100).map(|_| {
@@ -142,7 +142,7 @@ fn who_had_connected_is_served_although_the_relay_is_full() {
 #[test]
 fn requests_found_together_are_one() {
     every_mode(|splice| {
-        let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = listener();
         let relay = tproxy::Relay::bind(config(splice, [upstream.local_addr().unwrap()])).unwrap();
         let client = limited(TcpStream::connect(relay.local_addr()).unwrap());
         for _ in 0..3 {

@@ -140,7 +140,7 @@ fn an_urgent_byte_stays_in_the_stream() {
 fn an_urgent_byte_that_was_queued_before_the_relay_reads_stops_nothing() {
     every_mode(|splice| {
         for with_fin in [false, true] {
-            let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let upstream = listener();
             let mut client = None;
             let _relay = start_after(config(splice, [upstream.local_addr().unwrap()]), |address| {
                 let stream = limited(std::net::TcpStream::connect(address).unwrap());

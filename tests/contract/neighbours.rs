@@ -1,6 +1,6 @@
 //! Rule 12: nothing in the loop blocks. Beside whatever happens rarely, a neighbour's round trips stay short.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn beside(change: impl Fn(&mut Config) + Sync, act: impl Fn(&Bench) + Sync) {
 
 /// The longest round trip of those before, during and after the act; and the longest of two that have no relay between them.
 fn worst_round_trips(session: &(TcpStream, TcpStream), act: impl FnOnce()) -> (Duration, Duration) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listener();
     let client = limited(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
     let direct = (client, limited(listener.accept().unwrap().0));
     let (pings, done) = ([const { AtomicU32::new(0) }; 2], AtomicBool::new(false));

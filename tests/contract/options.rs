@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::io::{ErrorKind, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::*;
 
 #[test]
 fn accepted_and_connected_sockets_have_the_options_that_were_promised() {
-    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener();
     let mut net = Mio::new(Control::new().unwrap()).unwrap();
     let (mut listener, front) = listen(&mut net);
     let client = TcpStream::connect(front).unwrap();
@@ -74,7 +74,7 @@ pub(crate) fn backlog_of(front: SocketAddr) -> Option<u64> {
 /// What the peer's kernel did not take is counted, whether it was sent or not.
 #[test]
 fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
-    let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), listener());
     let mut stream = net.connect(&server.local_addr().unwrap().into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
     let (peer, _) = server.accept().unwrap();
     until("it is connected", || net.connected(&mut stream).unwrap());
@@ -99,7 +99,7 @@ fn bytes_behind_a_full_window_and_the_fin_are_not_acknowledged() {
 /// counts it. A busy machine may ask too late, so there are many tries.
 #[test]
 fn a_byte_that_was_sent_counts_until_it_is_acknowledged() {
-    let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (mut net, server) = (Mio::new(Control::new().unwrap()).unwrap(), listener());
     let mut stream = net.connect(&server.local_addr().unwrap().into(), None, Token::new(1, 0, Peer::Upstream)).unwrap();
     let mut peer = limited(server.accept().unwrap().0);
     until("it is connected", || net.connected(&mut stream).unwrap());

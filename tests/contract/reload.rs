@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::sockopt::{self, Timeout};
 use tproxy::net::Address;
 use tproxy::{Config, Control, Error, Relay, Reloaded, Route, Splice};
 
@@ -21,11 +20,7 @@ pub(crate) struct Routes {
 }
 
 pub(crate) fn routes(count: u8, change: impl FnOnce(&mut Config)) -> Routes {
-    let to: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    for upstream in &to {
-        // accept(2) has a limit too.
-        sockopt::set_socket_timeout(upstream, Timeout::Recv, Some(LIMIT)).unwrap();
-    }
+    let to: Vec<_> = (0..count).map(|_| listener()).collect();
     let mut config = config(Splice::Auto, [address(&to[0])]);
     for (number, upstream) in (2..).zip(&to[1..]) {
         let mut route = Route::new(SocketAddr::from(([127, 0, 0, number], 0)), [address(upstream)]);
@@ -45,7 +40,7 @@ pub(crate) fn address(listener: &TcpListener) -> SocketAddr {
 
 /// An address where nobody listens.
 fn free() -> SocketAddr {
-    address(&TcpListener::bind("127.0.0.1:0").unwrap())
+    address(&listener())
 }
 
 pub(crate) fn connect(to: SocketAddr) -> TcpStream {
@@ -148,7 +143,7 @@ fn a_failed_reload_changes_nothing() {
     let mut routes = routes(2, |_| {});
     let client = connect(routes.from[1]);
     let upstream = accept(&routes.to[1]);
-    let (taken, free, to) = (TcpListener::bind("127.0.0.1:0").unwrap(), free(), address(&routes.to[0]));
+    let (taken, free, to) = (listener(), free(), address(&routes.to[0]));
     let cannot_bind = |config: &mut Config| {
         config.routes = vec![Route::new(free, [to]), Route::new(address(&taken), [to])];
     };

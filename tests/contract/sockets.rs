@@ -176,7 +176,7 @@ fn a_listener_has_the_backlog_of_its_route_also_after_a_reload() {
 /// A queue of one holds two (K7), and both had connected before the request.
 #[test]
 fn a_drain_serves_all_that_a_short_queue_holds() {
-    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener();
     let mut config = config(Splice::Auto, [address(&upstream)]);
     (config.routes[0].backlog, config.max_sessions) = (1, Some(1));
     let mut waiting = Vec::new();

@@ -158,6 +158,17 @@ pub(crate) struct Ends {
     pub(crate) far: TcpStream,
 }
 
+/// A listener on loopback whose accept(2) has a limit, too.
+pub(crate) fn listener() -> TcpListener {
+    listener_at("127.0.0.1:0")
+}
+
+pub(crate) fn listener_at(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(LIMIT)).unwrap();
+    listener
+}
+
 /// A relay with an upstream that accepts when told to.
 pub(crate) struct Bench {
     pub(crate) relay: Running,
@@ -165,7 +176,7 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn bench(splice: Splice, change: impl FnOnce(&mut Config)) -> Bench {
-    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener();
     let mut config = config(splice, [upstream.local_addr().unwrap()]);
     change(&mut config);
     Bench { relay: start(config), upstream }

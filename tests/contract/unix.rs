@@ -1,7 +1,7 @@
 //! Unix sockets at either end, or at both: what arrives, what each end is told, and what it cannot be told (K20 to K22, K27).
 
 use std::io::{ErrorKind, IoSlice, Read as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
@@ -33,6 +33,7 @@ fn listen(path: &std::path::Path, backlog: i32) -> OwnedFd {
     let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     rustix::net::listen(&socket, backlog).unwrap();
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(LIMIT)).unwrap();
     socket
 }
 
@@ -49,7 +50,7 @@ fn plug(splice: Splice, [client, upstream]: [bool; 2], change: impl FnOnce(&mut 
     let (to, back): (Host, OwnedFd) = if upstream {
         (unix(&back).into(), listen(&back, 64))
     } else {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listener();
         (listener.local_addr().unwrap().into(), listener.into())
     };
     let mut config = config(splice, []);
@@ -73,7 +74,6 @@ impl Plug {
     }
 
     fn accept(&self) -> TcpStream {
-        sockopt::set_socket_timeout(&self.back, sockopt::Timeout::Recv, Some(LIMIT)).unwrap();
         limited(rustix::net::accept(&self.back).unwrap().into())
     }
 }

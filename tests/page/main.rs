@@ -121,16 +121,7 @@ fn the_page_shows_the_graph_and_the_sessions_and_takes_no_name_for_markup() {
         is_over.store(true, Ordering::Relaxed);
         drop(quiet);
         // What the browser made of it: two live sessions, each a row, and the name as text.
-        let body = dom
-            .split("id=\"sessions\"")
-            .nth(1)
-            .unwrap()
-            .split("<tbody>")
-            .nth(1)
-            .unwrap()
-            .split("</tbody>")
-            .next()
-            .unwrap();
+        let body = rows(&dom);
         assert_eq!(body.matches("<tr>").count(), 2, "{body}");
         let shown = MARKUP.replace('<', "&lt;").replace('>', "&gt;");
         assert!(body.contains(&shown) && dom.contains("<title>tproxy</title>"), "{body}");
@@ -144,11 +135,8 @@ fn the_page_shows_the_graph_and_the_sessions_and_takes_no_name_for_markup() {
     drop(relay);
 }
 
-/// A relay that was there when the page came, and does not answer any more.
-#[test]
-#[ignore = "needs chromium: see the head of this file"]
-fn the_page_says_when_there_is_no_answer() {
-    let folder = tempfile::tempdir().unwrap();
+/// The page, from who gives these answers to its questions: a status and a body.
+fn stand_in(answer: impl Fn(&str) -> (&'static str, String) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -157,12 +145,59 @@ fn the_page_says_when_there_is_no_answer() {
             let count = stream.read(&mut room).unwrap_or(0);
             let page = include_str!("../../src/control/admin/page.html");
             let policy = include_str!("../../src/control/admin/page.policy").trim();
-            let (status, body) =
-                if room[..count].starts_with(b"GET / ") { ("200 OK", page) } else { ("503 Gone", "gone") };
+            let target = String::from_utf8_lossy(&room[..count]).split(' ').nth(1).unwrap_or_default().to_owned();
+            let (status, body) = if target == "/" { ("200 OK", page.to_owned()) } else { answer(&target) };
             let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Security-Policy: {policy}\r\n");
             let _ = write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
         }
     });
+    url
+}
+
+/// The rows of the table of sessions.
+fn rows(dom: &str) -> &str {
+    let table = dom.split("id=\"sessions\"").nth(1).unwrap();
+    table.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap()
+}
+
+/// A relay that was there when the page came, and does not answer any more.
+#[test]
+#[ignore = "needs chromium: see the head of this file"]
+fn the_page_says_when_there_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = stand_in(|_| ("503 Gone", "gone".to_owned()));
     let dom = chromium(folder.path(), &url, &["--dump-dom"]);
     assert!(dom.contains("no answer (503 gone): what is below is old"), "{dom}");
+}
+
+/// One question without an answer is not the end, and the next page begins where it is said to.
+#[test]
+#[ignore = "needs chromium: see the head of this file"]
+fn the_page_asks_again_and_shows_each_session_of_each_page_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let has_failed = AtomicBool::new(false);
+    let session = |client: &&str| {
+        format!(
+            "{{\"route\":\"a\",\"client\":\"{client}\",\"upstream\":null,\"stage\":\"relaying\",\"age\":1,\"idle\":1,\
+             \"up\":2,\"down\":3}}"
+        )
+    };
+    let page = move |sessions: &[&str], next: &str| {
+        let sessions: Vec<_> = sessions.iter().map(session).collect();
+        ("200 OK", format!("{{\"live\":3,\"sessions\":[{}],\"next\":{next}}}", sessions.join(",")))
+    };
+    let url = stand_in(move |target| match target {
+        "/routes" if !has_failed.swap(true, Ordering::Relaxed) => ("503 Busy", "busy".to_owned()),
+        "/routes" => ("200 OK", "{\"live\":3,\"stopping\":false,\"up\":0,\"down\":0,\"routes\":[]}".to_owned()),
+        // A page may have free places.
+        "/sessions?from=0" => page(&["one", "two"], "700"),
+        "/sessions?from=700" => page(&["three"], "null"),
+        _ => ("404 Not Found", target.to_owned()),
+    });
+    let dom = chromium(folder.path(), &url, &["--dump-dom"]);
+    assert!(dom.contains("<span id=\"state\" class=\"\">3 sessions, "), "{dom}");
+    assert_eq!(rows(&dom).matches("<tr>").count(), 3, "{dom}");
+    for client in ["one", "two", "three"] {
+        assert_eq!(rows(&dom).matches(&format!("<td>{client}</td>")).count(), 1, "{client}: {dom}");
+    }
 }
