@@ -32,10 +32,16 @@ fn haproxy(configuration: &str) -> Option<Server> {
     })
 }
 
-/// As [`haproxy`]. FOLDER is its own.
+/// As [`haproxy`], and None if it cannot do streams. FOLDER is its own.
 fn nginx(configuration: &str) -> Option<Server> {
     const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let load = if Path::new(MODULE).exists() { format!("load_module {MODULE};") } else { String::new() };
+    let built = Command::new("nginx").arg("-V").output().ok()?;
+    let has_streams = String::from_utf8_lossy(&built.stderr).split_whitespace().any(|word| word == "--with-stream");
+    let load = match (Path::new(MODULE).exists(), has_streams) {
+        (true, _) => format!("load_module {MODULE};"),
+        (false, true) => String::new(),
+        (false, false) => return None,
+    };
     start("nginx", "-v", &format!("{load}\n{configuration}"), |folder| {
         let mut command = Command::new("nginx");
         command.arg("-e").arg(folder.join("errors")).arg("-c").arg(folder.join("configuration"));
