@@ -239,6 +239,12 @@ impl AsFd for Control {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::time::Duration;
+
+    use ::mio::unix::SourceFd;
+    use ::mio::{Events, Interest, Poll, Token};
+
     use super::*;
 
     /// What was said, in the words of `Debug`.
@@ -320,6 +326,33 @@ mod tests {
         }
         control.stop_now();
         assert_eq!(taken(&control), ["Stop", "StopNow"]);
+    }
+
+    /// The loop sleeps until the edge of an event. Had it taken the queue before that was read, it could sleep for ever.
+    #[test]
+    fn no_message_waits_while_the_loop_sleeps() {
+        const COUNT: usize = 5_000;
+        let control = Control::new().unwrap();
+        let saying = control.clone();
+        let saying = std::thread::spawn(move || {
+            for _ in 0..COUNT {
+                // Each comes just when the one before was taken.
+                while !saying.queue().messages.is_empty() {
+                    std::thread::yield_now();
+                }
+                saying.stop_now();
+            }
+        });
+        let mut poll = Poll::new().unwrap();
+        let descriptor = control.wake_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE).unwrap();
+        let (mut events, mut messages) = (Events::with_capacity(1), Vec::new());
+        while messages.len() < COUNT {
+            poll.poll(&mut events, Some(Duration::from_secs(30))).unwrap();
+            assert!(!events.is_empty(), "{} of {COUNT} were taken, and nothing wakes the loop", messages.len());
+            control.take(&mut messages);
+        }
+        saying.join().unwrap();
     }
 
     #[test]
