@@ -183,7 +183,7 @@ fn leads_to_journal() -> bool {
     rustix::fs::fstat(io::stderr().as_fd()).is_ok_and(|file| wanted == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
-/// See <https://no-color.org>.
+/// Unless `NO_COLOR` is set: see <https://no-color.org>.
 fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
