@@ -245,6 +245,7 @@ fn a_hand_over_takes_both_http_listeners_along() {
     assert_eq!(relay.status().code(), Some(0));
     assert_eq!(get(metrics, "/readyz", ""), (200, "ready\n".to_owned()));
     UnixStream::connect(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     rustix::process::kill_process(pid_of(new), Signal::TERM).unwrap();
     until("the file to go", || (!path.exists()).then_some(()));
 }
@@ -325,6 +326,15 @@ fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
     let text = get(admin, "/routes", "Host: localhost\r\n").1;
     assert_eq!(text.matches("client-eof").count(), 1, "{text}");
     relay.stop();
+}
+
+#[test]
+fn a_refused_client_is_among_the_ends() {
+    let inside = Inside::with(&["--deny", "127.0.0.0/8"]);
+    // It may be reset before connect(2) has returned.
+    drop(TcpStream::connect(inside.address()));
+    let seen = until("it to be counted", || Some(inside.json("/routes")).filter(|seen| seen["denied"] == 1));
+    assert_eq!(seen["routes"][0]["ends"]["denied"], 1, "{seen}");
 }
 
 #[test]

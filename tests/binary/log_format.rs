@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::{Map, Value};
 
@@ -27,11 +28,14 @@ fn each_line_of_json_is_an_object_and_a_session_has_its_fields() {
     let (near, far) = upstream.session(&relay);
     relayed(&near, &far, &bytes(1, 70_000));
     relayed(&far, &near, &bytes(2, 9));
+    relay.signal(Signal::USR1);
+    let live = relay.log.wait_for("\"event\":\"live\"");
+    assert!(live.contains("\"up\":70000"), "{live}");
     finish(&near);
     assert_eq!(end_of(&far), Ended::Fin);
     finish(&far);
     assert_eq!(end_of(&near), Ended::Fin);
-    relay.log.wait_for("\"session\"");
+    relay.log.wait_for("\"event\":\"session\"");
     assert_eq!(relay.stop(), 0);
     let objects = objects(&relay);
     for object in &objects {

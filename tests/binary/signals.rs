@@ -42,7 +42,8 @@ fn a_client_that_comes_after_the_signal_is_refused_at_once() {
         let (client, server) = upstream.session(&relay);
         relay.signal(signal);
         relay.log.wait_for("draining 1 sessions");
-        // The line is said in the turn in which the listener closes, a moment before.
+        // The line is said in the turn in which the listener closes, a moment before. Who comes in between finds no upstream.
+        upstream.refuse();
         until("the listener to be closed", || is_refused(relay.address).then_some(()));
         finish(&client);
         finish(&server);
