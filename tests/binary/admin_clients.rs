@@ -118,6 +118,7 @@ fn is_answered_across_a_hand_over() -> bool {
     assert_eq!(get(admin, "/healthz", "Host: localhost\r\n").0, 200);
     relay.signal(Signal::USR2);
     let new = pid_file.successor_of(relay.id());
+    relay.log.wait_for("has the listeners and serves");
     let _ = asks.write_all(b"Host: localhost\r\n\r\n");
     let mut text = String::new();
     let is_answered = asks.read_to_string(&mut text).is_ok_and(|_| {
@@ -125,6 +126,7 @@ fn is_answered_across_a_hand_over() -> bool {
         // The process before has the session.
         status == 200 && body.contains("\"live\":1,")
     });
+    drop(asks);
     finish(&near);
     finish(&far);
     assert_eq!(relay.status().code(), Some(0));
