@@ -272,6 +272,20 @@ mod tests {
         assert_eq!((routes.end_session(two), routes.end_session(one)), (None, Some(1)));
     }
 
+    /// The next page of a look inside begins at a number, whichever routes are gone by then.
+    #[test]
+    fn routes_from_a_number_on_are_those_with_it_or_a_higher_one() {
+        let (mut routes, mut upstreams) = (Routes::default(), Upstreams::default());
+        let all: Vec<_> =
+            (0..4).map(|port| routes.insert(route(port + 1), port, &mut upstreams, &mut Vec::new())).collect();
+        for gone in [all[0], all[2]] {
+            routes.set_listed(gone, false);
+            routes.free_unused(gone, &mut upstreams);
+        }
+        let numbers = |first| routes.from(first).map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!((numbers(0), numbers(2), numbers(4)), (vec![all[1], all[3]], vec![all[3]], Vec::new()));
+    }
+
     #[test]
     fn a_name_is_one_word_of_the_log() {
         let visible = |name: &str| Visible(name.as_bytes()).to_string();

@@ -1,16 +1,18 @@
 //! `--admin` and `--metrics`: what is shown where, to whom, and that a client there costs the relay nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::patience::{skipped, until};
+use crate::patience::{LIMIT, skipped, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, limited, relayed, reset};
 use crate::pid_file::{PidFile, pid_of};
 use crate::process::tproxy;
@@ -18,8 +20,8 @@ use crate::served::Served;
 
 /// A relay to there with both HTTP listeners.
 pub(crate) struct Inside {
-    upstream: Upstream,
-    relay: Served,
+    pub(crate) upstream: Upstream,
+    pub(crate) relay: Served,
     pub(crate) admin: SocketAddr,
     metrics: SocketAddr,
 }
@@ -41,7 +43,7 @@ impl Inside {
         Self { upstream, relay, admin, metrics }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.relay.addresses[0]
     }
 
@@ -49,13 +51,13 @@ impl Inside {
         get(self.admin, path, "Host: localhost\r\n")
     }
 
-    fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         json_of(self.admin, path)
     }
 }
 
 /// What is shown there, read.
-fn json_of(admin: SocketAddr, path: &str) -> Value {
+pub(crate) fn json_of(admin: SocketAddr, path: &str) -> Value {
     let (status, body) = get(admin, path, "Host: localhost\r\n");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
@@ -68,6 +70,14 @@ pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, Strin
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     answer(&text)
+}
+
+/// The same through a Unix socket, from a client of the older version.
+pub(crate) fn get_through(socket: impl AsRef<Path>, path: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    answer(&std::io::read_to_string(stream).unwrap())
 }
 
 /// The same of an answer.
@@ -113,7 +123,7 @@ fn sessions_and_routes_are_shown_as_they_are() {
 
 #[test]
 fn metrics_are_what_prometheus_reads_and_name_no_client() {
-    let inside = Inside::with(&[]);
+    let inside = Inside::with(&["-t", "127.0.0.1:9"]);
     let near = client(inside.address());
     let far = inside.upstream.accept();
     relayed(&near, &far, b"12345");
@@ -132,6 +142,17 @@ fn metrics_are_what_prometheus_reads_and_name_no_client() {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
     assert!(!text.contains(&near.local_addr().unwrap().port().to_string()), "{text}");
+    // A family is told once, whatever has labels in it, and its samples follow.
+    let mut family = "";
+    let mut families = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap();
+            families.push(family);
+        }
+        assert!(line.starts_with('#') || line.starts_with(family), "{line} behind {family}");
+    }
+    assert_eq!(families.iter().collect::<BTreeSet<_>>().len(), families.len(), "{families:?}");
     // A real parser, where it is installed (prometheus_client of pip).
     let script = "import sys\nfrom prometheus_client.parser import text_string_to_metric_families as read\n\
                   print(sum(len(family.samples) for family in read(sys.stdin.read())))";
@@ -180,11 +201,7 @@ fn the_file_of_a_unix_socket_is_for_its_user_and_goes() {
     let (to, admin) = (upstream.address.to_string(), format!("unix:{}", path.display()));
     let mut relay = Served::with(&["-f", "127.0.0.1:0", "-t", &to, "--admin", &admin]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let mut stream = UnixStream::connect(&path).unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert_eq!(answer(&text), (200, "ready\n".to_owned()));
+    assert_eq!(get_through(&path, "/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(relay.stop(), 0);
     assert!(!path.exists());
 }
@@ -244,7 +261,7 @@ fn a_hand_over_takes_both_http_listeners_along() {
     let new = pid_file.successor_of(relay.id());
     assert_eq!(relay.status().code(), Some(0));
     assert_eq!(get(metrics, "/readyz", ""), (200, "ready\n".to_owned()));
-    UnixStream::connect(&path).unwrap();
+    assert_eq!(get_through(&path, "/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     rustix::process::kill_process(pid_of(new), Signal::TERM).unwrap();
     until("the file to go", || (!path.exists()).then_some(()));
@@ -275,110 +292,6 @@ fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() 
     finish(&near);
     finish(&far);
     assert_eq!(relay.status().code(), Some(0));
-}
-
-/// Its old entry stays for the sessions that it has, and does not listen; the two are one in what is counted.
-#[test]
-fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
-    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("relay.toml");
-    let write = |idle: u8| {
-        let text = format!(
-            "idle-timeout = \"{idle}m\"\n[[route]]\nname = \"a\"\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n",
-            upstream.address
-        );
-        fs::write(&file, text).unwrap();
-    };
-    write(5);
-    let mut relay = Served::with(&["-c", file.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
-    let admin = http_address(&relay, "admin");
-    let session = || (client(relay.addresses[0]), upstream.accept());
-    let end = |(near, far): (TcpStream, TcpStream)| {
-        finish(&near);
-        finish(&far);
-    };
-    (0..2).for_each(|_| end(session()));
-    until("two to be counted", || (json_of(admin, "/routes")["sessions"] == 2).then_some(()));
-    let (near, far) = session();
-    relayed(&near, &far, b"before");
-    write(6);
-    relay.signal(Signal::HUP);
-    relay.log.wait_for("] reloaded: ");
-    let (other_near, other_far) = session();
-    relayed(&other_near, &other_far, b"behind");
-
-    let seen = json_of(admin, "/routes");
-    let rows: Vec<_> = seen["routes"].as_array().unwrap().iter().map(|row| (&row["listening"], &row["live"])).collect();
-    let listening = Value::from(relay.addresses[0].to_string());
-    assert!(rows.len() == 2 && rows.iter().all(|(_, live)| **live == 1), "{seen}");
-    assert_eq!(rows.iter().filter(|(at, _)| **at == listening).count(), 1, "{seen}");
-    assert_eq!(rows.iter().filter(|(at, _)| at.is_null()).count(), 1, "{seen}");
-    let text = get(admin, "/metrics", "Host: localhost\r\n").1;
-    assert!(text.contains("\ntproxy_sessions{route=\"a\"} 2\n"), "{text}");
-
-    [(other_near, other_far), (near, far)].into_iter().for_each(end);
-    let ended = until("all to be counted", || {
-        Some(json_of(admin, "/routes")).filter(|seen| seen["sessions"] == 4 && seen["live"] == 0)
-    });
-    let rows = ended["routes"].as_array().unwrap();
-    assert_eq!((rows.len(), &rows[0]["ends"]["client-eof"]), (1, &4.into()), "{ended}");
-    // An object in JSON may have a name twice; then a reader sees the last.
-    let text = get(admin, "/routes", "Host: localhost\r\n").1;
-    assert_eq!(text.matches("client-eof").count(), 1, "{text}");
-    relay.stop();
-}
-
-#[test]
-fn a_refused_client_is_among_the_ends() {
-    let inside = Inside::with(&["--deny", "127.0.0.0/8"]);
-    // It may be reset before connect(2) has returned.
-    drop(TcpStream::connect(inside.address()));
-    let seen = until("it to be counted", || Some(inside.json("/routes")).filter(|seen| seen["denied"] == 1));
-    assert_eq!(seen["routes"][0]["ends"]["denied"], 1, "{seen}");
-}
-
-#[test]
-fn listeners_of_one_name_are_counted_together() {
-    let upstream = Upstream::new();
-    let to = upstream.address.to_string();
-    let words = ["-f", "127.0.0.1:0,127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0"];
-    let mut relay = Served::with(&words);
-    let admin = http_address(&relay, "admin");
-    for (address, said) in relay.addresses.iter().zip([&b"12345"[..], b"123"]) {
-        let near = client(*address);
-        let far = upstream.accept();
-        relayed(&near, &far, said);
-        relayed(&far, &near, &said[1..]);
-        finish(&near);
-        finish(&far);
-        relay.log.wait_for(&format!("up={} down={} ", said.len(), said.len() - 1));
-    }
-    let text = get(admin, "/metrics", "Host: localhost\r\n").1;
-    let route = "route=\"127.0.0.1:0\"";
-    for line in [
-        format!("tproxy_sessions_total{{{route},end=\"client-eof\"}} 2"),
-        format!("tproxy_bytes_total{{{route},direction=\"up\"}} 8"),
-        format!("tproxy_bytes_total{{{route},direction=\"down\"}} 6"),
-    ] {
-        assert_eq!(text.lines().filter(|it| *it == line).count(), 1, "{line}: {text}");
-    }
-    assert_eq!(relay.stop(), 0);
-}
-
-#[test]
-fn no_counter_of_bytes_takes_from_the_other_direction() {
-    let inside = Inside::with(&[]);
-    let near = client(inside.address());
-    let far = inside.upstream.accept();
-    relayed(&near, &far, b"12345");
-    relayed(&far, &near, b"1");
-    for _ in 0..3 {
-        let text = inside.get("/metrics").1;
-        let count = |direction: &str, count| {
-            text.contains(&format!("tproxy_bytes_total{{route=\"127.0.0.1:0\",direction=\"{direction}\"}} {count}\n"))
-        };
-        assert!(count("up", 5) && count("down", 1), "{text}");
-    }
 }
 
 /// A page whose policy names another script runs nothing.

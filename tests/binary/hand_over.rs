@@ -3,7 +3,6 @@
 mod systemd;
 
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -13,6 +12,7 @@ use std::process::Command;
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::admin::get_through;
 use crate::patience::{LIMIT, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, relayed};
 use crate::pid_file::{PidFile, pid_of, read_pid};
@@ -101,11 +101,8 @@ impl Setup {
 
     /// `--admin` in the folder answers.
     fn shows_its_inside(&self) {
-        let mut near = UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
-        near.set_read_timeout(Some(LIMIT)).unwrap();
-        near.write_all(b"GET /readyz HTTP/1.1\r\n\r\n").unwrap();
-        let said = std::io::read_to_string(near).unwrap();
-        assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with("\r\n\r\nready\n"), "{said}");
+        let answer = get_through(self.folder.path().join("admin.sock"), "/readyz");
+        assert_eq!(answer, (200, "ready\n".to_owned()));
     }
 }
 

@@ -15,6 +15,7 @@ mod served;
 
 mod admin;
 mod admin_clients;
+mod admin_counts;
 mod bad_input;
 mod clients;
 mod config_file;
