@@ -91,7 +91,7 @@ fn a_hand_over_takes_a_socket_along_whatever_its_name_is() {
     let (pid_file, to) = (folder.path().join("pid"), upstream.address.to_string());
     let shell = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=admin;";
     let words = ["-f", "systemd:admin", "-t", &to, "--pid-file", pid_file.to_str().unwrap()];
-    // Not even ours keeps it open.
+    // This moves the listener: none of ours keeps it open.
     let mut relay = Served::of(with(listener, shell, &words));
     let pid_file = PidFile::of(pid_file, relay.id());
     relay.signal(Signal::USR2);

@@ -1,4 +1,4 @@
-//! A log for programs, a log for the journal, and what a line that repeats becomes.
+//! What a line of the log looks like, for a person, a program and the journal; and what a line that repeats becomes.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -60,12 +60,14 @@ fn each_line_of_json_is_an_object_and_a_session_has_its_fields() {
     );
 }
 
+/// Words of a shell: stderr is the journal.
+const TO_JOURNAL: &str = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
+
 /// `sd-daemon(3)`: a priority, and neither a time nor a name.
 #[test]
 fn the_journal_gets_priorities_and_no_times() {
     let upstream = Upstream::new();
-    let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
-    let mut relay = relay_to(upstream.address).after_shell(journal).start();
+    let mut relay = relay_to(upstream.address).after_shell(TO_JOURNAL).start();
     assert_eq!(relay.stop(), 0);
     let lines = relay.log.lines();
     assert!(lines[0].starts_with("<6>listening on 127.0.0.1:"), "{lines:?}");
@@ -79,8 +81,7 @@ fn the_journal_gets_priorities_and_no_times() {
 /// At a hand-over two relays write to one stderr, and a line in two writes can be torn.
 #[test]
 fn each_line_is_one_write() {
-    let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
-    for (format, shell) in [("text", ":"), ("text", journal), ("json", ":")] {
+    for (format, shell) in [("text", ":"), ("text", TO_JOURNAL), ("json", ":")] {
         let upstream = Upstream::new();
         let (near, far) = packets();
         let plan = relay_to(upstream.address).with(["--log-format", format]).after_shell(shell);

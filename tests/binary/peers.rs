@@ -34,7 +34,7 @@ impl Upstream {
         limited(self.listener.accept().expect("a connection should have come").0)
     }
 
-    /// Everybody, from now on. The port stays ours: shutdown(2) ends listening, and nothing else.
+    /// Refuses everybody from now on. shutdown(2) ends listening only, so that the port stays ours.
     pub(crate) fn refuse(&self) {
         rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).unwrap();
     }
