@@ -18,12 +18,16 @@ fn absolute_program(name: &Path) -> Result<PathBuf, String> {
     if name.components().count() > 1 {
         return std::path::absolute(name).map_err(|error| format!("{}: {error}", name.display()));
     }
+    let found = in_folders(name, &std::env::var_os("PATH").unwrap_or_default());
+    found.map_or_else(|| std::env::current_exe().map_err(|error| format!("{}: {error}", name.display())), Ok)
+}
+
+/// The first program of that name in these folders, which are written as in PATH.
+fn in_folders(name: &Path, folders: &OsStr) -> Option<PathBuf> {
     let is_program =
         |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(is_program);
-    let found = found.and_then(|path| std::path::absolute(path).ok());
-    found.map_or_else(|| std::env::current_exe().map_err(|error| format!("{}: {error}", name.display())), Ok)
+    let found = std::env::split_paths(folders).map(|folder| folder.join(name)).find(is_program);
+    found.and_then(|path| std::path::absolute(path).ok())
 }
 
 /// The word with the path of the file from the root, if it is that path, alone or behind its option.
@@ -52,6 +56,7 @@ mod tests {
         for (file, shown) in [
             (&["-c", "r.toml"][..], vec!["-c".to_owned(), here.clone()]),
             (&["-cr.toml"], vec![format!("-c{here}")]),
+            (&["-c=r.toml"], vec![format!("-c={here}")]),
             (&["-vc", "r.toml"], vec!["-vc".to_owned(), here.clone()]),
             (&["--config", "r.toml"], vec!["--config".to_owned(), here.clone()]),
             (&["--config=r.toml"], vec![format!("--config={here}")]),
@@ -74,5 +79,18 @@ mod tests {
         // As the shell finds it.
         assert!(absolute_program(Path::new("sh")).unwrap().ends_with("sh"));
         assert_eq!(absolute_program(Path::new("no-such-program")).unwrap(), std::env::current_exe().unwrap());
+    }
+
+    #[test]
+    fn a_folder_and_a_file_that_is_no_program_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("a/relay")).unwrap();
+        std::fs::create_dir(at("b")).unwrap();
+        std::fs::write(at("b/relay"), "").unwrap();
+        std::fs::create_dir(at("c")).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", at("c/relay")).unwrap();
+        let folders = std::env::join_paths(["none", "a", "b", "c"].map(at)).unwrap();
+        assert_eq!(in_folders(Path::new("relay"), &folders), Some(at("c/relay")));
     }
 }

@@ -127,6 +127,13 @@ mod tests {
         assert!(answers.is_some());
     }
 
+    /// As `--help` says.
+    #[test]
+    fn a_check_takes_five_seconds_at_most() {
+        let help = <crate::cli::Args as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(LIMIT == Duration::from_secs(5) && help.contains("for at most 5 s"), "{help}");
+    }
+
     #[test]
     fn localhost_resolves_and_a_name_that_nobody_may_own_does_not() {
         // RFC 6761.

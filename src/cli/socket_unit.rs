@@ -29,7 +29,7 @@ pub(super) fn socket_unit(routes: &[Draft], instances: Instances) -> Result<Stri
                 if !name.starts_with(['/', '@']) {
                     return Err(format!("{written}: a socket unit needs the path from the root; write unix:/..."));
                 }
-                if name.contains(char::is_control) || name.ends_with(['\\', ' ']) {
+                if name.contains(char::is_control) || name.ends_with('\\') {
                     return Err(format!("{written:?}: a socket unit cannot have this path; choose another"));
                 }
                 name.replace('%', "%%")

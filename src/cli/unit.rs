@@ -159,6 +159,7 @@ mod tests {
             ("a\"b\\", "\"a\\\"b\\\\\""),
             ("", "\"\""),
             ("a;b", "\"a;b\""),
+            ("o'neil", "\"o'neil\""),
             ("a b%n$c", "\"a b%%n$$c\""),
         ] {
             assert_eq!(quoted(word).unwrap(), expected);

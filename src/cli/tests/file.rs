@@ -217,7 +217,7 @@ fn a_file_is_read_again_under_the_same_command_line() {
 }
 
 #[test]
-fn keys_of_the_log_and_the_port_file_that_changed_need_a_restart_unless_the_command_line_has_them() {
+fn keys_of_the_process_that_changed_need_a_restart_unless_the_command_line_has_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("relay.toml");
     let write = |top: &str| std::fs::write(&path, format!("{top}{ROUTE}")).unwrap();
@@ -233,6 +233,13 @@ fn keys_of_the_log_and_the_port_file_that_changed_need_a_restart_unless_the_comm
         assert!(file.load(&Inheritance::default()).unwrap().needs_restart.is_empty(), "{words} {before}");
         write("verbose = 2\nport-file = \"/x\"\nlog-format = \"json\"\n");
         assert_eq!(file.load(&Inheritance::default()).unwrap().needs_restart, expected, "{words} {before}");
+    }
+    // Each of the others alone.
+    for (key, value) in [("admin", "127.0.0.1:9000"), ("metrics", ":9001"), ("pid-file", "/x")] {
+        write("");
+        let file = parsed(&format!("-c {}", path.display())).unwrap().file.unwrap();
+        write(&format!("{key} = {value:?}\n"));
+        assert_eq!(file.load(&Inheritance::default()).unwrap().needs_restart, [key]);
     }
 }
 

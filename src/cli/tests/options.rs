@@ -222,19 +222,3 @@ fn several_sources_are_a_list_or_the_option_repeated() {
     let complaint = parsed("-t [::1]:80 --source 127.0.0.7").unwrap_err();
     assert!(complaint.contains("--to [::1]:80 is IPv6") && complaint.contains("add an IPv6 one"), "{complaint}");
 }
-
-#[test]
-fn an_http_listener_has_an_address_of_its_own() {
-    let complaint = |words: &str| parsed(&format!("-t 127.0.0.1:1 {words}")).unwrap_err();
-    for (words, taken) in [
-        ("-f :80 --admin 127.0.0.1:80", "--admin 127.0.0.1:80: that is taken by :80"),
-        ("-f 127.0.0.1:80 --metrics :80", "--metrics [::]:80: that is taken by 127.0.0.1:80"),
-        ("-f unix:/run/a --admin unix:/run/a", "--admin unix:/run/a: that is taken by unix:/run/a"),
-        ("--admin 127.0.0.1:9 --metrics 0.0.0.0:9", "--metrics 0.0.0.0:9: that is taken by --admin 127.0.0.1:9"),
-    ] {
-        assert!(complaint(words).contains(taken), "{}", complaint(words));
-    }
-    for words in ["-f :80 --admin 127.0.0.1:81 --metrics :82", "-f :0 --admin 127.0.0.1:0 --metrics :0"] {
-        parsed(&format!("-t 127.0.0.1:1 {words}")).unwrap();
-    }
-}

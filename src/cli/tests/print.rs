@@ -9,6 +9,28 @@ fn printed(what: &str, words: &str) -> String {
     parsed(&format!("--print {what} -t a:1 {words}")).unwrap_err()
 }
 
+/// Each word of it is there for a reason, which stands beside it or in README.
+#[test]
+fn what_is_printed_is_this_from_the_first_line_to_the_last() {
+    let line = "-f :5432,:6379 --drain-timeout 1m";
+    for (what, expected) in [
+        ("unit", include_str!("printed/tproxy.service")),
+        ("unit-template", include_str!("printed/tproxy@.service")),
+        ("socket", include_str!("printed/tproxy.socket")),
+        ("socket-template", include_str!("printed/tproxy@.socket")),
+        ("k8s", include_str!("printed/k8s.yaml")),
+    ] {
+        let text = printed(what, line);
+        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=")?.split(' ').next());
+        let text = start.map_or_else(|| text.clone(), |program| text.replacen(program, "/usr/bin/tproxy", 1));
+        let text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        assert_eq!(text, expected, "--print {what}");
+    }
+    // Whoever asks has to know where.
+    let text = printed("k8s", &format!("{line} --metrics :9100")).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    assert_eq!(text, include_str!("printed/k8s.yaml").replace("9001", "9100"));
+}
+
 #[test]
 fn a_socket_unit_listens_where_the_relay_would() {
     let unit = printed(
@@ -52,8 +74,32 @@ fn a_socket_unit_needs_addresses() {
         let said = printed("socket", &format!("-f {from}"));
         assert!(said.starts_with("tproxy: --print: ") && said.contains(words), "{said}");
     }
-    assert!(printed("socket-template", "-f unix:/run/a").contains("a Unix socket of its own"));
+    for from in ["unix:/run/a", "unix:@a"] {
+        assert!(printed("socket-template", &format!("-f {from}")).contains("a Unix socket of its own"), "{from}");
+    }
+    // A line that ends in a backslash goes on in the next.
+    for end in ["\\\\", "\\u0001"] {
+        let said = parsed_with(&format!("[[route]]\nfrom = \"unix:/run/a{end}\"\nto = \"a:1\"\n"), "--print socket");
+        assert!(said.unwrap_err().contains("cannot have this path"), "{end:?}");
+    }
+}
+
+#[test]
+fn instances_have_no_file_and_no_address_in_common() {
     assert!(printed("unit-template", "--pid-file /run/pid").contains("all instances would write this file"));
+    for option in ["--admin 127.0.0.1:9000", "--metrics [::]:9001"] {
+        let said = printed("unit-template", option);
+        assert!(said.contains(&format!("{option}: all instances would listen there")), "{said}");
+    }
+}
+
+#[test]
+fn a_unit_has_a_reload_if_there_is_a_file() {
+    let route = "[[route]]\nfrom = \":80\"\nto = \"a:1\"\n";
+    let with_file = parsed_with(route, "--print unit").unwrap_err();
+    assert!(with_file.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"), "{with_file}");
+    assert!(!printed("unit", "-f :80").contains("ExecReload"));
+    assert!(parsed_with(route, "--print k8s").unwrap_err().contains("mount the file"));
 }
 
 #[test]
@@ -79,20 +125,21 @@ fn a_service_has_paths_from_the_root() {
 }
 
 #[test]
-fn a_manifest_has_ports_probes_and_a_delay() {
-    let text = printed("k8s", "-f :5432,:6379 --drain-timeout 1m");
-    for part in [
-        "            - \"--drain-timeout\"\n            - \"1m\"\n            - \"--metrics\"\n            - \":9001\"\n",
-        "            - \"--drain-delay\"\n            - \"5s\"\n",
-        "terminationGracePeriodSeconds: 70\n",
-        "- { name: p5432, containerPort: 5432 }\n            - { name: p6379, containerPort: 6379 }\n",
-        "- { name: p6379, port: 6379, targetPort: p6379 }\n",
-        "httpGet: { path: /readyz, port: metrics }",
-        // Annotations are strings.
-        "prometheus.io/scrape: \"true\", prometheus.io/port: \"9001\" }",
+fn the_grace_of_a_pod_is_its_delay_its_drain_and_five_seconds() {
+    for (words, seconds) in [
+        ("", 5 + 15 + 5),
+        ("--drain-delay 0", 15 + 5),
+        ("--drain-delay 7s --drain-timeout 1m", 7 + 60 + 5),
+        // A day is long enough.
+        ("--drain-timeout off", 5 + 86_400 + 5),
     ] {
-        assert!(text.contains(part), "{part}: {text}");
+        let text = printed("k8s", &format!("-f :80 {words}"));
+        assert!(text.contains(&format!("\n      terminationGracePeriodSeconds: {seconds}\n")), "{words}: {text}");
     }
+}
+
+#[test]
+fn a_manifest_is_of_what_a_pod_can_have() {
     for (words, why) in [
         ("-f 127.0.0.1:80", "write :80"),
         ("-f unix:/a", "leads to a port"),
@@ -100,6 +147,7 @@ fn a_manifest_has_ports_probes_and_a_delay() {
         ("-f :80 --admin 127.0.0.1:9001", "the port of --metrics"),
         ("-f :80 --admin unix:/run/a", "is read-only"),
         ("-f :80 --pid-file=/run/pid", "is read-only"),
+        ("-f :80 --port-file /run/port", "is read-only"),
         ("-f :80 --metrics 127.0.0.1:9", "write --metrics :9001"),
     ] {
         assert!(printed("k8s", words).contains(why), "{words}");
