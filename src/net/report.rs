@@ -204,3 +204,17 @@ impl Query {
         (Self { page, reply }, pending)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs read them.
+    #[test]
+    fn each_stage_has_its_word() {
+        use Stage::{Backlog, Connecting, Descriptor, Ending, Header, Name, Pause, Port, Relaying};
+        let all = [Header, Name, Descriptor, Port, Backlog, Pause, Connecting, Relaying, Ending].map(Stage::word);
+        let words = "header name descriptor port backlog pause connecting relaying ending";
+        assert_eq!(all.join(" "), words);
+    }
+}

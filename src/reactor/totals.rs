@@ -132,4 +132,38 @@ mod tests {
         };
         assert_eq!(totals, expected);
     }
+
+    #[test]
+    fn a_route_that_was_changed_keeps_what_its_old_entry_counts_later() {
+        let numbers = |first: u64| Totals {
+            sessions: first,
+            denied: first + 1,
+            limited: first + 2,
+            up: first + 3,
+            down: first + 4,
+            undelivered_up: first + 5,
+            undelivered_down: first + 6,
+            cut_short: first + 7,
+            // Of the process only.
+            spliced: 0,
+            empty: 0,
+        };
+        let old = RouteTotals { totals: numbers(1000), ends: vec![(Cause::Drain, 3), (Cause::Limit, 4)] };
+        let mut new = RouteTotals { totals: numbers(10), ends: vec![(Cause::Refused, 1), (Cause::Drain, 2)] };
+        new.take_over(old);
+        let sum = Totals {
+            sessions: 1010,
+            denied: 1012,
+            limited: 1014,
+            up: 1016,
+            down: 1018,
+            undelivered_up: 1020,
+            undelivered_down: 1022,
+            cut_short: 1024,
+            spliced: 0,
+            empty: 0,
+        };
+        assert_eq!(new.totals, sum);
+        assert_eq!(new.ends(), [("refused", 1), ("drain", 5), ("limit", 4)]);
+    }
 }

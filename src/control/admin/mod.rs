@@ -9,6 +9,8 @@ mod json;
 mod metrics;
 mod role;
 mod server;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::io;

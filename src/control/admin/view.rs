@@ -30,7 +30,7 @@ pub(super) struct View {
     /// A question that the loop has not answered in time. There is never another beside it.
     open: Option<Pending<Report>>,
     /// The bytes that were said last.
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 impl std::fmt::Debug for View {
@@ -138,38 +138,5 @@ fn first(query: &str) -> Option<u32> {
     match query {
         "" => Some(0),
         query => query.strip_prefix("from=")?.parse().ok(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use log::LevelFilter;
-    use tproxy::{Config, Relay};
-
-    use super::*;
-
-    #[test]
-    fn a_loop_that_was_too_slow_once_is_asked_again() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let relay = Relay::bind(Config::new(any, [SocketAddr::from(([127, 0, 0, 1], 9))])).unwrap();
-        let control = relay.control();
-        let mut view = View::new(control.clone(), LogQueue::unwritten(LevelFilter::Off));
-        let mut ask = |path: &str| {
-            let request = Request { path: path.to_owned(), query: String::new(), host: None, is_head: false };
-            view.answer(Role::Admin, &request)
-        };
-        // It does not run yet, so it stands still. That is waited for once.
-        for _ in 0..3 {
-            assert!(ask("/healthz").status.starts_with("503"));
-        }
-        let running = std::thread::spawn(move || relay.run());
-        // Of the first question there is an answer now too, which has no routes.
-        let first = (0..1000).map(|_| ask("/routes")).find(|answer| answer.status == "200 OK");
-        assert!(first.expect("it runs, and answers").body.contains("\"endpoints\":"));
-        assert!((0..3).all(|_| ask("/healthz").status == "200 OK"), "and goes on");
-        control.stop();
-        running.join().unwrap().unwrap();
     }
 }
