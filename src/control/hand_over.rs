@@ -281,3 +281,16 @@ fn is_silence(error: &io::Error) -> bool {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_process_has_the_time_that_readme_gives_it() {
+        let readme: Vec<_> = include_str!("../../README.md").split_whitespace().collect();
+        assert!(
+            readme.join(" ").contains(&format!("waits up to {} s until it says that it serves", PATIENCE.as_secs()))
+        );
+    }
+}

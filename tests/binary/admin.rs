@@ -12,9 +12,9 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::journal::Journal;
 use crate::patience::{LIMIT, skipped, until};
-use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, limited, relayed, reset};
-use crate::pid_file::{PidFile, pid_of};
+use crate::peers::{Ended, Upstream, client, end_of, finish, limited, relayed, reset};
 use crate::process::tproxy;
 use crate::served::Served;
 
@@ -27,8 +27,8 @@ pub(crate) struct Inside {
 }
 
 /// Where this HTTP listener of the relay is.
-pub(crate) fn http_address(relay: &Served, name: &str) -> SocketAddr {
-    let line = relay.log.wait_for(&format!("--{name} on "));
+pub(crate) fn http_address(log: &Journal, name: &str) -> SocketAddr {
+    let line = log.wait_for(&format!("--{name} on "));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
@@ -39,7 +39,7 @@ impl Inside {
         let mut all = vec!["-f", "127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
         all.extend(words);
         let relay = Served::with(&all);
-        let (admin, metrics) = (http_address(&relay, "admin"), http_address(&relay, "metrics"));
+        let (admin, metrics) = (http_address(&relay.log, "admin"), http_address(&relay.log, "metrics"));
         Self { upstream, relay, admin, metrics }
     }
 
@@ -168,6 +168,32 @@ fn metrics_are_what_prometheus_reads_and_name_no_client() {
     }
 }
 
+/// What a program makes of an answer depends on it, and a browser runs what is HTML.
+#[test]
+fn each_answer_says_what_it_is_and_what_may_run() {
+    let inside = Inside::with(&[]);
+    for (path, kind, begins) in [
+        ("/", "text/html; charset=utf-8", "<!doctype html>\n"),
+        ("/sessions", "application/json", "{"),
+        ("/routes", "application/json", "{"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "# HELP "),
+        ("/healthz", "text/plain; charset=utf-8", "ok\n"),
+        ("/readyz", "text/plain; charset=utf-8", "ready\n"),
+        ("/nothing", "text/plain; charset=utf-8", "/ /sessions /routes /metrics /healthz /readyz\n"),
+    ] {
+        let mut stream = limited(TcpStream::connect(inside.admin).unwrap());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
+        assert_eq!((header("Content-Type"), body.starts_with(begins)), (kind, true), "{path}: {text}");
+        let policy = header("Content-Security-Policy");
+        let own = include_str!("../../src/control/admin/page.policy").trim();
+        assert_eq!(policy, if path == "/" { own } else { "default-src 'none'; frame-ancestors 'none'" }, "{path}");
+    }
+}
+
 #[test]
 fn each_listener_shows_its_own_and_only_to_whom_it_may() {
     let inside = Inside::with(&[]);
@@ -238,60 +264,14 @@ fn it_is_not_ready_any_more_when_it_is_to_stop() {
         (get(inside.metrics, "/readyz", "") == (503, "stopping\n".to_owned())).then_some(())
     });
     assert_eq!(get(inside.metrics, "/healthz", "").0, 200);
+    let seen = inside.json("/routes");
+    assert_eq!((&seen["stopping"], &seen["routes"][0]["listed"]), (&true.into(), &true.into()), "{seen}");
     // The delay is not waited for, 300 ms after the first.
     until("it to end", || {
         inside.relay.signal(Signal::TERM);
         inside.relay.log.with("stopped after").first().cloned()
     });
     inside.relay.code();
-}
-
-#[test]
-fn a_hand_over_takes_both_http_listeners_along() {
-    let folder = tempfile::tempdir().unwrap();
-    let (pid_file, path) = (folder.path().join("pid"), folder.path().join("admin.sock"));
-    let upstream = Upstream::new();
-    let (to, admin) = (upstream.address.to_string(), format!("unix:{}", path.display()));
-    let pid_path = pid_file.to_str().unwrap();
-    let words = ["-f", "127.0.0.1:0", "-t", &to, "--admin", &admin, "--metrics", "127.0.0.1:0", "--pid-file", pid_path];
-    let mut relay = Served::with(&words);
-    let metrics = http_address(&relay, "metrics");
-    let pid_file = PidFile::of(pid_file, relay.id());
-    relay.signal(Signal::USR2);
-    let new = pid_file.successor_of(relay.id());
-    assert_eq!(relay.status().code(), Some(0));
-    assert_eq!(get(metrics, "/readyz", ""), (200, "ready\n".to_owned()));
-    assert_eq!(get_through(&path, "/readyz"), (200, "ready\n".to_owned()));
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    rustix::process::kill_process(pid_of(new), Signal::TERM).unwrap();
-    until("the file to go", || (!path.exists()).then_some(()));
-}
-
-#[test]
-fn an_http_listener_that_the_next_process_does_not_want_is_gone_with_its_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let (file, socket) = (at("r.toml"), at("admin.sock"));
-    let upstream = Upstream::new();
-    let route = format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address);
-    let rest = format!("pid-file = {:?}\n{route}", at("pid"));
-    fs::write(&file, format!("admin = \"unix:{socket}\"\nmetrics = \"127.0.0.1:0\"\n{rest}")).unwrap();
-    let mut relay = Served::with(&["-c", &file]);
-    let metrics = http_address(&relay, "metrics");
-    // The old process lives as long as this.
-    let near = client(relay.addresses[0]);
-    let far = upstream.accept();
-    let pid_file = PidFile::of(at("pid").into(), relay.id());
-    UnixStream::connect(&socket).unwrap();
-    fs::write(&file, rest).unwrap();
-    relay.signal(Signal::USR2);
-    pid_file.successor_of(relay.id());
-    until("the file to go", || (!fs::exists(&socket).unwrap()).then_some(()));
-    until("its port to be closed", || is_refused(metrics).then_some(()));
-    relayed(&near, &far, b"still");
-    finish(&near);
-    finish(&far);
-    assert_eq!(relay.status().code(), Some(0));
 }
 
 /// A page whose policy names another script runs nothing.

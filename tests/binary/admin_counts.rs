@@ -27,7 +27,7 @@ fn a_route_that_was_changed_is_seen_twice_and_counted_once() {
     };
     write(5);
     let mut relay = Served::with(&["-c", file.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
-    let admin = http_address(&relay, "admin");
+    let admin = http_address(&relay.log, "admin");
     let session = || (client(relay.addresses[0]), upstream.accept());
     let end = |(near, far): (TcpStream, TcpStream)| {
         finish(&near);
@@ -79,7 +79,7 @@ fn listeners_of_one_name_are_counted_together() {
     let to = upstream.address.to_string();
     let words = ["-f", "127.0.0.1:0,127.0.0.1:0", "-t", &to, "--admin", "127.0.0.1:0"];
     let mut relay = Served::with(&words);
-    let admin = http_address(&relay, "admin");
+    let admin = http_address(&relay.log, "admin");
     for (address, said) in relay.addresses.iter().zip([&b"12345"[..], b"123"]) {
         let near = client(*address);
         let far = upstream.accept();

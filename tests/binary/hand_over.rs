@@ -1,5 +1,6 @@
 //! SIGUSR2: the program is started once more and takes the place of the one before.
 
+mod failing;
 mod systemd;
 
 use std::fs;
@@ -13,7 +14,7 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::admin::get_through;
-use crate::patience::{LIMIT, until};
+use crate::patience::{LIMIT, skipped, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, relayed};
 use crate::pid_file::{PidFile, pid_of, read_pid};
 use crate::process::{TPROXY, undisturbed};
@@ -167,96 +168,6 @@ fn until_same(look: impl Fn() -> usize) -> usize {
 }
 
 #[test]
-fn a_program_that_fails_changes_nothing() {
-    let mut setup = Setup::with(&[], &["--port-file", "ports", "--admin", "unix:./admin.sock"]);
-    let ports_file = setup.folder.path().join("ports");
-    let ports = || fs::read_to_string(&ports_file).unwrap_or_default();
-    let before = until("the port file", || Some(ports()).filter(|text| !text.is_empty()));
-    for (script, why) in [
-        ("exit 7", "it ended before it served"),
-        ("kill -9 $$", "it ended before it served"),
-        // It says so before it may.
-        ("echo x >&0; sleep 60", "it ended before it served"),
-    ] {
-        setup.replace_by_script(script);
-        let known = setup.relay.log.with("does not take over").len();
-        setup.relay.signal(Signal::USR2);
-        let lines = until("the relay to go on", || {
-            Some(setup.relay.log.with("does not take over")).filter(|lines| lines.len() > known)
-        });
-        assert!(lines[known].contains(why) && lines[known].contains("WARN"), "{lines:?}");
-        setup.serves();
-        setup.serves_its_file();
-        setup.shows_its_inside();
-        assert_eq!(setup.pid_file.pid(), Some(setup.relay.id()));
-        // Nothing of it is left, not even a process that has ended and nobody has asked about.
-        let id = setup.relay.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten();
-        let all: String =
-            threads.map(|it| fs::read_to_string(it.path().join("children")).unwrap_or_default()).collect();
-        assert_eq!((children.as_str(), all.as_str()), ("", ""), "{script}");
-    }
-    setup.replace_program("/no/such/program");
-    setup.relay.signal(Signal::USR2);
-    assert!(setup.relay.log.wait_for("not handed over").contains("No such file"), "it says why");
-    setup.serves();
-    // One that cannot listen: its own routes, and a file in the way of its pid.
-    setup.replace_by_script(&format!("exec {TPROXY} -f fd:99 -t 127.0.0.1:9"));
-    setup.relay.signal(Signal::USR2);
-    setup.relay.log.wait_for("fd:99: no such socket was inherited");
-    setup.serves();
-    // One that has the listeners and then fails has not removed their files.
-    let taken = setup.upstream.address;
-    setup.replace_by_script(&format!("exec {TPROXY} \"$@\" -f {taken} -t 127.0.0.1:9"));
-    setup.relay.signal(Signal::USR2);
-    setup.relay.log.wait_for(&format!("cannot listen on {taken}"));
-    setup.serves_its_file();
-    setup.shows_its_inside();
-    assert_eq!(ports(), before);
-    // And it can still be done.
-    setup.replace_program(TPROXY);
-    until("the failed process to be forgotten", || {
-        (setup.relay.log.with("does not take over").len() == 5).then_some(())
-    });
-    setup.relay.signal(Signal::USR2);
-    setup.successor_of(setup.relay.id());
-    assert_eq!(setup.relay.status().code(), Some(0));
-    setup.serves();
-    setup.shows_its_inside();
-}
-
-#[test]
-fn a_stop_signal_ends_the_new_process_if_it_does_not_serve_yet() {
-    let mut setup = Setup::new();
-    setup.replace_by_script("echo $$ > started; exec sleep 60");
-    setup.relay.signal(Signal::USR2);
-    let started = setup.folder.path().join("started");
-    let new = until("the new process to start", || read_pid(&started));
-    setup.relay.signal(Signal::TERM);
-    assert_eq!(setup.relay.code(), 0);
-    until("the new process to be gone", || (!Path::new(&format!("/proc/{new}")).exists()).then_some(()));
-    assert!(!setup.socket().exists());
-}
-
-#[test]
-fn a_reload_waits_until_the_new_process_serves() {
-    let mut setup = Setup::new();
-    setup.replace_by_script("echo $$ > started; exec sleep 60");
-    setup.relay.signal(Signal::USR2);
-    until("the new process to start", || read_pid(&setup.folder.path().join("started")));
-    for signal in [Signal::HUP, Signal::USR2] {
-        setup.relay.signal(signal);
-        let name = if signal == Signal::HUP { "SIGHUP" } else { "SIGUSR2" };
-        setup.relay.log.wait_for(&format!("{name} is ignored: another process is taking over"));
-    }
-    setup.serves();
-    setup.relay.signal(Signal::TERM);
-    assert_eq!(setup.relay.code(), 0);
-}
-
-/// systemd does not read what it is told for a while. The new process serves all the same, and a stop of this one leaves it alone.
-#[test]
 fn a_relay_that_drains_hands_nothing_over() {
     let mut setup = Setup::new();
     let near = client(setup.address);
@@ -307,6 +218,53 @@ fn the_new_process_follows_the_file_as_it_is_then() {
 
 fn route_of(setup: &Setup, from: &str, more: &str) -> String {
     format!("[[route]]\nfrom = \"{from}\"\nto = \"{}\"\n{more}", setup.upstream.address)
+}
+
+/// A container ends with this process.
+#[test]
+fn a_relay_that_is_pid_1_hands_nothing_over() {
+    let inside = ["--pid", "--fork", "--kill-child"];
+    let can = Command::new("unshare").args(inside).arg("true").stderr(std::process::Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return skipped("only root can have processes of its own, with unshare");
+    }
+    let upstream = Upstream::new();
+    let mut command = Command::new("unshare");
+    undisturbed(&mut command).args(inside).args([TPROXY, "-f", "127.0.0.1:0", "-t"]);
+    command.arg(upstream.address.to_string());
+    let relay = Served::of(command);
+    let outside = relay.id();
+    let children = fs::read_to_string(format!("/proc/{outside}/task/{outside}/children")).unwrap();
+    let pid = pid_of(children.trim().parse().unwrap());
+    kill_process(pid, Signal::USR2).unwrap();
+    let said = relay.log.wait_for("not handed over");
+    assert!(said.ends_with("this process is PID 1, and a container ends with it: start another container"), "{said}");
+    let near = client(relay.addresses[0]);
+    let far = upstream.accept();
+    relayed(&near, &far, b"hello");
+}
+
+/// What a program has printed is somebody else's by now: a pipe that nobody reads any more is no reason to fail.
+#[test]
+fn the_addresses_are_printed_by_the_first_process_only() {
+    let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
+    let pid_file = folder.path().join("pid");
+    let mut command = Command::new("sh");
+    // The shell reads one line, and its end of the pipe goes with it.
+    let shell = "\"$0\" \"$@\" | head -n 1 >&2";
+    undisturbed(&mut command).args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]);
+    command.arg(upstream.address.to_string()).args(["--port-file", "-", "--pid-file"]).arg(&pid_file);
+    let relay = Served::of(command);
+    let first = until("the pid file", || read_pid(&pid_file));
+    let pid_file = PidFile::of(pid_file, first);
+    let address = relay.addresses[0];
+    until("the line to be read", || relay.log.with("127.0.0.1").into_iter().find(|line| *line == address.to_string()));
+    kill_process(pid_of(first), Signal::USR2).unwrap();
+    let new = pid_file.successor_of(first);
+    relay.log.wait_for(&format!("process {new} has the listeners and serves"));
+    let near = client(address);
+    let far = upstream.accept();
+    relayed(&near, &far, b"hello");
 }
 
 /// All descriptors are taken: by sessions, and one more client waits.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::admin::{get, http_address};
 use crate::patience::{timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
 use crate::process::{Newborn, Plan, Relay, relay_to};
@@ -67,6 +68,20 @@ fn a_shortage_of_descriptors_in_accept_is_waited_out() {
         let Some(relay) = is_survived(fault) else { return };
         assert_eq!(relay.log.with("WARN").len(), 1, "one line for one shortage");
         assert_eq!(relay.log.with("resumed").len(), 1);
+    }
+}
+
+/// The other clients of `--admin` are not what wakes its thread.
+#[test]
+fn a_shortage_of_descriptors_for_admin_is_waited_out() {
+    let upstream = Upstream::new();
+    // Each thread has a count of its own, and this one accepts before anybody comes.
+    for fault in ["accept4:error=EMFILE:when=2", "accept4:error=ENOMEM:when=2..4"] {
+        let Some(plan) = plan(&upstream, fault) else { return };
+        let mut relay = plan.with(["--admin", "127.0.0.1:0"]).start();
+        let admin = http_address(&relay.log, "admin");
+        assert_eq!(get(admin, "/healthz", "Host: localhost\r\n"), (200, "ok\n".to_owned()), "{fault}");
+        assert_eq!(relay.stop(), 0);
     }
 }
 

@@ -43,6 +43,11 @@ fn each_line_of_json_is_an_object_and_a_session_has_its_fields() {
         assert!(at.is_ok() && object["level"] == "info", "{object:?}");
         assert_ne!(object.contains_key("message"), object.contains_key("event"), "{object:?}");
     }
+    let report = objects.iter().find(|object| object.get("event").is_some_and(|it| it == "report")).unwrap();
+    let keys: Vec<_> = report.keys().map(String::as_str).collect();
+    let expected = "denied down empty event level limited listeners live sessions spliced stopping ts undelivered_down \
+                    undelivered_up up";
+    assert_eq!(keys.join(" "), expected);
     let [open, session] = ["open", "session"]
         .map(|event| objects.iter().find(|object| object.get("event").is_some_and(|it| *it == event)).unwrap().clone());
     for object in [&open, &session] {

@@ -16,6 +16,7 @@ mod served;
 mod admin;
 mod admin_clients;
 mod admin_counts;
+mod admin_hand_over;
 mod bad_input;
 mod clients;
 mod config_file;

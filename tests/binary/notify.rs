@@ -7,9 +7,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::patience::LIMIT;
-use crate::peers::{Ended, Upstream, answer, end_of, finish};
+use crate::patience::{LIMIT, timed};
+use crate::peers::{Ended, Upstream, answer, client, end_of, finish};
 use crate::process::{Plan, Process, Relay, command, relay_to};
+use crate::served::Served;
 
 struct Systemd {
     socket: UnixDatagram,
@@ -101,6 +102,29 @@ fn it_is_told_of_a_reload() {
     assert_eq!(relay.code(), 0);
 }
 
+/// `sd_notify(3)`: after STOPPING there is nothing to say, whatever comes.
+#[test]
+fn it_is_told_nothing_more_once_the_relay_stops() {
+    let (systemd, upstream) = (Systemd::new(), Upstream::new());
+    let file = systemd.folder.path().join("relay.toml");
+    std::fs::write(&file, format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address)).unwrap();
+    let mut command = command(["-c", file.to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", systemd.folder.path().join("notify"));
+    let mut relay = Served::of(command);
+    let near = client(relay.addresses[0]);
+    let far = upstream.accept();
+    assert!(systemd.hears().starts_with("READY=1\n"));
+    relay.signal(Signal::TERM);
+    assert!(systemd.hears().starts_with("STOPPING=1\n"));
+    relay.signal(Signal::HUP);
+    relay.log.wait_for("not reloaded");
+    finish(&near);
+    finish(&far);
+    assert_eq!(relay.code(), 0);
+    systemd.socket.set_nonblocking(true).unwrap();
+    assert!(systemd.socket.recv(&mut [0; 256]).is_err());
+}
+
 /// A relay that stands still says nothing; one that goes on does.
 #[test]
 fn the_watchdog_hears_of_a_loop_that_answers() {
@@ -108,6 +132,10 @@ fn the_watchdog_hears_of_a_loop_that_answers() {
     let relay = systemd.start(relay_to(upstream.address), "WATCHDOG_USEC=200000");
     assert!(systemd.hears().starts_with("READY=1\n"));
     let alive = "WATCHDOG=1\nSTATUS=0 sessions, 1 route\n";
+    // A quarter of the period is between two, unless the machine is busy.
+    let intervals = (0..20).map(|_| timed(|| assert_eq!(systemd.hears(), alive)).1);
+    let short = intervals.take_while(|interval| *interval > Duration::from_millis(100)).count();
+    assert!(short < 20, "no message came within half a period");
     for _ in 0..3 {
         assert_eq!(systemd.hears(), alive);
     }

@@ -335,6 +335,23 @@ fn a_port_file_that_cannot_be_written_is_told_and_the_relay_goes_on() {
     setup.stop();
 }
 
+/// It would be overlooked otherwise.
+#[test]
+fn a_key_of_the_process_that_changed_is_named() {
+    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("relay.toml");
+    let write = |top: &str| {
+        let route = format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address);
+        fs::write(&file, format!("{top}{route}")).unwrap();
+    };
+    write("");
+    let mut relay = Served::with(&["-c", file.to_str().unwrap()]);
+    write("log-format = \"json\"\n");
+    relay.signal(Signal::HUP);
+    assert!(relay.log.wait_for("a restart").ends_with("] log-format needs a restart"));
+    assert_eq!(relay.stop(), 0);
+}
+
 /// The port file has the listeners of now, also when a key beside them takes a restart.
 #[test]
 fn a_key_that_takes_a_restart_keeps_nothing_else_back() {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
+use crate::admin::get_through;
 use crate::patience::until;
-use crate::peers::{Upstream, bytes, clog, relayed, reset};
+use crate::peers::{Ended, Upstream, bytes, clog, fate_of_a_client, finish, relayed, reset};
 use crate::process::{Relay, relay_to};
 
 /// The word behind this key.
@@ -21,16 +22,25 @@ fn live(relay: &Relay) -> Vec<String> {
 #[test]
 fn a_report_has_the_counters_and_a_line_for_each_session_that_lives() {
     let upstream = Upstream::new();
-    let mut relay = relay_to(upstream.address).start();
-    upstream.brief_session(&relay);
+    let limit = ["--max-sessions-per-ip", "1", "--at-limit", "reset", "--splice", "off"];
+    let mut relay = relay_to(upstream.address).with(limit).start();
+    let (one, far) = upstream.session(&relay);
+    relayed(&one, &far, b"123");
+    relayed(&far, &one, b"12");
+    finish(&one);
+    finish(&far);
     relay.log.wait_for_session();
     let (one, far) = upstream.session(&relay);
     relayed(&one, &far, &bytes(1, 3_000));
     relayed(&far, &one, &bytes(2, 5));
+    assert_eq!(fate_of_a_client(relay.address), Ended::Reset);
+    relay.log.wait_for("its address has 1 sessions");
     relay.signal(Signal::USR1);
-    let counters =
-        relay.log.wait_for(" report live=1 listeners=1 stopping=false sessions=1 up=0 down=0 undelivered=0/0");
-    assert!(counters.contains(" INFO "), "{counters}");
+    let counters = relay.log.wait_for(" report live=");
+    let (before, said) = counters.split_once("report ").unwrap();
+    let expected = "live=1 listeners=1 stopping=false sessions=1 up=3 down=2 undelivered=0/0 spliced=0 denied=0 limited=1 \
+                    empty=0";
+    assert!(before.contains(" INFO ") && said == expected, "{counters}");
     let line = relay.log.wait_for(" live route=");
     assert_eq!(word(&line, "client"), one.local_addr().unwrap().to_string());
     assert_eq!(word(&line, "upstream"), upstream.address.to_string());
@@ -69,6 +79,7 @@ fn a_report_of_many_sessions_pushes_no_line_out() {
     for times in 1..=3 {
         relay.signal(Signal::USR1);
         until("a line for each session", || (live(&relay).len() == times * SESSIONS).then_some(()));
+        assert_eq!(relay.log.with(" report live=").len(), times, "the counters are said once");
     }
     let clients: BTreeSet<_> = sessions.iter().map(|(client, _)| client.local_addr().unwrap().to_string()).collect();
     let named: BTreeSet<_> = live(&relay).iter().map(|line| word(line, "client").to_owned()).collect();
@@ -86,8 +97,9 @@ fn a_report_goes_on_behind_thousands_of_free_slots() {
     let wanted = 2 * SESSIONS as u64 + 1_000;
     assert!(limit.maximum.is_none_or(|most| most >= wanted), "the hard limit of descriptors is below {wanted}");
     setrlimit(Resource::Nofile, Rlimit { current: limit.current.map(|now| now.max(wanted)), ..limit }).unwrap();
-    let upstream = Upstream::new();
-    let mut relay = relay_to(upstream.address).start();
+    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
+    let socket = folder.path().join("admin.sock");
+    let mut relay = relay_to(upstream.address).with(["--admin", &format!("unix:{}", socket.display())]).start();
     let mut sessions: Vec<_> = (0..SESSIONS).map(|_| upstream.session(&relay)).collect();
     // The last one has the last slot.
     let (client, far) = sessions.pop().unwrap();
@@ -96,6 +108,10 @@ fn a_report_goes_on_behind_thousands_of_free_slots() {
     relay.signal(Signal::USR1);
     let line = relay.log.wait_for(" live route=");
     assert_eq!(word(&line, "client"), client.local_addr().unwrap().to_string());
+    // So do the numbers for Prometheus.
+    relayed(&client, &far, b"12345");
+    let text = get_through(&socket, "/metrics").1;
+    assert!(text.contains("direction=\"up\"} 5\n"), "{text}");
     drop((client, far));
     relay.stop();
 }

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::journal::Journal;
+use crate::proc::states;
 use crate::process::{Process, command};
 
 /// A relay that listens at each of its addresses.
@@ -47,6 +48,15 @@ impl Served {
     /// How it ends. Others may still write to its log.
     pub(crate) fn status(&mut self) -> ExitStatus {
         self.process.status()
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.process.child.try_wait().unwrap().is_none()
+    }
+
+    /// Has SIGSTOP taken hold of all its threads?
+    pub(crate) fn stands_still(&self) -> bool {
+        states(self.id()).all(|state| state == 'T')
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rustix::io::Errno;
-use tproxy::net::{Hints, Peer, Sleep, Time};
+use tproxy::net::{Hints, Message, Page, Peer, Query, Report, Sleep, Time};
 use tproxy::reactor::{Limits, Reactor};
 use tproxy::{ResetGrace, Splice};
 
@@ -67,6 +67,14 @@ impl Crowd {
             self.turn();
         }
         assert!(so(self), "{what}, not within {turns} turns: {:?}", self.reactor.gauges());
+    }
+
+    /// The answer to a query, from one turn.
+    fn ask(&mut self, page: Page) -> Report {
+        let (query, pending) = Query::new(page);
+        self.state.borrow_mut().messages.push(Message::Query(query));
+        self.turn();
+        pending.wait_for(Duration::ZERO).unwrap().unwrap()
     }
 
     fn sessions(&self) -> usize {
@@ -165,6 +173,28 @@ fn ten_thousand_endings_cost_a_bounded_turn_each_time_they_ask() {
     crowd.until(10_000, "they give up", |crowd| crowd.sessions() == 0);
     let took = crowd.now().since(begun);
     assert!((Duration::from_secs(2)..Duration::from_secs(32)).contains(&took), "{took:?}");
+    crowd.check();
+}
+
+/// `Page`: no more than `ROWS_MAX`, whatever is asked for.
+#[test]
+fn an_answer_has_512_rows_at_most() {
+    const CROWD: usize = 1_500;
+    let mut crowd = Crowd::of(CROWD, |config| {
+        // Two addresses each, so a route is three rows.
+        let mut route = config.routes[0].clone();
+        route.to = [2, 3].map(|host| std::net::SocketAddr::from(([127, 0, 0, host], 1)).into()).to_vec();
+        config.routes = vec![route; 700];
+        for (port, route) in (1..).zip(&mut config.routes) {
+            route.from = From::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+    });
+    crowd.settle(CROWD);
+    let sessions = crowd.ask(Page::Sessions { from: 0, most: usize::MAX });
+    assert_eq!((sessions.rows.len(), sessions.next), (512, Some(512)));
+    assert_eq!(crowd.ask(Page::Sessions { from: 5, most: 7 }).rows.len(), 7);
+    let routes = crowd.ask(Page::Routes { from: 0 });
+    assert_eq!((routes.route_rows.len(), routes.next), (512 / 3, Some(512 / 3)));
     crowd.check();
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) unacked: usize,
     /// Every read of an upstream gives this error instead of WouldBlock.
     pub(crate) upstream_error: Option<Errno>,
+    /// What the loop is told by its next wait.
+    pub(crate) messages: Vec<Message>,
     events: VecDeque<Ready>,
     /// Tokens of sockets, clients and upstreams.
     tokens: [Vec<Token>; 2],
@@ -84,8 +86,9 @@ impl Net for Counting {
     type Stream = Socket;
     type Listener = ();
 
-    fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, _: &mut Vec<Message>) -> io::Result<Time> {
+    fn wait(&mut self, sleep: Sleep, ready: &mut Vec<Ready>, messages: &mut Vec<Message>) -> io::Result<Time> {
         let mut state = self.0.borrow_mut();
+        messages.append(&mut state.messages);
         state.sleep = Some(sleep);
         let count = state.events.len().min(EVENTS_PER_TURN);
         ready.extend(state.events.drain(..count));

@@ -1,6 +1,7 @@
 //! What systemd is told of a hand-over.
 
 use super::*;
+use crate::patience::{a_while, timed};
 
 #[test]
 fn a_stop_while_systemd_is_told_is_a_hand_over() {
@@ -26,6 +27,27 @@ fn a_stop_while_systemd_is_told_is_a_hand_over() {
     drop(systemd);
     assert_eq!(setup.relay.status().code(), Some(0));
     setup.serves_its_file();
+}
+
+/// If the process that systemd knows ended before systemd has read of another, the service would have ended.
+#[test]
+fn the_process_before_stays_until_systemd_has_read_of_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut setup = Setup::with(&[("NOTIFY_SOCKET", &path)], &[]);
+    setup.relay.signal(Signal::USR2);
+    // READY and MAINPID. BARRIER and its descriptor stay where they are.
+    for _ in 0..2 {
+        systemd.recv(&mut [0; 256]).unwrap();
+    }
+    // It has nothing else to do. It stays for 5 s, or this machine is so busy that they are over.
+    let ((), took) = timed(a_while);
+    assert!(setup.relay.is_alive() || took > LIMIT / 5, "after {took:?}");
+    drop(systemd);
+    assert_eq!(setup.relay.status().code(), Some(0));
+    setup.serves();
 }
 
 /// `sd_notify(3)` and `sd_notify_barrier(3)`: the main process is another as soon as it serves, and not before.
