@@ -101,7 +101,7 @@ fn who_waits_behind_clients_that_are_gone_is_let_in() {
     let mut relay = relay_to(upstream.address).with(["--admin", "127.0.0.1:0"]).start();
     let admin = http_address(&relay.log, "admin");
     let last = relay.while_it_stands_still(|| {
-        (0..16).for_each(|_| reset(client(admin)));
+        (0..48).for_each(|_| reset(client(admin)));
         let last = client(admin);
         say(&last, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         last
