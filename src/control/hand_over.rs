@@ -284,7 +284,48 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use tproxy::{Config, Relay};
+
     use super::*;
+
+    /// A hand-over to a program that sleeps, and the end that this program would write to.
+    fn to_a_sleeper(until: Instant) -> (HandOver, UnixStream) {
+        let successor = Successor::default();
+        let pid = successor.start(|| Command::new("sleep").arg("600").spawn()).unwrap();
+        let (report, theirs) = UnixStream::pair().unwrap();
+        report.set_read_timeout(Some(LOOK)).unwrap();
+        (HandOver { successor, pid, stage: Stage::Starting { report, until } }, theirs)
+    }
+
+    fn is_gone(one: &HandOver) -> bool {
+        one.successor.slot().child.is_none() && !Path::new(&format!("/proc/{}", one.pid)).exists()
+    }
+
+    #[test]
+    fn a_program_that_serves_too_late_is_ended() {
+        let (mut one, mut theirs) = to_a_sleeper(now() + PATIENCE);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let relay = Relay::bind(Config::new(any, [SocketAddr::from(([127, 0, 0, 1], 9))])).unwrap();
+        let control = relay.control();
+        assert_eq!(one.look(&control, None), Progress::Waits, "it has said nothing yet");
+        assert!(!is_gone(&one));
+        theirs.write_all(&[SERVES]).unwrap();
+        // The loop has ended, so it does not agree.
+        drop(relay);
+        assert_eq!(one.look(&control, None), Progress::Failed);
+        assert!(is_gone(&one) && !one.successor.slot().is_told);
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_is_ended_when_its_time_is_up() {
+        let (mut one, _theirs) = to_a_sleeper(now());
+        assert_eq!(one.look(&Control::new().unwrap(), None), Progress::Failed);
+        assert!(is_gone(&one));
+    }
 
     #[test]
     fn a_new_process_has_the_time_that_readme_gives_it() {

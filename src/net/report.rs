@@ -209,7 +209,7 @@ impl Query {
 mod tests {
     use super::*;
 
-    /// Programs read them.
+    /// They are in the log and in the JSON of `--admin`.
     #[test]
     fn each_stage_has_its_word() {
         use Stage::{Backlog, Connecting, Descriptor, Ending, Header, Name, Pause, Port, Relaying};

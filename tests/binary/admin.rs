@@ -168,7 +168,7 @@ fn metrics_are_what_prometheus_reads_and_name_no_client() {
     }
 }
 
-/// What a program makes of an answer depends on it, and a browser runs what is HTML.
+/// Clients choose by Content-Type, and a browser runs the scripts in HTML.
 #[test]
 fn each_answer_says_what_it_is_and_what_may_run() {
     let inside = Inside::with(&[]);

@@ -226,7 +226,7 @@ fn a_relay_that_is_pid_1_hands_nothing_over() {
     let inside = ["--pid", "--fork", "--kill-child"];
     let can = Command::new("unshare").args(inside).arg("true").stderr(std::process::Stdio::null()).status();
     if !can.is_ok_and(|status| status.success()) {
-        return skipped("only root can have processes of its own, with unshare");
+        return skipped("only root can make a namespace of processes, with unshare");
     }
     let upstream = Upstream::new();
     let mut command = Command::new("unshare");
@@ -244,21 +244,22 @@ fn a_relay_that_is_pid_1_hands_nothing_over() {
     relayed(&near, &far, b"hello");
 }
 
-/// What a program has printed is somebody else's by now: a pipe that nobody reads any more is no reason to fail.
+/// Nobody may read the pipe by then. The new process does not write to it.
 #[test]
 fn the_addresses_are_printed_by_the_first_process_only() {
     let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
     let pid_file = folder.path().join("pid");
     let mut command = Command::new("sh");
-    // The shell reads one line, and its end of the pipe goes with it.
-    let shell = "\"$0\" \"$@\" | head -n 1 >&2";
+    // One line is read, and the end of the pipe is closed.
+    let shell = "\"$0\" \"$@\" | { head -n 1 >&2; exec <&-; echo closed >&2; }";
     undisturbed(&mut command).args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]);
     command.arg(upstream.address.to_string()).args(["--port-file", "-", "--pid-file"]).arg(&pid_file);
     let relay = Served::of(command);
     let first = until("the pid file", || read_pid(&pid_file));
     let pid_file = PidFile::of(pid_file, first);
     let address = relay.addresses[0];
-    until("the line to be read", || relay.log.with("127.0.0.1").into_iter().find(|line| *line == address.to_string()));
+    relay.log.wait_for("closed");
+    assert!(relay.log.lines().contains(&address.to_string()), "it was printed");
     kill_process(pid_of(first), Signal::USR2).unwrap();
     let new = pid_file.successor_of(first);
     relay.log.wait_for(&format!("process {new} has the listeners and serves"));

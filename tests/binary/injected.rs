@@ -4,6 +4,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use rustix::process::Signal;
 use crate::admin::{get, http_address};
 use crate::patience::{timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
-use crate::process::{Newborn, Plan, Relay, relay_to};
+use crate::process::{Newborn, Plan, Relay, TPROXY, relay_to, undisturbed};
+use crate::served::Served;
 
 /// A relay whose system calls fail like this, or none where that cannot be had.
 fn relay_with(upstream: &Upstream, fault: &'static str) -> Option<Relay> {
@@ -71,7 +73,7 @@ fn a_shortage_of_descriptors_in_accept_is_waited_out() {
     }
 }
 
-/// The other clients of `--admin` are not what wakes its thread.
+/// No other client wakes the thread of `--admin`, so it has to try again by itself.
 #[test]
 fn a_shortage_of_descriptors_for_admin_is_waited_out() {
     let upstream = Upstream::new();
@@ -130,6 +132,31 @@ fn a_failed_wait_ends_the_relay_with_1_and_an_interrupted_one_does_not() {
     assert_eq!(relay.code(), 1);
     assert_eq!(relay.log.with("cannot wait for events").len(), 1);
     is_survived("epoll_wait:error=EINTR:when=1+2");
+}
+
+/// `WATCHDOG=1` says that the loop runs, and not only the thread that sends it.
+#[test]
+fn systemd_hears_nothing_of_a_loop_that_stands_still() {
+    let upstream = Upstream::new();
+    if plan(&upstream, "epoll_wait").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    // Longer than a question to the loop may take.
+    systemd.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut command = Command::new("strace");
+    // Its fourth wait begins five seconds late: so long the loop stands still.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=epoll_wait"]);
+    command.args(["-e", "inject=epoll_wait:delay_enter=5000000:when=4", TPROXY, "-f", "127.0.0.1:0", "-t"]);
+    undisturbed(&mut command).arg(upstream.address.to_string());
+    let _relay = Served::of({
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+        command
+    });
+    let heard = (0..40).take_while(|_| systemd.recv(&mut [0; 256]).is_ok()).count();
+    assert!((1..40).contains(&heard), "READY, and what it said while the loop went on: {heard}");
 }
 
 #[test]

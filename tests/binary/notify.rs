@@ -132,13 +132,12 @@ fn the_watchdog_hears_of_a_loop_that_answers() {
     let relay = systemd.start(relay_to(upstream.address), "WATCHDOG_USEC=200000");
     assert!(systemd.hears().starts_with("READY=1\n"));
     let alive = "WATCHDOG=1\nSTATUS=0 sessions, 1 route\n";
-    // A quarter of the period is between two, unless the machine is busy.
-    let intervals = (0..20).map(|_| timed(|| assert_eq!(systemd.hears(), alive)).1);
-    let short = intervals.take_while(|interval| *interval > Duration::from_millis(100)).count();
-    assert!(short < 20, "no message came within half a period");
     for _ in 0..3 {
         assert_eq!(systemd.hears(), alive);
     }
+    // A quarter of the period is between two, so three come in less than a period, unless the machine is busy.
+    let three = || (0..3).for_each(|_| assert_eq!(systemd.hears(), alive));
+    assert!((0..20).any(|_| timed(three).1 < Duration::from_millis(195)), "three times in a period");
     relay.while_it_stands_still(|| {
         systemd.socket.set_nonblocking(true).unwrap();
         while systemd.socket.recv(&mut [0; 256]).is_ok() {}

@@ -30,7 +30,7 @@ fn a_quiet_relay_on_a_port_of_the_kernels_choice_can_be_found() {
 }
 
 #[test]
-fn a_relay_that_cannot_listen_leaves_no_port_of_one_before() {
+fn a_relay_that_cannot_listen_leaves_no_file_of_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("port");
     let taken = Upstream::new();

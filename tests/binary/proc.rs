@@ -26,7 +26,13 @@ impl Relay {
 
     /// What each of its threads is doing.
     pub(crate) fn states(&self) -> impl Iterator<Item = char> {
-        states(self.process.child.id())
+        let threads: Vec<_> = fs::read_dir(self.proc("task")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        threads.into_iter().map(|thread| {
+            // One that has ended in the meantime is dead.
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_else(|_| "() X".to_owned());
+            // The name before it is in parentheses.
+            stat.rsplit_once(')').unwrap().1.trim_start().chars().next().unwrap()
+        })
     }
 
     /// The numbers of its open descriptors.
@@ -119,18 +125,6 @@ pub(crate) fn listening_port(pid: u32) -> Option<u16> {
         let mut listening = rows.take_while(|row| row[3] == LISTEN);
         let ours = listening.find(|row| inodes.contains(&row[9]))?;
         u16::from_str_radix(ours[1].rsplit_once(':')?.1, 16).ok()
-    })
-}
-
-/// What each thread of this process is doing.
-pub(crate) fn states(pid: u32) -> impl Iterator<Item = char> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let threads: Vec<_> = threads.map(|entry| entry.unwrap().path()).collect();
-    threads.into_iter().map(|thread| {
-        // One that has ended in the meantime is dead.
-        let stat = fs::read_to_string(thread.join("stat")).unwrap_or_else(|_| "() X".to_owned());
-        // The name before it is in parentheses.
-        stat.rsplit_once(')').unwrap().1.trim_start().chars().next().unwrap()
     })
 }
 

@@ -335,7 +335,7 @@ fn a_port_file_that_cannot_be_written_is_told_and_the_relay_goes_on() {
     setup.stop();
 }
 
-/// It would be overlooked otherwise.
+/// A change that is not applied is said.
 #[test]
 fn a_key_of_the_process_that_changed_is_named() {
     let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());

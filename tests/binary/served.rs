@@ -7,7 +7,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::journal::Journal;
-use crate::proc::states;
 use crate::process::{Process, command};
 
 /// A relay that listens at each of its addresses.
@@ -52,11 +51,6 @@ impl Served {
 
     pub(crate) fn is_alive(&mut self) -> bool {
         self.process.child.try_wait().unwrap().is_none()
-    }
-
-    /// Has SIGSTOP taken hold of all its threads?
-    pub(crate) fn stands_still(&self) -> bool {
-        states(self.id()).all(|state| state == 'T')
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -46,7 +46,7 @@ fn the_command_line_wins_over_the_file() {
     }
 }
 
-/// So many descriptors are promised to no session.
+/// Sessions cannot have these descriptors.
 #[test]
 fn either_http_listener_has_descriptors_for_sixteen_clients() {
     for (words, reserved) in

