@@ -295,7 +295,10 @@ mod tests {
     /// A hand-over to a program that sleeps, and the end that this program would write to.
     fn to_a_sleeper(until: Instant) -> (HandOver, UnixStream) {
         let successor = Successor::default();
-        let pid = successor.start(|| Command::new("sleep").arg("600").spawn()).unwrap();
+        let mut sleeper = Command::new("sleep");
+        // Should it be left behind, it holds nobody's pipe.
+        sleeper.arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let pid = successor.start(|| sleeper.spawn()).unwrap();
         let (report, theirs) = UnixStream::pair().unwrap();
         report.set_read_timeout(Some(LOOK)).unwrap();
         (HandOver { successor, pid, stage: Stage::Starting { report, until } }, theirs)
