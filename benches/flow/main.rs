@@ -4,6 +4,7 @@
 //! $ cargo bench --bench flow                                # under a minute
 //! $ cargo bench --bench flow -- --save-baseline before      # then, after a change: --baseline before
 //! $ cargo bench --bench flow -- reactor                     # only what has this in its name
+//! $ cargo bench --bench flow -- count                       # instructions instead of times; needs valgrind
 //! ```
 //! ```text
 //!   pair       client [wire] ──► Pair::run ──► [wire] upstream
@@ -14,10 +15,12 @@
 //! these figures are to be compared with those of yesterday, and with nothing else. What a relay costs, `cargo bench
 //! --bench versus` tells.
 
+mod count;
 mod pairs;
 mod reactors;
 mod wire;
 
+use std::error::Error;
 use std::time::Duration;
 
 use criterion::Criterion;
@@ -25,7 +28,14 @@ use criterion::Criterion;
 /// Bytes in a message.
 const MESSAGE: usize = 64;
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if count::repeats(&words) {
+        return Ok(());
+    }
+    if words.iter().any(|word| word == "count") {
+        return count::table();
+    }
     let mut criterion = Criterion::default()
         .without_plots()
         .sample_size(60)
@@ -36,4 +46,5 @@ fn main() {
     pairs::all(&mut criterion);
     reactors::all(&mut criterion);
     criterion.final_summary();
+    Ok(())
 }

@@ -31,28 +31,33 @@ pub(crate) fn all(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reactor");
     group.throughput(Throughput::Elements(1));
     for sessions in SESSIONS {
-        group.bench_function(BenchmarkId::new("one 64 B message, sessions", sessions), |bencher| {
-            let mut house = House::of(sessions);
-            let mut turns = 0;
-            // Each session in turn, as it comes to those who wait long: what is remembered of it may have left the
-            // cache.
-            bencher.iter(|| {
-                house.messages(turns % sessions, 1);
-                turns += 1;
-            });
-        });
+        let id = BenchmarkId::new("one 64 B message, sessions", sessions);
+        group.bench_function(id, |bencher| bencher.iter(message(sessions)));
     }
-    group.bench_function("a session from accept to reap", |bencher| {
-        let mut house = House::of(0);
-        let wires = Wires::default();
-        bencher.iter(|| house.session(&wires));
-    });
+    group.bench_function("a session from accept to reap", |bencher| bencher.iter(session()));
     group.throughput(Throughput::Elements(AT_ONCE as u64));
-    group.bench_function("64 B messages on 64 sessions in one turn", |bencher| {
-        let mut house = House::of(AT_ONCE);
-        bencher.iter(|| house.messages(0, AT_ONCE));
-    });
+    group.bench_function("64 B messages on 64 sessions in one turn", |bencher| bencher.iter(many()));
     group.finish();
+}
+
+/// Each session in turn, as it comes to those who wait long: what is remembered of it may have left the cache.
+pub(crate) fn message(sessions: usize) -> impl FnMut() {
+    let mut house = House::of(sessions);
+    let mut turns = 0;
+    move || {
+        house.messages(turns % sessions, 1);
+        turns += 1;
+    }
+}
+
+pub(crate) fn session() -> impl FnMut() {
+    let (mut house, wires) = (House::of(0), Wires::default());
+    move || house.session(&wires)
+}
+
+pub(crate) fn many() -> impl FnMut() {
+    let mut house = House::of(AT_ONCE);
+    move || house.messages(0, AT_ONCE)
 }
 
 /// A reactor, its kernel, and the sessions that are open.
