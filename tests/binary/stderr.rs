@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 
 use crate::journal::Journal;
-use crate::patience::{a_while, timed, until};
+use crate::patience::{LIMIT, a_while, timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, finish, read_all, say};
 use crate::process::{Relay, relay_to};
 
@@ -180,6 +182,36 @@ fn ends_with_an_exact_account(relay: &Relay, sessions: usize) {
     let arrived = lines.iter().filter(|line| !line.contains(" log lines dropped")).count();
     // At the end: draining, stopped.
     assert_eq!(arrived + lost(relay), at_start + sessions + 2);
+}
+
+/// A report has lines for all sessions, and the log's queue is to keep room for those that say how a session ended.
+#[test]
+fn a_report_ends_where_stderr_is_stuck() {
+    const SESSIONS: usize = 300;
+    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let (late, full) = small_pipe();
+    let plan = relay_to(upstream.address).with(["--drain-timeout", "1m"]).stderr(full);
+    let mut relay = plan.after_shell(format!("export NOTIFY_SOCKET={}", path.display())).start();
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| upstream.session(&relay)).collect();
+    relay.signal(Signal::USR1);
+    until("the pipe to be full", || (ioctl_fionread(&late).unwrap() > 3_000).then_some(()));
+    // Who obeys signals tells systemd of this one when it is done with that one.
+    relay.signal(Signal::TERM);
+    let hears = || {
+        let mut text = [0; 256];
+        let count = systemd.recv(&mut text).unwrap();
+        text[..count].starts_with(b"STOPPING=1")
+    };
+    while !hears() {}
+    drop(sessions);
+    let text = std::io::read_to_string(late).unwrap();
+    assert_eq!(relay.code(), 0);
+    assert_eq!(text.matches("the report ends here: stderr is slow").count(), 1, "{text}");
+    let live = text.matches(" live route=").count();
+    assert!((64..SESSIONS).contains(&live), "{live} lines");
 }
 
 /// A pipe from which little is read at a time.
