@@ -6,7 +6,7 @@ mod systemd;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::admin::get_through;
-use crate::patience::{LIMIT, skipped, until};
+use crate::patience::{skipped, until};
 use crate::peers::{Ended, Upstream, client, end_of, finish, is_refused, relayed};
 use crate::pid_file::{PidFile, pid_of, read_pid};
 use crate::process::{TPROXY, undisturbed};
@@ -244,7 +244,7 @@ fn a_relay_that_is_pid_1_hands_nothing_over() {
     relayed(&near, &far, b"hello");
 }
 
-/// Nobody may read the pipe by then. The new process does not write to it.
+/// The reader of the pipe may have closed it by then.
 #[test]
 fn the_addresses_are_printed_by_the_first_process_only() {
     let (folder, upstream) = (tempfile::tempdir().unwrap(), Upstream::new());
@@ -254,9 +254,10 @@ fn the_addresses_are_printed_by_the_first_process_only() {
     let shell = "\"$0\" \"$@\" | { head -n 1 >&2; exec <&-; echo closed >&2; }";
     undisturbed(&mut command).args(["-c", shell, TPROXY, "-f", "127.0.0.1:0", "-t"]);
     command.arg(upstream.address.to_string()).args(["--port-file", "-", "--pid-file"]).arg(&pid_file);
+    // Its process is the shell.
     let relay = Served::of(command);
-    let first = until("the pid file", || read_pid(&pid_file));
-    let pid_file = PidFile::of(pid_file, first);
+    let pid_file = PidFile::of(pid_file, relay.id());
+    let first = pid_file.pid().unwrap();
     let address = relay.addresses[0];
     relay.log.wait_for("closed");
     assert!(relay.log.lines().contains(&address.to_string()), "it was printed");

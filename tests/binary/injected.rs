@@ -4,7 +4,6 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::patience::{timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, fate_of_a_client, finish, hear, read_all, say};
 use crate::process::{Newborn, Plan, Relay, TPROXY, relay_to, undisturbed};
 use crate::served::Served;
+use crate::systemd::Systemd;
 
 /// A relay whose system calls fail like this, or none where that cannot be had.
 fn relay_with(upstream: &Upstream, fault: &'static str) -> Option<Relay> {
@@ -141,21 +141,17 @@ fn systemd_hears_nothing_of_a_loop_that_stands_still() {
     if plan(&upstream, "epoll_wait").is_none() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
+    let systemd = Systemd::new();
     // Longer than a question to the loop may take.
-    systemd.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    systemd.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut command = Command::new("strace");
     // Its fourth wait begins five seconds late: so long the loop stands still.
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=epoll_wait"]);
     command.args(["-e", "inject=epoll_wait:delay_enter=5000000:when=4", TPROXY, "-f", "127.0.0.1:0", "-t"]);
     undisturbed(&mut command).arg(upstream.address.to_string());
-    let _relay = Served::of({
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
-        command
-    });
-    let heard = (0..40).take_while(|_| systemd.recv(&mut [0; 256]).is_ok()).count();
+    command.env("NOTIFY_SOCKET", systemd.path()).env("WATCHDOG_USEC", "200000");
+    let _relay = Served::of(command);
+    let heard = (0..40).take_while(|_| systemd.socket.recv(&mut [0; 256]).is_ok()).count();
     assert!((1..40).contains(&heard), "READY, and what it said while the loop went on: {heard}");
 }
 

@@ -12,6 +12,7 @@ mod pid_file;
 mod proc;
 mod process;
 mod served;
+mod systemd;
 
 mod admin;
 mod admin_clients;

@@ -1,49 +1,15 @@
-//! A stand-in for systemd: what it is told, and when.
+//! What systemd is told, and when.
 
-use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
-use crate::patience::{LIMIT, timed};
+use crate::patience::timed;
 use crate::peers::{Ended, Upstream, answer, client, end_of, finish};
-use crate::process::{Plan, Process, Relay, command, relay_to};
+use crate::process::{Process, command, relay_to};
 use crate::served::Served;
-
-struct Systemd {
-    socket: UnixDatagram,
-    folder: TempDir,
-}
-
-impl Systemd {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        socket.set_read_timeout(Some(LIMIT)).unwrap();
-        Self { socket, folder }
-    }
-
-    /// A relay that is told of it, with these variables beside.
-    fn start(&self, plan: Plan, variables: &str) -> Relay {
-        let path = self.folder.path().join("notify");
-        plan.after_shell(format!("export NOTIFY_SOCKET={} {variables}", path.display())).start()
-    }
-
-    fn hears(&self) -> String {
-        let mut text = [0; 256];
-        let count = self.socket.recv(&mut text).unwrap();
-        String::from_utf8(text[..count].to_vec()).unwrap()
-    }
-
-    fn hears_nothing_for(&self, limit: Duration) {
-        self.socket.set_read_timeout(Some(limit)).unwrap();
-        let mut text = [0; 256];
-        assert!(self.socket.recv(&mut text).is_err());
-        self.socket.set_read_timeout(Some(LIMIT)).unwrap();
-    }
-}
+use crate::systemd::Systemd;
 
 #[test]
 fn it_is_told_when_the_relay_listens() {
@@ -55,7 +21,7 @@ fn it_is_told_when_the_relay_listens() {
     // One that cannot listen is not ready.
     let address = upstream.address.to_string();
     let mut failed = command(["-f", &address, "-t", "127.0.0.1:9"]);
-    failed.env("NOTIFY_SOCKET", systemd.folder.path().join("notify")).stderr(Stdio::null());
+    failed.env("NOTIFY_SOCKET", systemd.path()).stderr(Stdio::null());
     assert_eq!(Process { child: failed.spawn().unwrap() }.code(), 3);
     systemd.socket.set_nonblocking(true).unwrap();
     let mut text = [0; 256];
@@ -87,7 +53,7 @@ fn it_is_told_of_a_reload() {
     let text = format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address);
     std::fs::write(&file, &text).unwrap();
     let mut command = command(["-c", file.to_str().unwrap()]);
-    command.env("NOTIFY_SOCKET", systemd.folder.path().join("notify")).stderr(Stdio::null());
+    command.env("NOTIFY_SOCKET", systemd.path()).stderr(Stdio::null());
     let mut relay = Process { child: command.spawn().unwrap() };
     assert_eq!(systemd.hears(), "READY=1\nSTATUS=0 sessions, 1 route\n");
     for text in [&text, "nonsense"] {
@@ -109,7 +75,7 @@ fn it_is_told_nothing_more_once_the_relay_stops() {
     let file = systemd.folder.path().join("relay.toml");
     std::fs::write(&file, format!("[[route]]\nfrom = \"127.0.0.1:0\"\nto = \"{}\"\n", upstream.address)).unwrap();
     let mut command = command(["-c", file.to_str().unwrap()]);
-    command.env("NOTIFY_SOCKET", systemd.folder.path().join("notify"));
+    command.env("NOTIFY_SOCKET", systemd.path());
     let mut relay = Served::of(command);
     let near = client(relay.addresses[0]);
     let far = upstream.accept();

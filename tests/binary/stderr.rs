@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read};
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 
 use crate::journal::Journal;
-use crate::patience::{LIMIT, a_while, timed, until};
+use crate::patience::{a_while, timed, until};
 use crate::peers::{Ended, Upstream, bytes, client, end_of, finish, read_all, say};
 use crate::process::{Relay, relay_to};
+use crate::systemd::Systemd;
 
 /// More lines than the queue of 1,024 and a pipe of one page hold.
 const SESSIONS: usize = 2_400;
@@ -188,24 +188,16 @@ fn ends_with_an_exact_account(relay: &Relay, sessions: usize) {
 #[test]
 fn a_report_ends_where_stderr_is_stuck() {
     const SESSIONS: usize = 300;
-    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let (upstream, systemd) = (Upstream::new(), Systemd::new());
     let (late, full) = small_pipe();
     let plan = relay_to(upstream.address).with(["--drain-timeout", "1m"]).stderr(full);
-    let mut relay = plan.after_shell(format!("export NOTIFY_SOCKET={}", path.display())).start();
+    let mut relay = systemd.start(plan, "");
     let sessions: Vec<_> = (0..SESSIONS).map(|_| upstream.session(&relay)).collect();
     relay.signal(Signal::USR1);
     until("the pipe to be full", || (ioctl_fionread(&late).unwrap() > 3_000).then_some(()));
-    // Who obeys signals tells systemd of this one when it is done with that one.
+    // The thread that obeys signals says STOPPING only when the report is over.
     relay.signal(Signal::TERM);
-    let hears = || {
-        let mut text = [0; 256];
-        let count = systemd.recv(&mut text).unwrap();
-        text[..count].starts_with(b"STOPPING=1")
-    };
-    while !hears() {}
+    while !systemd.hears().starts_with("STOPPING=1\n") {}
     drop(sessions);
     let text = std::io::read_to_string(late).unwrap();
     assert_eq!(relay.code(), 0);
