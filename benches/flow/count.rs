@@ -1,7 +1,7 @@
 //! Instructions instead of times: the same number in every run, also on a machine whose clock is not steady.
 //!
-//! valgrind counts each bench twice, with some repetitions and with three times as many. What the more took, divided by how
-//! many more they were, is what one takes: how it began and ended is in both.
+//! valgrind counts each bench twice: with some repetitions, and with three times as many. The difference, divided by the
+//! additional repetitions, is the cost of one. The start and the end of the program are in both counts.
 
 use std::env;
 use std::error::Error;

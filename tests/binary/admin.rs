@@ -65,11 +65,13 @@ pub(crate) fn json_of(admin: SocketAddr, path: &str) -> Value {
 
 /// The status and the body.
 pub(crate) fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    answer(&whole_answer(address, path, headers))
+}
+
+fn whole_answer(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = limited(TcpStream::connect(address).unwrap());
     write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    answer(&text)
+    std::io::read_to_string(stream).unwrap()
 }
 
 /// The same through a Unix socket, from a client of the older version.
@@ -181,10 +183,7 @@ fn each_answer_says_what_it_is_and_what_may_run() {
         ("/readyz", "text/plain; charset=utf-8", "ready\n"),
         ("/nothing", "text/plain; charset=utf-8", "/ /sessions /routes /metrics /healthz /readyz\n"),
     ] {
-        let mut stream = limited(TcpStream::connect(inside.admin).unwrap());
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = whole_answer(inside.admin, path, "Host: localhost\r\n");
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
         assert_eq!((header("Content-Type"), body.starts_with(begins)), (kind, true), "{path}: {text}");

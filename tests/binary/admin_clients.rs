@@ -101,7 +101,7 @@ fn a_client_behind_many_dead_ones_is_let_in() {
     let mut relay = relay_to(upstream.address).with(["--admin", "127.0.0.1:0"]).start();
     let admin = http_address(&relay.log, "admin");
     let last = relay.while_it_stands_still(|| {
-        // Sixteen are let in in a turn. That it goes on, and the kernel's word, are two turns in any case.
+        // Sixteen are let in per turn. Two turns come in any case: after SIGCONT, and for the listener's event.
         (0..3 * 16).for_each(|_| reset(client(admin)));
         let last = client(admin);
         say(&last, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -131,7 +131,7 @@ fn the_page_shows_the_graph_and_the_sessions_and_takes_no_name_for_markup() {
         is_over.store(true, Ordering::Relaxed);
         drop(quiet);
         // What the browser made of it: two live sessions, each a row, and the name as text.
-        let body = rows(&dom);
+        let body = body(&dom, "sessions");
         assert_eq!(body.matches("<tr>").count(), 2, "{body}");
         let shown = MARKUP.replace('<', "&lt;").replace('>', "&gt;");
         assert!(body.contains(&shown) && dom.contains("<title>tproxy</title>"), "{body}");
@@ -167,11 +167,6 @@ fn stand_in(answer: impl Fn(&str) -> (&'static str, String) + Send + 'static) ->
         }
     });
     url
-}
-
-/// The rows of the table of sessions.
-fn rows(dom: &str) -> &str {
-    body(dom, "sessions")
 }
 
 /// The rows of this table.
@@ -223,9 +218,9 @@ fn the_page_asks_again_and_shows_each_session_of_each_page_once() {
     });
     let dom = chromium(folder.path(), &url, &["--dump-dom"]);
     assert!(dom.contains("<span id=\"state\" class=\"\">3 sessions, "), "{dom}");
-    assert_eq!(rows(&dom).matches("<tr>").count(), 3, "{dom}");
+    assert_eq!(body(&dom, "sessions").matches("<tr>").count(), 3, "{dom}");
     for client in ["one", "two", "three"] {
-        assert_eq!(rows(&dom).matches(&format!("<td>{client}</td>")).count(), 1, "{client}: {dom}");
+        assert_eq!(body(&dom, "sessions").matches(&format!("<td>{client}</td>")).count(), 1, "{client}: {dom}");
     }
 }
 

@@ -9,7 +9,7 @@ fn printed(what: &str, words: &str) -> String {
     parsed(&format!("--print {what} -t a:1 {words}")).unwrap_err()
 }
 
-/// Each word of it is there for a reason, which stands beside it or in README.
+/// Most of these lines are checked nowhere else.
 #[test]
 fn what_is_printed_is_this_from_the_first_line_to_the_last() {
     let line = "-f :5432,:6379 --drain-timeout 1m";
